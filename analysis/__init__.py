@@ -1,0 +1,47 @@
+"""Questions to results folders: views, tables, figures and a report; knows only files and SQL."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.database import AnalysisError, Answer, ResultsWarning, ask, connect, open_results
+    from analysis.plots import save_plot
+    from analysis.report import write_report
+    from analysis.tables import make_table
+
+__all__ = [
+    "AnalysisError",
+    "Answer",
+    "ResultsWarning",
+    "ask",
+    "connect",
+    "make_table",
+    "open_results",
+    "save_plot",
+    "write_report",
+]
+
+# Loaded on first use, so that `import analysis` loads neither duckdb nor altair.
+_MODULES = {
+    "Answer": "analysis.database",
+    "AnalysisError": "analysis.database",
+    "ResultsWarning": "analysis.database",
+    "ask": "analysis.database",
+    "connect": "analysis.database",
+    "make_table": "analysis.tables",
+    "open_results": "analysis.database",
+    "save_plot": "analysis.plots",
+    "write_report": "analysis.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,184 @@
+"""One self-contained HTML page with every table and interactive figure, and the files beside it."""
+
+from __future__ import annotations
+
+import html
+import os
+from pathlib import Path
+from string import Template
+
+from analysis.database import AnalysisError, Connection, damage, folders_of, rows, sql
+from analysis.formats import MISSING, Table, render, shown, to_html
+from analysis.plots import PLOTS, Spec, embedded, make_plot, script, to_svg
+from analysis.tables import TABLES, Row, make_table, trials_text
+
+PAIRED_WIDTH = 410  # points; two figures stand side by side
+TABLE_FILES = {"csv": ".csv", "markdown": ".md"}
+
+
+def write_report(connection: Connection, out_dir: str | Path) -> Path:
+    """Write `index.html`, `tables/*` and `figures/*.svg`; returns the page's path."""
+    out = Path(out_dir)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AnalysisError(f"{out}: cannot be made ({error.strerror})") from None
+    connection.execute(sql("questions/hold_best"))
+    try:
+        tables = {name: make_table(connection, name) for name in TABLES}
+        figures = _figures(connection)
+        drawings = {name: to_svg(spec) for name, spec in figures.items()}
+        page = _page(connection, tables, figures, drawings)
+    finally:
+        connection.execute(sql("questions/drop_best"))
+    files = {f"figures/{name}.svg": content for name, content in drawings.items()}
+    for name, table in tables.items():
+        for format, suffix in TABLE_FILES.items():
+            files[f"tables/{name}{suffix}"] = render(table, format).encode()
+    for name, content in {**files, "index.html": page.encode()}.items():
+        _write(out / name, content)
+    return out / "index.html"
+
+
+def _figures(connection: Connection) -> dict[str, Spec]:
+    """The figures that have something to show."""
+    figures = {}
+    for name in PLOTS:
+        try:
+            figures[name] = spec = make_plot(connection, name)
+        except AnalysisError:
+            continue
+        if name.endswith("-params"):
+            spec["width"] = PAIRED_WIDTH
+    return figures
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write whole or not at all, so that a page that is open meanwhile stays readable."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise AnalysisError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _page(
+    connection: Connection,
+    tables: dict[str, Table],
+    figures: dict[str, Spec],
+    drawings: dict[str, bytes],
+) -> str:
+    overview = rows(connection, sql("questions/overview"))
+    template = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
+    names = ", ".join(row["results"] for row in overview)
+    return template.substitute(
+        title=html.escape(names),
+        facts=_facts(overview),
+        notes=_notes(connection, overview),
+        comparison=_table(tables["comparison"], "comparison"),
+        costs="\n".join(
+            _figure(name, drawings)
+            for name in ("accuracy-vs-params", "epoch-time-vs-params", "latency-vs-params")
+        ),
+        curves=_figure("curves", drawings),
+        confusion=_figure("confusion", drawings),
+        per_class=_table(tables["per-class"], "per-class"),
+        coverage=_table(tables["coverage"], "coverage"),
+        failures=_table(tables["failures"], "failures"),
+        settings=_table(tables["settings"], "settings"),
+        sweeps=_sweep_files(connection),
+        provenance=_table(tables["provenance"], "provenance"),
+        script=script(),
+        specs=embedded(figures),
+    )
+
+
+def _facts(overview: list[Row]) -> str:
+    """What ran, in a line of figures for each folder."""
+    lines = []
+    for row in overview:
+        facts = {
+            "trials complete": trials_text(row).partition(",")[0] or MISSING,
+            "cells": shown(row["cells"], "count"),
+            "networks": shown(len(row["archs"] or []), "count"),
+            "seeds": shown(row["seeds"], "count"),
+            "wall time of all trials": _duration(row["wall_time_s"]),
+            "devices": ", ".join(row["devices"] or []) or MISSING,
+            "last trial ended (UTC)": row["last_end"] or MISSING,
+        }
+        name = f"<h3>{html.escape(row['results'])}</h3>" if len(overview) > 1 else ""
+        items = "".join(
+            f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd></div>"
+            for key, value in facts.items()
+        )
+        lines.append(f'{name}<dl class="facts">{items}</dl>')
+    return "\n".join(lines)
+
+
+def _duration(seconds: float | None) -> str:
+    """A time in the unit that fits it."""
+    if seconds is None:
+        return MISSING
+    for factor, unit in ((3600, "h"), (60, "min")):
+        if seconds >= factor:
+            return f"{shown(seconds / factor, 'seconds')} {unit}"
+    return f"{shown(seconds, 'seconds')} s"
+
+
+def _notes(connection: Connection, overview: list[Row]) -> str:
+    """What a reader must know before believing a number."""
+    notes = []
+    for row in overview:
+        if row["planned"] and row["complete"] != row["planned"]:
+            notes.append(f"{row['results']}: not every trial is complete ({trials_text(row)}).")
+    sizes: dict[str, set[int]] = {}
+    for row in rows(connection, sql("questions/costs")):
+        if row["image_size"]:
+            sizes.setdefault(row["results"], set()).add(row["image_size"])
+    for results, found in sizes.items():
+        if len(found) > 1:
+            listed = ", ".join(map(str, sorted(found)))
+            notes.append(
+                f"{results}: image sizes differ ({listed} px), so the table compares networks "
+                "with their inputs, not networks alone."
+            )
+    notes += damage(connection)
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    return f'<ul class="notes">{items}</ul>' if notes else ""
+
+
+def _table(table: Table, name: str) -> str:
+    links = " · ".join(
+        f'<a href="tables/{name}{suffix}">{suffix[1:]}</a>' for suffix in TABLE_FILES.values()
+    )
+    return (
+        f'<div class="table">{to_html(table)}</div>\n'
+        f'<p class="caption">{html.escape(table.caption)}</p>\n<p class="files">{links}</p>'
+    )
+
+
+def _figure(name: str, drawings: dict[str, bytes]) -> str:
+    """A figure's place: the still drawing, until the script puts the interactive one there."""
+    if name not in drawings:
+        return f'<p class="nothing">Nothing to show in {html.escape(name)} yet.</p>'
+    return (
+        f'<figure><div class="drawing" data-figure="{name}">{drawings[name].decode()}</div>'
+        f'<p class="files"><a href="figures/{name}.svg">svg</a></p></figure>'
+    )
+
+
+def _sweep_files(connection: Connection) -> str:
+    """The sweep files as given last."""
+    parts = []
+    for results, folder in folders_of(connection).items():
+        try:
+            text = (folder / "sweep.yaml").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        parts.append(
+            f"<details><summary>Sweep file of {html.escape(results)}</summary>"
+            f"<pre>{html.escape(text)}</pre></details>"
+        )
+    return "\n".join(parts)

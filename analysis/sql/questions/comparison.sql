@@ -1,0 +1,28 @@
+-- A row is a cell with its winner, the best in test_top1 first; cells without a complete trial last.
+WITH tuned AS (
+    SELECT results, cell_id, config_id, any_value(params) AS params
+    FROM newest.asked
+    GROUP BY ALL
+)
+
+SELECT
+    coalesce(best.results, coverage.results) AS results,
+    coalesce(coverage.cell, best.cell) AS cell,
+    coverage.planned,
+    coverage.running,
+    coverage.complete,
+    coverage.pruned,
+    coverage.failed,
+    coverage.diverged,
+    coverage.missing,
+    tuned.params,
+    best.config ->> '$.select' AS "select",
+    best.* EXCLUDE (results, cell)
+FROM best
+FULL JOIN coverage
+    ON coverage.results = best.results AND coverage.cell_id = best.cell_id
+LEFT JOIN tuned
+    ON tuned.results = best.results
+    AND tuned.cell_id = best.cell_id
+    AND tuned.config_id = best.config_id
+ORDER BY best.test_top1_mean DESC NULLS LAST, coverage.results, coverage.position, best.config_id;

@@ -1,0 +1,67 @@
+-- A row is a pair of true and predicted class under the best config of a data set, the one with
+-- the highest mean val_top1, summed over its complete trials.
+WITH winner AS (
+    SELECT *
+    FROM best
+    QUALIFY row_number() OVER (
+        PARTITION BY results, dataset, labels
+        ORDER BY val_top1_mean DESC NULLS LAST, config_id
+    ) = 1
+),
+
+counted AS (
+    SELECT
+        winner.results,
+        winner.dataset,
+        winner.labels,
+        any_value(winner.cell) AS cell,
+        any_value(winner.n) AS n,
+        confusion.label,
+        confusion.predicted,
+        sum(confusion.n) AS images
+    FROM winner
+    JOIN trials
+        ON trials.results = winner.results
+        AND trials.cell_id = winner.cell_id
+        AND trials.config_id = winner.config_id
+        AND trials.role IS NOT DISTINCT FROM winner.role
+        AND trials.state = 'complete'
+    JOIN confusion
+        ON confusion.results = trials.results
+        AND confusion.trial_id = trials.trial_id
+        AND confusion.split = 'test'
+    GROUP BY ALL
+),
+
+names AS (
+    SELECT
+        trials.results,
+        trials.dataset,
+        trials.labels,
+        classes.class_index,
+        any_value(classes.class_name) AS class_name
+    FROM classes
+    JOIN trials
+        ON trials.results = classes.results AND trials.trial_id = classes.trial_id
+    GROUP BY ALL
+)
+
+SELECT
+    counted.*,
+    coalesce(truth.class_name, counted.label::VARCHAR) AS label_name,
+    coalesce(guess.class_name, counted.predicted::VARCHAR) AS predicted_name,
+    counted.images / sum(counted.images) OVER (
+        PARTITION BY counted.results, counted.dataset, counted.labels, counted.label
+    ) AS share
+FROM counted
+LEFT JOIN names AS truth
+    ON truth.results = counted.results
+    AND truth.dataset IS NOT DISTINCT FROM counted.dataset
+    AND truth.labels IS NOT DISTINCT FROM counted.labels
+    AND truth.class_index = counted.label
+LEFT JOIN names AS guess
+    ON guess.results = counted.results
+    AND guess.dataset IS NOT DISTINCT FROM counted.dataset
+    AND guess.labels IS NOT DISTINCT FROM counted.labels
+    AND guess.class_index = counted.predicted
+ORDER BY counted.results, counted.dataset, counted.labels, counted.label, counted.predicted;

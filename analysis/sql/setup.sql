@@ -1,0 +1,59 @@
+-- What every other file here builds on: schemas, the folders, what runs, and the macros.
+CREATE SCHEMA empty;  -- the tables' columns and types, without rows
+CREATE SCHEMA loaded; -- tables read from files
+CREATE SCHEMA held;   -- one view per table: on empty at first, on loaded once it is needed
+CREATE SCHEMA newest; -- one row per trial, epoch, ...: the newest
+
+CREATE TABLE held.options (all_trials BOOLEAN);
+CREATE TABLE held.folders (results VARCHAR, path VARCHAR, place BIGINT);
+CREATE TABLE held.damaged (results VARCHAR, table_name VARCHAR, file VARCHAR, reason VARCHAR);
+CREATE TABLE held.running (
+    results VARCHAR,
+    trial_id VARCHAR,
+    host VARCHAR,
+    pid BIGINT,
+    slot BIGINT,
+    started_at DOUBLE,
+    heartbeat DOUBLE,
+    epoch BIGINT,
+    epochs BIGINT,
+    val_top1 DOUBLE
+);
+-- results/<sweep> of results/<sweep>/<table>/<name>.parquet
+CREATE MACRO folder_of(file) AS parse_dirpath(parse_dirpath(file));
+
+-- A trial's own file wins over compacted ones, the highest compacted one over the others.
+CREATE MACRO file_rank(file) AS coalesce(
+    TRY_CAST(regexp_extract(parse_filename(file), '^compacted-(\d+)\.parquet$', 1) AS BIGINT),
+    9223372036854775807
+);
+
+-- The 0.975 quantiles of Student's t for 1 to 200 degrees of freedom, in one row, so that views can
+-- carry the list. Up to 30 as printed in the NIST/SEMATECH e-Handbook, 1.3.6.7.2, to more digits;
+-- then by the expansion of Abramowitz and Stegun 26.7.5, right to 1e-6.
+CREATE TABLE held.student AS
+SELECT [
+    12.706205, 4.302653, 3.182446, 2.776445, 2.570582,
+    2.446912, 2.364624, 2.306004, 2.262157, 2.228139,
+    2.200985, 2.178813, 2.160369, 2.144787, 2.131450,
+    2.119905, 2.109816, 2.100922, 2.093024, 2.085963,
+    2.079614, 2.073873, 2.068658, 2.063899, 2.059539,
+    2.055529, 2.051831, 2.048407, 2.045230, 2.042272
+]::DOUBLE[] || [
+    1.959963985::DOUBLE
+    + 2.372271230::DOUBLE / df
+    + 2.822498616::DOUBLE / df ** 2
+    + 2.555849680::DOUBLE / df ** 3
+    + 1.589534053::DOUBLE / df ** 4
+    FOR df IN range(31, 201)
+] AS quantiles;
+
+-- Ends of the 95 % t interval of the mean of x, summed in the order of place; null below two
+-- values. Beyond 201 values it is that of 200 degrees of freedom, at most 0.6 % too wide.
+CREATE MACRO half_width(x, quantiles, place) AS
+    any_value(quantiles)[least(count(x) - 1, 200)]
+    * stddev_samp(x ORDER BY place) / sqrt(count(x));
+CREATE MACRO interval_low(x, quantiles, place) AS
+    avg(x ORDER BY place) - half_width(x, quantiles, place);
+CREATE MACRO interval_high(x, quantiles, place) AS
+    avg(x ORDER BY place) + half_width(x, quantiles, place);

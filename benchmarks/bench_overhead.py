@@ -1,0 +1,140 @@
+"""What a trial costs beyond its training, evaluation, latency probe and checkpoint.
+
+Small trials run one after another on one slot; the first few, which start the process, are left
+out. From the median time between the ends of two trials goes the median time of the same work
+done bare, in one process: the training loop, evaluation, latency probes and checkpoint alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from benchmarks.measure import RESULTS, Side, environment, interleave, serve, summary, write_csv
+
+TRIALS = 60
+WARM_UP = 10
+EPOCHS = 3
+
+
+def sweep() -> dict[str, Any]:
+    """Many short trials, a few epochs each, so that reports are part of what is measured."""
+    return {
+        "sweep": "short",
+        "compare": {"lr": [0.01 + 0.0001 * n for n in range(TRIALS)]},
+        "fixed": {
+            "arch": "cnn3",
+            "dataset": "digits",
+            "image_size": 32,
+            "optimizer": "sgd",
+            "epochs": EPOCHS,
+            "batch_size": 64,
+            "limit_train": 256,
+        },
+        "seeds": [0],
+        "resources": {"cpus": 1},
+    }
+
+
+def whole(*options: str) -> float:
+    """Median seconds between the ends of two trials of a sweep."""
+    from grid.store import Store
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sweep.yaml"
+        path.write_text(json.dumps(sweep()))
+        results = f"{folder}/results"
+        command = [sys.executable, "-m", "grid.cli", "run", str(path), "--results", results]
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr[-2000:])
+        ends = sorted(row.ended_at for row in Store(f"{results}/short").finished().values())
+    warm = ends[WARM_UP:]
+    return median((after - before).total_seconds() for before, after in itertools.pairwise(warm))
+
+
+def bare() -> Callable[[], float]:
+    """Median seconds of the work itself."""
+    import torch
+
+    from cnncore.checkpoint import save_checkpoint
+    from cnncore.config import TrialConfig
+    from cnncore.data import load_dataset, open_splits
+    from cnncore.evaluate import evaluate
+    from cnncore.models import build_model
+    from cnncore.timing import measure_latency
+    from cnncore.train import chosen_model, start, train
+
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    data_dir = os.environ.get("CNNGRID_DATA", tempfile.gettempdir())
+
+    def once(lr: float, folder: str) -> float:
+        config = TrialConfig.model_validate({**sweep()["fixed"], "lr": lr})
+        splits = open_splits(config, load_dataset("digits", data_dir), device)
+        model = build_model("cnn3", classes=10, image_size=32)
+        state = start(config, model, 0, device)
+        started = perf_counter()
+        for _ in train(state, splits, config):
+            pass
+        chosen = chosen_model(state)
+        for split in (splits.val, splits.test):
+            evaluate(
+                chosen,
+                split.batches(),
+                class_names=splits.class_names,
+                precision="fp32",
+                device=device,
+            )
+        for size in (1, 16):
+            measure_latency(chosen, 32, batch_size=size, device=device)
+        save_checkpoint(Path(folder) / "best.pt", {"weights": chosen.state_dict()})
+        return perf_counter() - started
+
+    def measure() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = [once(lr, folder) for lr in sweep()["compare"]["lr"]]
+        return median(seconds[WARM_UP:])
+
+    return measure
+
+
+def main() -> None:
+    """Measure the three in turn and write the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        serve(bare())
+        return
+    with Side("benchmarks.bench_overhead", threads=1) as work:
+        sides: dict[str, Callable[[], float]] = {
+            "ray": lambda: whole("--slots", "1"),
+            "bare": work,
+            "local": lambda: whole("--local"),
+        }
+        values = interleave(sides, rounds=1 if arguments.quick else 5, warm_up=0)
+    where = environment(("torch", "ray"))
+    common = {"unit": "s per trial", "trials": TRIALS, "epochs": EPOCHS, "threads": 1}
+    rows = [
+        {"what": name, **common, **summary(seconds), **where} for name, seconds in values.items()
+    ]
+    for name in ("ray", "local"):
+        added = [a - b for a, b in zip(values[name], values["bare"], strict=True)]
+        rows.append({"what": f"added by {name}", **common, **summary(added), **where})
+    write_csv(RESULTS / "overhead.csv", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What every benchmark needs: sides measured in turn, their summary, and a CSV that says where.
+
+On a shared machine a single time means little. Sides are therefore measured in the order A B B A,
+round after round, in processes of their own; a ratio is taken within a round, and the result is
+the median ratio with its quartiles, beside the same ratio of a side against itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from math import inf
+from pathlib import Path
+from statistics import fmean, quantiles
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("torch", "torchvision", "numpy")
+
+
+def environment(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
+    """The columns that say on what machine and with which versions a row was measured."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{library: version(library) for library in libraries},
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    names = {key.strip(): value.strip() for key, value in fields.items()}
+    return f"{names.get('model name', platform.processor())} (family {names.get('cpu family')})"
+
+
+class Side:
+    """One of the things compared, in a process of its own that waits while others are measured.
+
+    The process runs `python -m MODULE --side NAME ...`; that module calls `serve`.
+    """
+
+    def __init__(self, module: str, *arguments: str, threads: int) -> None:
+        environ = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, "--side", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environ,
+        )
+
+    def __call__(self) -> float:
+        """Measure once more."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
+        return float(line)
+
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve(measure: Callable[[], float]) -> None:
+    """The other end of `Side`: one measurement for each line on standard input."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    for _ in sys.stdin:
+        answers.write(f"{measure()}\n")
+        answers.flush()
+
+
+def interleave(
+    sides: Mapping[str, Callable[[], float]],
+    rounds: int,
+    warm_up: int = 1,
+    limit_s: float = inf,
+) -> dict[str, list[float]]:
+    """A value per round and side: the mean of two, measured as A B C C B A.
+
+    No further round begins after `limit_s` seconds.
+    """
+    started = perf_counter()
+    names = list(sides)
+    for _ in range(warm_up):
+        for name in names:
+            sides[name]()
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        pairs: dict[str, list[float]] = {name: [] for name in names}
+        for name in [*names, *reversed(names)]:
+            pairs[name].append(sides[name]())
+        for name in names:
+            values[name].append(fmean(pairs[name]))
+        print(
+            f"round {len(values[names[0]])}/{rounds}, {perf_counter() - started:.0f} s, 1-minute "
+            f"load {os.getloadavg()[0]:.1f}: "
+            + ", ".join(f"{name} {values[name][-1]:.4g}" for name in names),
+            file=sys.stderr,
+        )
+        if perf_counter() - started > limit_s:
+            break
+    return values
+
+
+def ratios(values: Mapping[str, Sequence[float]], over: str, under: str) -> list[float]:
+    """`over` divided by `under`, round by round."""
+    return [a / b for a, b in zip(values[over], values[under], strict=True)]
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """`n`, `median`, `q1` and `q3`."""
+    if len(values) == 1:
+        return {"n": 1, "median": values[0], "q1": values[0], "q3": values[0]}
+    q1, median, q3 = quantiles(values, n=4, method="inclusive")
+    return {"n": len(values), "median": median, "q1": q1, "q3": q3}
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows, floats to four digits, and print them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
+    print(path.read_text())

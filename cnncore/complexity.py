@@ -1,0 +1,170 @@
+"""What a network costs on paper: parameters, multiply-accumulates, activations, its layers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnncore.catalog import NETWORKS
+from cnncore.evaluate import eval_mode
+from cnncore.models import build_model
+
+Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TransposedConvolution = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+Counted = (*Convolution, *TransposedConvolution, nn.Linear)
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Elements with a gradient, and those without: frozen weights and stored statistics."""
+
+    trainable: int
+    non_trainable: int
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """One forward pass of one image: multiply-accumulates (FLOPs are twice that) and output
+    elements, both of all convolutions and linear layers.
+    """
+
+    macs: int
+    activations: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module without children: its name, type, output `(channels, height, width)` and counts.
+
+    `output_shape` is that of its last use, without the batch, and None where it was never used.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...] | None
+    trainable: int
+    non_trainable: int
+
+
+def count_parameters(model: nn.Module) -> ParameterCount:
+    """Count as Keras does: non-trainable are frozen weights and BatchNorm's mean and variance.
+
+    Buffers of floating point count; integer ones (BatchNorm's `num_batches_tracked`) never do.
+    A tensor shared by several modules counts once.
+    """
+    return _count(list(model.parameters()), list(model.buffers()))
+
+
+def measure_complexity(model: nn.Module, image_size: int) -> Complexity:
+    """Multiply-accumulates and activations of `model` for one 3 x side x side image.
+
+    Runs one image of zeros in eval mode on the model's device; weights, statistics, modes and
+    random state stay as they were. Counted are the modules, so a convolution called as a
+    function is not seen.
+    """
+    macs = activations = 0
+
+    def add(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal macs, activations
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        # Each element takes part in one multiplication per weight of its filter; a transposed
+        # convolution applies the filter to its input, the others to their output.
+        elements = inputs[0] if isinstance(module, TransposedConvolution) else output
+        macs += elements.numel() * prod(weight.shape[1:])
+        activations += output.numel()
+
+    with _hooked([m for m in model.modules() if isinstance(m, Counted)], add):
+        _forward(model, image_size)
+    return Complexity(macs, activations)
+
+
+def layer_table(model: nn.Module, image_size: int) -> list[Layer]:
+    """The layers of `model` in the order in which they were registered, for one image.
+
+    Disturbs the model as little as `measure_complexity`.
+    """
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+
+    def keep_shape(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes[module] = tuple(output.shape[1:])
+
+    leaves = {name: m for name, m in model.named_modules() if not any(m.children())}
+    with _hooked(list(leaves.values()), keep_shape):
+        _forward(model, image_size)
+    rows = []
+    for name, module in leaves.items():
+        count = count_parameters(module)
+        rows.append(
+            Layer(
+                name,
+                type(module).__name__,
+                shapes.get(module),
+                count.trainable,
+                count.non_trainable,
+            )
+        )
+    return rows
+
+
+def describe_network(
+    arch: str, *, classes: int, image_size: int, **options: Any
+) -> tuple[ParameterCount, Complexity]:
+    """Counts of a fresh network by name; torch's random state stays as it was.
+
+    Kept in this process for the next call with equal arguments (options compare as JSON).
+    Raises what `build_model` raises.
+    """
+    return _describe(arch, classes, image_size, json.dumps(options, sort_keys=True))
+
+
+@lru_cache(maxsize=256)
+def _describe(
+    arch: str, classes: int, image_size: int, options: str
+) -> tuple[ParameterCount, Complexity]:
+    arguments = {"classes": classes, "image_size": image_size, **json.loads(options)}
+    if arch in NETWORKS:
+        # Memory without values: drawing AlexNet's weights takes longer than all the rest. The
+        # forward pass is not on `meta` too, because torch's first one there imports for 0.9 s.
+        with torch.device("meta"):
+            model = build_model(arch, **arguments)
+        model.to_empty(device="cpu")
+    else:
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(arch, **arguments)
+    return count_parameters(model), measure_complexity(model, image_size)
+
+
+def _count(parameters: list[nn.Parameter], buffers: list[Tensor]) -> ParameterCount:
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    frozen = sum(p.numel() for p in parameters if not p.requires_grad)
+    statistics = sum(b.numel() for b in buffers if b.is_floating_point())
+    return ParameterCount(trainable, frozen + statistics)
+
+
+@contextmanager
+def _hooked(modules: list[nn.Module], hook: Callable[..., None]) -> Iterator[None]:
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _forward(model: nn.Module, image_size: int) -> None:
+    """One image of zeros through `model`, on the device and in the type of its weights."""
+    weight = next(model.parameters())
+    devices = [weight.device] if weight.device.type == "cuda" else []
+    image = torch.zeros(1, 3, image_size, image_size, device=weight.device, dtype=weight.dtype)
+    with eval_mode(model), torch.inference_mode(), torch.random.fork_rng(devices=devices):
+        model(image)

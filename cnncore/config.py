@@ -1,0 +1,181 @@
+"""What one trial trains and how: `TrialConfig`, frozen and checked when built.
+
+A key whose value is null means exactly the behaviour before that key existed, so a key added
+later (always with the default null) changes no id. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Part(BaseModel):
+    """A frozen piece of a config; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Constant(Part):
+    """The learning rate stays at `lr` (after warm-up)."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class Step(Part):
+    """The learning rate is multiplied by `factor` after every `every` epochs."""
+
+    kind: Literal["step"] = "step"
+    every: PositiveInt
+    factor: PositiveFloat = 0.1
+
+
+class Cosine(Part):
+    """Half a cosine from `lr` to `lr * final` over all steps (arXiv 1608.03983, no restarts)."""
+
+    kind: Literal["cosine"] = "cosine"
+    final: Fraction = 0.0
+
+
+class Plateau(Part):
+    """`lr` is multiplied by `factor` when `val_loss` has not fallen for `patience` epochs."""
+
+    kind: Literal["plateau"] = "plateau"
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    patience: NonNegativeInt = 10
+
+
+class Flip(Part):
+    """Each training image is mirrored left to right with probability one half."""
+
+    kind: Literal["flip"] = "flip"
+
+
+class Crop(Part):
+    """Each training image is zero-padded by `padding` pixels and cut back at a random place.
+
+    `padding: null` is an eighth of the image's side (4 at 32 pixels).
+    """
+
+    kind: Literal["crop"] = "crop"
+    padding: PositiveInt | None = None
+
+
+class MeanStd(Part):
+    """Per-channel mean and standard deviation of pixel values in [0, 1], red, green, blue."""
+
+    mean: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+
+class EarlyStop(Part):
+    """End the trial when `metric` was no better by `min_delta` for `patience` epochs."""
+
+    metric: Literal["val_loss", "val_top1"] = "val_loss"
+    patience: PositiveInt
+    min_delta: NonNegativeFloat = 0.0
+
+
+def _named(value: Any) -> Any:
+    """Read `cosine` and `{plateau: {patience: 5}}` as `{kind: cosine}`, `{kind: plateau, ...}`."""
+    if isinstance(value, str):
+        return {"kind": value}
+    if isinstance(value, dict) and "kind" not in value and len(value) == 1:
+        ((kind, options),) = value.items()
+        if options is None or isinstance(options, dict):
+            return {"kind": kind, **(options or {})}
+    return value
+
+
+Schedule = Annotated[
+    Annotated[Constant | Step | Cosine | Plateau, Field(discriminator="kind")],
+    BeforeValidator(_named),
+]
+Augment = Annotated[
+    Annotated[Flip | Crop, Field(discriminator="kind")],
+    BeforeValidator(_named),
+]
+
+
+# What an optimizer uses where the sweep file is silent. PyTorch's own defaults, but for SGD's
+# momentum: "SGD" in a comparison of networks means momentum 0.9, so the plan says so.
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
+    "adam": {"betas": (0.9, 0.999), "weight_decay": 0.0},
+    "adamw": {"betas": (0.9, 0.999), "weight_decay": 0.01},
+}
+
+# Keys that mean something under some optimizers only; elsewhere they resolve to null.
+OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
+    "momentum": ("sgd",),
+    "nesterov": ("sgd",),
+    "betas": ("adam", "adamw"),
+}
+
+
+class TrialConfig(Part):
+    """Everything that can change a trial's result, without its seed and fold."""
+
+    arch: str
+    arch_options: dict[str, Any] | None = None
+    activation: Literal["relu", "sigmoid"] | None = None
+    dropout: Fraction | None = None
+
+    dataset: str
+    data_fingerprint: str | None = None
+    labels: str | None = None
+    limit_train: PositiveInt | None = None
+    limit_test: PositiveInt | None = None
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    split_seed: NonNegativeInt = 0
+    image_size: PositiveInt | None = None
+    normalize: Literal["dataset", "imagenet", "half"] | MeanStd = "dataset"
+    augment: tuple[Augment, ...] = ()
+
+    optimizer: Literal["sgd", "adam", "adamw"]
+    lr: PositiveFloat
+    momentum: Fraction | None = None
+    nesterov: bool | None = None
+    betas: tuple[Fraction, Fraction] | None = None
+    weight_decay: NonNegativeFloat
+    schedule: Schedule = Constant()
+    warmup_epochs: NonNegativeInt | None = None
+    grad_clip: PositiveFloat | None = None
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    label_smoothing: Fraction | None = None
+
+    epochs: PositiveInt
+    early_stop: EarlyStop | None = None
+    select: Literal["best", "last"] = "best"
+    batch_size: PositiveInt = 128
+    precision: Literal["fp32", "bf16"] = "fp32"
+    deterministic: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_optimizer(cls, data: Any) -> Any:
+        """Fill in the optimizer's defaults; keys that mean nothing to it become null."""
+        if not isinstance(data, dict) or data.get("optimizer") not in OPTIMIZER_DEFAULTS:
+            return data
+        optimizer = data["optimizer"]
+        data = {**data}
+        for key, value in OPTIMIZER_DEFAULTS[optimizer].items():
+            if data.get(key) is None:
+                data[key] = value
+        for key, optimizers in OPTIMIZER_KEYS.items():
+            if optimizer not in optimizers:
+                data[key] = None
+        return data

@@ -1,0 +1,41 @@
+"""Data sets: found, decoded once per machine, and served as batches on the device.
+
+Importing this loads no torch; `open_splits` and `Splits` load it when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnncore.data.arrays import ImageArrays
+from cnncore.data.cache import ImageData
+from cnncore.data.dataset import check_dataset, load_dataset, prepare_dataset
+from cnncore.data.errors import DataError, DataMissing
+from cnncore.data.source import DatasetInfo
+from cnncore.data.stratify import stratified_split, stratified_subset
+
+if TYPE_CHECKING:
+    from cnncore.data.splits import Splits, open_splits
+
+__all__ = [
+    "DataError",
+    "DataMissing",
+    "DatasetInfo",
+    "ImageArrays",
+    "ImageData",
+    "Splits",
+    "check_dataset",
+    "load_dataset",
+    "open_splits",
+    "prepare_dataset",
+    "stratified_split",
+    "stratified_subset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Splits", "open_splits"):
+        from cnncore.data import splits
+
+        return getattr(splits, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,173 @@
+"""Batches of one split on the device: gathered, augmented, normalised and resized as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnncore.config import Crop, Flip
+from cnncore.data.arrays import Images, Labels
+from cnncore.data.augment import DeviceDraws, HostAugmenter, augment_on_device, draw
+from cnncore.data.stratify import Indices
+from cnncore.seeding import derive_seed
+
+# Pixels in an evaluation batch: 1,024 images of 32x32.
+EVAL_PIXELS = 2**20
+
+# Images in the host's memory, or already on the device.
+Stored = Images | Tensor
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Uint8 pixels become the network's input by `(pixel / 255 - mean) / std` per channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class InputStage:
+    """Uint8 images `(batch, side, side, 3)` to the network's float32 input, `channels_last`.
+
+    The result is `(batch, 3, image_size, image_size)`, scaled bilinearly where the sides differ
+    (averaging over the source pixels when it shrinks), in a buffer that the next call overwrites.
+    """
+
+    def __init__(
+        self,
+        side: int,
+        image_size: int,
+        batch_size: int,
+        normalization: Normalization,
+        device: torch.device,
+    ) -> None:
+        mean, std = (
+            torch.tensor(values, dtype=torch.float64)
+            for values in (normalization.mean, normalization.std)
+        )
+        pixels = side * side
+        self._scale = (1 / (255 * std)).float().repeat(pixels).to(device)
+        self._shift = (-mean / std).float().repeat(pixels).to(device)
+        # Kept, because on a CPU a fresh buffer costs twenty times the arithmetic in page faults.
+        self._buffer = torch.empty(batch_size, pixels * 3, device=device)
+        self._side, self._image_size = side, image_size
+
+    def __call__(self, images: Tensor) -> Tensor:
+        n, side = len(images), self._side
+        # Whole images as rows: the innermost loop then runs over all pixels, not over 3 channels.
+        flat = self._buffer[:n]
+        flat.copy_(images.view(n, -1), non_blocking=True)
+        torch.addcmul(self._shift, flat, self._scale, out=flat)
+        batch = flat.view(n, side, side, 3).permute(0, 3, 1, 2)
+        if self._image_size == side:
+            return batch
+        return F.interpolate(
+            batch,
+            size=(self._image_size, self._image_size),
+            mode="bilinear",
+            align_corners=False,
+            antialias=self._image_size < side,
+        ).contiguous(memory_format=torch.channels_last)
+
+
+class TrainSplit:
+    """Shuffled, augmented batches; the last one of an epoch may be smaller.
+
+    Order and augmentation of an epoch depend on `(seed, epoch)` alone, so an epoch can be entered
+    at any step.
+    """
+
+    def __init__(
+        self,
+        images: Stored,
+        labels: Labels,
+        indices: Indices,
+        augment: tuple[Crop | Flip, ...],
+        batch_size: int,
+        image_size: int,
+        normalization: Normalization,
+        device: torch.device,
+    ) -> None:
+        self.indices = indices
+        self.batch_size = batch_size
+        self._augment = augment
+        self._labels = labels
+        self._device = device
+        self._side = images.shape[1]
+        self._input = InputStage(self._side, image_size, batch_size, normalization, device)
+        padding = draw(augment, 0, self._side, 0, 0).padding
+        self._images = (
+            images if isinstance(images, Tensor) else HostAugmenter(images, batch_size, padding)
+        )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.indices) // self.batch_size)
+
+    def batches(self, seed: int, epoch: int, first_step: int = 0) -> Batches:
+        """Images and labels of the epoch's steps from `first_step` (from 0) on.
+
+        The images are float32 `(batch, 3, image_size, image_size)`, `channels_last`, and valid
+        until the next batch is asked for.
+        """
+        n, device = len(self.indices), self._device
+        random = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", epoch)))
+        order = self.indices[random.permutation(n)]
+        draws = draw(self._augment, n, self._side, seed, epoch)
+        labels = torch.from_numpy(self._labels[order]).to(device)
+        if isinstance(self._images, Tensor):
+            device_order = torch.from_numpy(order).to(device)
+            device_draws = DeviceDraws.of(draws, device)
+        for start in range(first_step * self.batch_size, n, self.batch_size):
+            at = slice(start, min(start + self.batch_size, n))
+            if isinstance(self._images, Tensor):
+                images = augment_on_device(self._images, device_order[at], device_draws, at)
+            else:
+                images = self._images.batch(order[at], draws, at)
+            yield self._input(images), labels[at]
+
+
+class EvalSplit:
+    """Batches in a fixed order, as they are but for normalisation and size."""
+
+    def __init__(
+        self,
+        images: Stored,
+        labels: Labels,
+        indices: Indices,
+        image_size: int,
+        normalization: Normalization,
+        device: torch.device,
+    ) -> None:
+        self.indices = indices
+        self.labels = labels[indices]
+        side = images.shape[1]
+        self.batch_size = min(len(indices), max(16, EVAL_PIXELS // max(side, image_size) ** 2))
+        self._images = images
+        self._device = device
+        self._input = InputStage(side, image_size, self.batch_size, normalization, device)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self) -> Batches:
+        """Images and labels, as those of `TrainSplit.batches`."""
+        device = self._device
+        labels = torch.from_numpy(self.labels).to(device)
+        for start in range(0, len(self.indices), self.batch_size):
+            at = slice(start, start + self.batch_size)
+            if isinstance(self._images, Tensor):
+                images = self._images[torch.from_numpy(self.indices[at]).to(device)]
+            else:
+                images = torch.from_numpy(self._images[self.indices[at]])
+            yield self._input(images), labels[at]

@@ -1,0 +1,178 @@
+"""Decoded copies of data sets on disk: made once per machine, memory-mapped by every trial."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncore.data.arrays import CheckedArrays, Images, Labels, checked
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+# Part of every copy's name: a change of what is stored makes new copies.
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A decoded data set; equal to itself only.
+
+    Images are uint8 `(images, side, side, 3)`, memory-mapped; labels are int64 from 0.
+    `fingerprint` is a hash of the image files of a folder, or else of the arrays. `mean` and
+    `std` are per channel over the training images, pixel values in [0, 1].
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    fingerprint: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def cache_roots(data_dir: Path) -> list[Path]:
+    """Folders where copies may lie, the preferred one first; the first that can be made, is."""
+    roots = [data_dir / ".cache", Path("~/.cache/cnngrid/decoded").expanduser()]
+    for root in roots:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            break
+        except OSError:
+            continue
+    return roots
+
+
+def open_copy(name: str, key: str, roots: list[Path]) -> ImageData | None:
+    """The decoded copy called `key`, or None where there is none or it is damaged."""
+    for root in roots:
+        folder = root / f"{key}-{FORMAT}"
+        try:
+            about = json.loads((folder / "about.json").read_text())
+            images: dict[str, Any] = {
+                array: np.load(
+                    folder / f"{array}.npy", mmap_mode="r" if array.endswith("images") else None
+                )
+                for array in ARRAYS
+            }
+        except (OSError, ValueError):  # absent, cut short, not JSON
+            continue
+        return ImageData(
+            name=name,
+            class_names=tuple(about["class_names"]),
+            fingerprint=about["fingerprint"],
+            mean=tuple(about["mean"]),
+            std=tuple(about["std"]),
+            **images,
+        )
+    return None
+
+
+def make_copy(
+    name: str,
+    key: str | None,
+    fingerprint: str | None,
+    roots: list[Path],
+    read: Callable[[Path | None], Any],
+) -> ImageData:
+    """Read a data set and leave its decoded copy in the first root that can be written.
+
+    `key` is None where the content alone can name the copy. Callers at the same time each read;
+    the copy that is complete first stays. Where nothing can be written the arrays stay in memory.
+    """
+    for root in roots:
+        try:
+            workspace = Path(tempfile.mkdtemp(prefix="writing-", suffix=".tmp", dir=root))
+        except OSError:
+            continue
+        try:
+            arrays = checked(name, read(workspace))
+            data = _described(name, arrays, fingerprint)
+            key = key or f"arrays-{data.fingerprint}"
+            _write(workspace, data)
+            _publish(workspace, root / f"{key}-{FORMAT}")
+        except OSError:  # the disk is full, say
+            continue
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+        return open_copy(name, key, [root]) or data
+    return _described(name, checked(name, read(None)), fingerprint)
+
+
+def _publish(workspace: Path, folder: Path) -> None:
+    """Give the finished copy its name, unless a whole one has it already."""
+    workspace.chmod(0o755)
+    try:
+        workspace.rename(folder)
+    except OSError:
+        if open_copy("", folder.name.removesuffix(f"-{FORMAT}"), [folder.parent]):
+            return
+        shutil.rmtree(folder)
+        workspace.rename(folder)
+
+
+def _write(workspace: Path, data: ImageData) -> None:
+    for array in ARRAYS:
+        path = workspace / f"{array}.npy"
+        if not path.exists():  # a reader of large sets has written its own
+            np.save(path, getattr(data, array))
+    about = {
+        "name": data.name,
+        "class_names": data.class_names,
+        "fingerprint": data.fingerprint,
+        "mean": data.mean,
+        "std": data.std,
+    }
+    (workspace / "about.json").write_text(json.dumps(about, indent=1))
+    for path in workspace.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _described(name: str, arrays: CheckedArrays, fingerprint: str | None) -> ImageData:
+    mean, std = _mean_std(arrays.train_images)
+    return ImageData(
+        name=name,
+        class_names=arrays.class_names,
+        train_images=arrays.train_images,
+        train_labels=arrays.train_labels,
+        test_images=arrays.test_images,
+        test_labels=arrays.test_labels,
+        fingerprint=fingerprint or _content_hash(arrays),
+        mean=mean,
+        std=std,
+    )
+
+
+def _content_hash(arrays: CheckedArrays) -> str:
+    digest = hashlib.sha256(json.dumps(arrays.class_names).encode())
+    for array in ARRAYS:
+        value = getattr(arrays, array)
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()[:16]
+
+
+def _mean_std(images: Images) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Exact, from each channel's histogram; a constant channel has standard deviation 1."""
+    counts = np.zeros((3, 256))
+    for start in range(0, len(images), 1000):
+        chunk = images[start : start + 1000]
+        counts += [np.bincount(chunk[..., c].ravel(), minlength=256) for c in range(3)]
+    levels = np.arange(256) / 255
+    share = counts / counts.sum(axis=1, keepdims=True)
+    mean = share @ levels
+    std = np.sqrt(np.maximum(share @ levels**2 - mean**2, 0))
+    std[std == 0] = 1
+    red, green, blue = (float(value) for value in mean)
+    return (red, green, blue), tuple(float(value) for value in std)  # type: ignore[return-value]

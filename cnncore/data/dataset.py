@@ -1,0 +1,66 @@
+"""A data set by name: is it there, prepare it once per machine, load it in every trial."""
+
+from __future__ import annotations
+
+import functools
+from os import PathLike
+from pathlib import Path
+
+from cnncore.data.cache import ImageData, cache_roots, make_copy, open_copy
+from cnncore.data.errors import DataMissing
+from cnncore.data.source import DatasetInfo, open_source
+
+
+def check_dataset(
+    name: str, data_dir: str | PathLike[str], image_size: int | None = None
+) -> DatasetInfo:
+    """What is known of data set `name` before it is decoded; loads no torch.
+
+    `name` is one of the catalog, `imagefolder:PATH` or `package.module:function`; only the last
+    is read for it (the function is called). Raises `DataMissing` where `prepare_dataset` may be
+    able to download the files, and `DataError` where the data cannot be used.
+    """
+    folder = Path(data_dir).expanduser()
+    roots = cache_roots(folder)
+    source = open_source(name, folder, roots, image_size)
+    if source.info is None:
+        data = load_dataset(name, data_dir, image_size)
+        side = data.train_images.shape[1]
+        return DatasetInfo(name, data.class_names, len(data.class_names), side, None)
+    try:
+        source.check()
+    except DataMissing:
+        if source.key is None or open_copy(name, source.key, roots) is None:
+            raise
+    return source.info
+
+
+def prepare_dataset(
+    name: str, data_dir: str | PathLike[str], image_size: int | None = None
+) -> ImageData:
+    """Download the data set if need be and decode it, once per machine, before the trials.
+
+    `image_size` is the side to which the images of a folder are cut; the others keep theirs.
+    Raises `DataError`.
+    """
+    return load_dataset(name, data_dir, image_size)
+
+
+def load_dataset(
+    name: str, data_dir: str | PathLike[str], image_size: int | None = None
+) -> ImageData:
+    """The decoded data set, memory-mapped; prepared first where that was not done.
+
+    Cheap when called again in the same process. Raises `DataError`.
+    """
+    return _load(name, str(Path(data_dir).expanduser().absolute()), image_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(name: str, data_dir: str, image_size: int | None) -> ImageData:
+    roots = cache_roots(Path(data_dir))
+    source = open_source(name, Path(data_dir), roots, image_size)
+    if source.key is not None and (data := open_copy(name, source.key, roots)):
+        return data
+    fingerprint = source.info.fingerprint if source.info else None
+    return make_copy(name, source.key, fingerprint, roots, source.read)

@@ -1,0 +1,186 @@
+"""A folder of image files, one sub-folder per class, with or without `train/` and `test/` above."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Images
+from cnncore.data.errors import DataError
+from cnncore.data.stratify import stratified_split
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test"})
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """The image files of both splits and their labels, in a fixed order."""
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    train: tuple[tuple[Path, int], ...]
+    test: tuple[tuple[Path, int], ...]
+
+
+def list_files(name: str, path: str, data_dir: Path) -> FolderFiles:
+    """The files of data set `name` at `path`: absolute, or below `data_dir` or the current folder.
+
+    Where there is no `train/` and `test/`, a fixed, stratified fifth of the images is the test
+    split. Raises `DataError` for a folder that is not laid out so.
+    """
+    given = Path(path).expanduser()
+    candidates = [data_dir / given, Path.cwd() / given]
+    root = next((folder for folder in candidates if folder.is_dir()), None)
+    if root is None:
+        places = " nor ".join(dict.fromkeys(str(folder) for folder in candidates))
+        raise DataError(f"{name}: there is no folder {places}")
+    folders = _folders(root)
+    if {"train", "test"} <= set(folders):
+        return _official_splits(name, root, folders)
+    if set(folders) & SPLIT_NAMES:
+        raise DataError(
+            f"{name}: {root} holds {', '.join(folders)}; expected either train and test with the "
+            "classes inside, or the classes themselves"
+        )
+    classes = _classes(name, root, folders)
+    files = _files(name, root, classes)
+    labels = np.array([label for _, label in files], np.int64)
+    kept, held_out = stratified_split(labels, TEST_FRACTION, TEST_SPLIT_SEED)
+    return FolderFiles(
+        name, root, classes, tuple(files[i] for i in kept), tuple(files[i] for i in held_out)
+    )
+
+
+def fingerprint(files: FolderFiles, roots: Iterable[Path]) -> str:
+    """16 hex digits that change when a file's name, class or content does.
+
+    Kept in the first writable of `roots` by the listing of paths, sizes and times of change, so
+    that an unchanged folder is not read again.
+    """
+    paths = [path for path, _ in (*files.train, *files.test)]
+    listing = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        listing.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    kept = f"listing-{listing.hexdigest()[:32]}"
+    for root in roots:
+        try:
+            return (root / kept).read_text()
+        except OSError:
+            continue
+    content = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        for path, digest in zip(paths, pool.map(_digest, paths), strict=True):
+            content.update(f"{path.relative_to(files.root).as_posix()}\0{digest}\n".encode())
+    value = content.hexdigest()[:16]
+    for root in roots:
+        part = root / f"{kept}.{os.getpid()}.tmp"
+        try:
+            part.write_text(value)
+            part.replace(root / kept)
+            break
+        except OSError:
+            continue
+    return value
+
+
+def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> ImageArrays:
+    """Decode every file, scale its shorter side to `image_size` and keep the centre square.
+
+    The arrays are `.npy` files in `workspace` where there is one, so that they may be larger than
+    memory. Raises `DataError` that names files which cannot be read.
+    """
+    splits = {}
+    for split, members in (("train", files.train), ("test", files.test)):
+        shape = (len(members), image_size, image_size, 3)
+        images: Images = (
+            np.empty(shape, np.uint8)
+            if workspace is None
+            else np.lib.format.open_memmap(workspace / f"{split}_images.npy", "w+", np.uint8, shape)
+        )
+        with ThreadPoolExecutor() as pool:
+            tasks = [
+                pool.submit(_decode_into, images, i, path) for i, (path, _) in enumerate(members)
+            ]
+            bad = [problem for task in tasks if (problem := task.result())]
+        if bad:
+            more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+            raise DataError(f"{files.name}: cannot read {'; '.join(bad[:3])}{more}")
+        splits[split] = (images, np.array([label for _, label in members], np.int64))
+    return ImageArrays(*splits["train"], files.classes, *splits["test"])
+
+
+def _official_splits(name: str, root: Path, folders: list[str]) -> FolderFiles:
+    if unused := [folder for folder in folders if folder not in ("train", "test")]:
+        raise DataError(
+            f"{name}: {root} also holds {', '.join(unused)}; move its images into train "
+            "(val_fraction sets the validation split aside) or the folder elsewhere"
+        )
+    classes = _classes(name, root / "train", _folders(root / "train"))
+    in_test = tuple(_folders(root / "test"))
+    if classes != in_test:
+        raise DataError(
+            f"{name}: train and test must have the same classes; "
+            f"only in train: {', '.join(sorted(set(classes) - set(in_test))) or 'none'}; "
+            f"only in test: {', '.join(sorted(set(in_test) - set(classes))) or 'none'}"
+        )
+    train, test = (_files(name, root / split, classes) for split in ("train", "test"))
+    return FolderFiles(name, root, classes, tuple(train), tuple(test))
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(
+        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."
+    )
+
+
+def _classes(name: str, root: Path, folders: list[str]) -> tuple[str, ...]:
+    if len(folders) < 2:
+        raise DataError(
+            f"{name}: {root} must hold a sub-folder per class, two or more; "
+            f"found {', '.join(folders) or 'none'}"
+        )
+    return tuple(folders)
+
+
+def _files(name: str, root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    files: list[tuple[Path, int]] = []
+    for label, folder in enumerate(classes):
+        own = [
+            Path(parent) / file
+            for parent, _, inside in os.walk(root / folder)
+            for file in inside
+            if os.path.splitext(file)[1].lower() in SUFFIXES and file[0] != "."
+        ]
+        if not own:
+            raise DataError(
+                f"{name}: no images in {root / folder} (looked for {', '.join(sorted(SUFFIXES))})"
+            )
+        files += [(path, label) for path in sorted(own)]
+    return files
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _decode_into(images: Images, index: int, path: Path) -> str | None:
+    """Fill one image; what went wrong, if anything did."""
+    from PIL import Image, ImageOps
+
+    side = images.shape[1]
+    try:
+        with Image.open(path) as image:
+            square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
+            images[index] = np.asarray(square)
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        return f"{path} ({error})"
+    return None

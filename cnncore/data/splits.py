@@ -1,0 +1,85 @@
+"""The three splits of a trial: train, val, test."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cnncore.config import MeanStd, TrialConfig
+from cnncore.data.batches import EvalSplit, Normalization, Stored, TrainSplit
+from cnncore.data.cache import ImageData
+from cnncore.data.stratify import stratified_split, stratified_subset
+
+# torchvision's constants for networks trained on ImageNet.
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RESIDENT_SHARE = 0.25
+HALF = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """`train` is learned from, `val` selects, `test` is read once, at the end."""
+
+    train: TrainSplit
+    val: EvalSplit
+    test: EvalSplit
+    class_names: tuple[str, ...]
+
+
+def open_splits(config: TrialConfig, data: ImageData, device: torch.device) -> Splits:
+    """The splits that `config` asks for, served on `device`.
+
+    Validation images are taken first, a stratified `val_fraction` of the training images;
+    `limit_train` and `limit_test` then keep stratified subsets. All of it depends on
+    `split_seed`, not on the trial's seed. `image_size` is by default that of the data.
+    """
+    train, val = stratified_split(data.train_labels, config.val_fraction, config.split_seed)
+    test = np.arange(len(data.test_labels), dtype=np.int64)
+    if config.limit_train is not None:
+        train = stratified_subset(train, data.train_labels, config.limit_train, config.split_seed)
+    if config.limit_test is not None:
+        test = stratified_subset(test, data.test_labels, config.limit_test, config.split_seed)
+    train_images = stored(data, "train", device)
+    test_images = stored(data, "test", device)
+    size = config.image_size or data.train_images.shape[1]
+    normalization = _normalization(config, data)
+    return Splits(
+        train=TrainSplit(
+            train_images,
+            data.train_labels,
+            train,
+            config.augment,
+            config.batch_size,
+            size,
+            normalization,
+            device,
+        ),
+        val=EvalSplit(train_images, data.train_labels, val, size, normalization, device),
+        test=EvalSplit(test_images, data.test_labels, test, size, normalization, device),
+        class_names=data.class_names,
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def stored(data: ImageData, split: Literal["train", "test"], device: torch.device) -> Stored:
+    """The images of a split where batches are made of them.
+
+    On a CUDA device that is its memory, once for all trials of the process, unless they take more
+    than `RESIDENT_SHARE` of what is free there.
+    """
+    images = data.train_images if split == "train" else data.test_images
+    if device.type != "cuda" or images.nbytes > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return images
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+
+
+def _normalization(config: TrialConfig, data: ImageData) -> Normalization:
+    if isinstance(config.normalize, MeanStd):
+        return Normalization(config.normalize.mean, config.normalize.std)
+    if config.normalize == "dataset":
+        return Normalization(data.mean, data.std)
+    return IMAGENET if config.normalize == "imagenet" else HALF

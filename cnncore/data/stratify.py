@@ -1,0 +1,60 @@
+"""Splits and subsets of labelled images in which every class keeps its share."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+
+
+def stratified_split(
+    labels: npt.NDArray[np.int64], fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Indices of the larger and of the held-out part, both ascending.
+
+    The held-out part is `fraction` of the images, rounded and at least one, spread over the
+    classes by their share (largest remainders first). The result depends on nothing but the
+    three arguments.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
+    if len(labels) < 2:
+        raise ValueError(f"{len(labels)} image(s) cannot be split in two")
+    everything = np.arange(len(labels), dtype=np.int64)
+    size = min(max(1, round(fraction * len(labels))), len(labels) - 1)
+    held_out = stratified_subset(everything, labels, size, seed)
+    kept = np.ones(len(labels), bool)
+    kept[held_out] = False
+    return everything[kept], held_out
+
+
+def stratified_subset(
+    indices: Indices, labels: npt.NDArray[np.int64], n: int, seed: int
+) -> Indices:
+    """`n` of `indices`, ascending, every class with its share; all of them where n is larger.
+
+    `labels` are those of the whole array that `indices` point into.
+    """
+    if n >= len(indices):
+        return np.sort(indices)
+    own = labels[indices]
+    counts = np.bincount(own)
+    wanted = _shares(counts, n)
+    # A random order first, then a stable sort by class: each class is shuffled within itself.
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(indices))
+    by_class = order[np.argsort(own[order], kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    chosen = np.concatenate(
+        [by_class[start : start + k] for start, k in zip(starts, wanted, strict=True)]
+    )
+    return np.sort(indices[chosen])
+
+
+def _shares(counts: npt.NDArray[np.int64], n: int) -> list[int]:
+    """`n` split over the classes by their counts, by largest remainders (ties: lower class)."""
+    exact = counts * n / counts.sum()
+    whole = np.floor(exact).astype(np.int64)
+    rest = np.argsort(-(exact - whole), kind="stable")[: n - int(whole.sum())]
+    whole[rest] += 1
+    return [int(count) for count in whole]

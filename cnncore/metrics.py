@@ -1,0 +1,171 @@
+"""What a network's logits say about it: accuracy, loss, per-class scores, calibration.
+
+The same definitions, and the same numbers to rounding, as scikit-learn with `zero_division=0`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ECE_BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class against the rest; fractions in [0, 1].
+
+    `support` counts the images that are of the class. `auc` is the area under the ROC curve, None
+    where no image or every image is of the class.
+    """
+
+    support: int
+    precision: float
+    recall: float
+    f1: float
+    auc: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Metrics:
+    """Metrics of n images over c classes; fractions in [0, 1].
+
+    `top5` is None below six classes. The macro averages are means over all classes, where a class
+    never predicted scores 0; only `macro_auc` leaves out the classes that have none. `loss` is
+    the mean cross-entropy in nats, `ece` the expected calibration error: 15 equal-width bins
+    ((k - 1) / 15, k / 15] of confidence, L1 (arXiv 1706.04599). With logits that are not finite,
+    `loss` and `ece` are NaN and there is no AUC.
+
+    `predicted` (n,) is the class of the largest logit (the first of equals), `confidence` (n,) its
+    softmax probability, and `confusion` (c, c) counts images by label (row) and prediction.
+    """
+
+    top1: float
+    top5: float | None
+    loss: float
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    macro_auc: float | None
+    ece: float
+    classes: tuple[ClassMetrics, ...]
+    labels: Ints
+    predicted: Ints
+    confidence: NDArray[np.float32]
+    confusion: Ints
+
+
+def classification_metrics(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
+    """All metrics of logits `(n, classes)` against labels `(n,)` from 0; computed in float64.
+
+    Log-probabilities are logits too. Raises `ValueError` when shapes or labels do not fit.
+    """
+    scores = logits.detach().cpu().to(torch.float64).numpy()
+    truth = labels.detach().cpu().to(torch.int64).numpy()
+    _check(scores, truth)
+    log_probabilities = _log_softmax(scores)
+    return _metrics(scores, log_probabilities, truth)
+
+
+def _check(scores: Floats, labels: Ints) -> None:
+    if scores.ndim != 2 or 0 in scores.shape or labels.shape != scores.shape[:1]:
+        raise ValueError(
+            "logits must have the shape (n, classes) and labels (n,) with n of 1 and more, got "
+            f"{scores.shape} and {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise ValueError(
+            f"labels must be 0 to {scores.shape[1] - 1}, got {labels.min()} to {labels.max()}"
+        )
+
+
+def _metrics(scores: Floats, log_probabilities: Floats, labels: Ints) -> Metrics:
+    count, classes = scores.shape
+    rows = np.arange(count)
+    probabilities = np.exp(log_probabilities)
+    predicted = scores.argmax(axis=1)
+    confidence = probabilities[rows, predicted]
+    confusion = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    confusion = confusion.reshape(classes, classes)
+    per_class = _per_class(confusion, _areas(probabilities, labels))
+    areas = [one.auc for one in per_class if one.auc is not None]
+    return Metrics(
+        top1=float((predicted == labels).mean()),
+        top5=float((_rank(scores, labels) < 5).mean()) if classes > 5 else None,
+        loss=-float(log_probabilities[rows, labels].mean()),
+        macro_precision=float(np.mean([one.precision for one in per_class])),
+        macro_recall=float(np.mean([one.recall for one in per_class])),
+        macro_f1=float(np.mean([one.f1 for one in per_class])),
+        macro_auc=float(np.mean(areas)) if areas else None,
+        ece=_calibration_error(confidence, predicted == labels),
+        classes=per_class,
+        labels=labels,
+        predicted=predicted,
+        confidence=confidence.astype(np.float32),
+        confusion=confusion,
+    )
+
+
+def _log_softmax(scores: Floats) -> Floats:
+    """Log-probabilities; a row with an infinite or NaN score becomes NaN."""
+    with np.errstate(invalid="ignore"):
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _rank(scores: Floats, labels: Ints) -> Ints:
+    """Place of the label among the sorted scores, from 0; equals rank by class index, NaN last."""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    ahead = ~(scores <= own)
+    equal_before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
+    return np.asarray(ahead.sum(axis=1) + equal_before.sum(axis=1))
+
+
+def _per_class(confusion: Ints, areas: list[float | None]) -> tuple[ClassMetrics, ...]:
+    right = confusion.diagonal()
+    support = confusion.sum(axis=1)
+    chosen = confusion.sum(axis=0)
+    # Whatever is divided by no image is 0 / 1.
+    precision = right / np.maximum(chosen, 1)
+    recall = right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(support + chosen, 1)
+    columns = (support.tolist(), precision.tolist(), recall.tolist(), f1.tolist(), areas)
+    return tuple(ClassMetrics(*row) for row in zip(*columns, strict=True))
+
+
+def _areas(probabilities: Floats, labels: Ints) -> list[float | None]:
+    """Area under the ROC curve of every class against the rest; equal scores count half.
+
+    The area is the share of (image of the class, other image) pairs in the right order
+    (Mann-Whitney), which the ranks of the class's scores among all scores give.
+    """
+    if not np.isfinite(probabilities).all():
+        return [None] * probabilities.shape[1]
+    columns = np.ascontiguousarray(probabilities.T)
+    ordered = np.sort(columns, axis=1)
+    areas: list[float | None] = []
+    for index, (column, sorted_column) in enumerate(zip(columns, ordered, strict=True)):
+        own = column[labels == index]
+        positives, negatives = len(own), len(labels) - len(own)
+        if not positives or not negatives:
+            areas.append(None)
+            continue
+        # The mid-rank from 1 of a score lies between the scores below it and those up to it.
+        below = sorted_column.searchsorted(own, side="left")
+        up_to = sorted_column.searchsorted(own, side="right")
+        rank_sum = (int(below.sum()) + int(up_to.sum()) + positives) / 2
+        areas.append((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+    return areas
+
+
+def _calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
+    edges = np.linspace(0.0, 1.0, ECE_BINS + 1)
+    bins = np.clip(edges.searchsorted(confidence, side="left") - 1, 0, ECE_BINS - 1)
+    gaps = np.bincount(bins, weights=right - confidence, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))

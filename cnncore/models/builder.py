@@ -1,0 +1,56 @@
+"""From an architecture's name or `package.module:function` to a network with fresh weights."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from cnncore.catalog import NETWORKS, check_network
+
+
+def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> nn.Module:
+    """A network that maps `(batch, 3, image_size, image_size)` to logits `(batch, classes)`.
+
+    `arch` is a name of the catalog or `package.module:function` of the user's own; that function
+    is called with `classes`, with `image_size` where it takes it, and with the options. An option
+    whose value is None is left to the network. Weights are drawn from torch's global generator:
+    `torch.manual_seed` before the call makes them repeatable.
+
+    Raises `ValueError` for an unknown `arch`, an option it does not take, or an image too small
+    or too large for it.
+    """
+    if problem := check_network(arch, image_size, options):
+        raise ValueError(problem)
+    function = _load(NETWORKS[arch].build if arch in NETWORKS else arch)
+    arguments = {"classes": classes} | {k: v for k, v in options.items() if v is not None}
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if takes_any or "image_size" in parameters:
+        arguments["image_size"] = image_size
+    if not takes_any and (refused := sorted(arguments.keys() - parameters.keys())):
+        raise ValueError(
+            f"{arch} does not take {', '.join(refused)}; it takes {', '.join(parameters)}"
+        )
+    model = function(**arguments)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{arch} must return a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _load(path: str) -> Callable[..., Any]:
+    """The function that `package.module:function` names."""
+    module_name, _, name = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{path}: {error}; the module must be installed or on PYTHONPATH"
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ValueError(f"{path}: module {module_name} has no function {name}")
+    return function  # type: ignore[no-any-return]  # callable, seen one line above

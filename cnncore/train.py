@@ -1,0 +1,326 @@
+"""One training run: the state that a checkpoint holds, and the loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from cnncore.allocator import keep_freed_memory
+from cnncore.config import EarlyStop, Plateau, TrialConfig
+from cnncore.data.batches import EvalSplit
+from cnncore.data.splits import Splits
+from cnncore.evaluate import autocast
+from cnncore.optim import build_optimizer, learning_rate
+from cnncore.seeding import derive_seed, seed_torch
+
+# Top-5 says little where there are hardly more classes than that.
+TOP5_CLASSES = 6
+
+
+class Diverged(Exception):
+    """The training or validation loss is no longer a finite number."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"the loss is not finite in epoch {epoch}")
+        self.epoch = epoch
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch came to.
+
+    `train_*` are running means in training mode, on augmented images; `lr` is that of the last
+    step; `val_top5` is None below six classes. `is_best`: `select` would take this epoch, of those
+    so far. `stop_reason` is set in the epoch after which `early_stop` ends the training.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    val_top5: float | None
+    train_time_s: float
+    eval_time_s: float
+    train_images_per_s: float
+    is_best: bool
+    stop_reason: str | None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A step boundary within `epoch`, after `step` of its steps, fit for a checkpoint."""
+
+    epoch: int
+    step: int
+
+
+@dataclass
+class Watch:
+    """The lowest value so far, and for how many epochs in a row none was lower."""
+
+    best: float = math.inf
+    waited: int = 0
+
+    def update(self, value: float, min_delta: float = 0.0) -> None:
+        """Take the value of one more epoch."""
+        if value < self.best - min_delta:
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+
+
+@dataclass
+class TrainState:
+    """All that the rest of a training run depends on, beside config, data and thread count.
+
+    `epoch` counts finished epochs, `step` the finished steps of the one under way, and
+    `train_time_s`, `loss_sum` and `correct` belong to that one. `best_weights` are a copy, on the
+    CPU, of what `select: best` chose so far.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    seed: int
+    ema: nn.Module | None
+    loss_sum: Tensor
+    correct: Tensor
+    epoch: int = 0
+    step: int = 0
+    train_time_s: float = 0.0
+    cuts: int = 0
+    plateau: Watch = field(default_factory=Watch)
+    patience: Watch = field(default_factory=Watch)
+    stop_reason: str | None = None
+    best_epoch: int = 0
+    best_top1: float = -1.0
+    best_weights: dict[str, Tensor] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values; the tensors are the live ones, so save before going on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "best_weights": self.best_weights,
+            "loss_sum": self.loss_sum,
+            "correct": self.correct,
+            "plateau": vars(self.plateau),
+            "patience": vars(self.patience),
+            **{name: getattr(self, name) for name in _PLAIN},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go back to a saved state of the same config; a longer `epochs` is fine."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.ema:
+            self.ema.load_state_dict(saved["ema"])
+        self.best_weights = saved["best_weights"]
+        self.loss_sum.copy_(saved["loss_sum"])
+        self.correct.copy_(saved["correct"])
+        self.plateau = Watch(**saved["plateau"])
+        self.patience = Watch(**saved["patience"])
+        for name in _PLAIN:
+            setattr(self, name, saved[name])
+
+
+_PLAIN = (
+    "seed",
+    "epoch",
+    "step",
+    "train_time_s",
+    "cuts",
+    "stop_reason",
+    "best_epoch",
+    "best_top1",
+)
+
+
+def start(config: TrialConfig, model: nn.Module, seed: int, device: torch.device) -> TrainState:
+    """The state before the first step; moves `model` to `device` and into `channels_last`.
+
+    `seed` gives the order, augmentation and dropout of every step; the weights are as they come.
+    Sets PyTorch's deterministic mode as `config` says and, on a CPU, `keep_freed_memory`.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    if torch.are_deterministic_algorithms_enabled() != bool(config.deterministic):
+        torch.use_deterministic_algorithms(bool(config.deterministic))
+    model.to(device)
+    model.to(memory_format=torch.channels_last)
+    return TrainState(
+        model=model,
+        optimizer=build_optimizer(config, model),
+        seed=seed,
+        ema=copy.deepcopy(model).requires_grad_(False) if config.ema is not None else None,
+        loss_sum=torch.zeros((), dtype=torch.float64, device=device),
+        correct=torch.zeros((), dtype=torch.int64, device=device),
+    )
+
+
+def train(
+    state: TrainState, splits: Splits, config: TrialConfig, *, pause_s: float = 30.0
+) -> Iterator[EpochResult | Pause]:
+    """Train to the last epoch or an early stop; yields after each epoch, and pauses within one.
+
+    A `Pause` comes at the first step boundary after `pause_s` seconds without a yield. At every
+    yield `state` is whole: continued from a copy of it, on a CPU with as many threads, all later
+    weights and metrics are the same bit for bit. The consumer may use the model and the global
+    random generators meanwhile; its time is not counted.
+
+    Raises `Diverged` where the training or validation loss stops being finite.
+    """
+    model, optimizer, ema = state.model, state.optimizer, state.ema
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    device, steps = state.loss_sum.device, splits.train.steps
+    smoothing = config.label_smoothing or 0.0
+
+    while state.epoch < config.epochs and state.stop_reason is None:
+        epoch = state.epoch + 1
+        model.train()
+        started = perf_counter()
+        for images, labels in splits.train.batches(state.seed, epoch, state.step):
+            state.step += 1
+            lr = learning_rate(config, state.epoch * steps + state.step, steps, state.cuts)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            # Dropout draws from the global generator: its stream is each step's own.
+            seed_torch(derive_seed(state.seed, "step", epoch, state.step))
+
+            with autocast(device, config.precision):
+                logits = model(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+            if config.grad_clip is not None:
+                nn.utils.clip_grad_norm_(weights, config.grad_clip)
+            optimizer.step()
+            if ema is not None and config.ema is not None:
+                update_ema(ema, model, config.ema, state.epoch * steps + state.step)
+
+            # Sums stay on the device: reading them would make it wait.
+            state.loss_sum += loss.detach() * len(labels)
+            state.correct += (logits.argmax(1) == labels).sum()
+
+            if perf_counter() - started > pause_s and state.step < steps:
+                if not math.isfinite(state.loss_sum.item()):
+                    raise Diverged(epoch)
+                state.train_time_s += perf_counter() - started
+                yield Pause(epoch, state.step)
+                model.train()
+                started = perf_counter()
+
+        train_loss = state.loss_sum.item() / len(splits.train)  # waits for the device
+        train_top1 = state.correct.item() / len(splits.train)
+        state.train_time_s += perf_counter() - started
+
+        started = perf_counter()
+        val_loss, val_top1, val_top5 = validate(ema or model, splits.val, config.precision)
+        eval_time_s = perf_counter() - started
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            raise Diverged(epoch)
+
+        is_best = config.select == "last" or val_top1 > state.best_top1
+        if is_best:  # of equal epochs the earliest
+            state.best_epoch, state.best_top1 = epoch, val_top1
+            if config.select == "best":
+                state.best_weights = copy_weights(ema or model)
+        if isinstance(config.schedule, Plateau):
+            state.plateau.update(val_loss)
+            if state.plateau.waited > config.schedule.patience:  # as PyTorch counts
+                state.cuts += 1
+                state.plateau.waited = 0
+        if config.early_stop is not None:
+            state.stop_reason = early_stop(state.patience, config.early_stop, val_loss, val_top1)
+        result = EpochResult(
+            epoch=epoch,
+            lr=lr,
+            train_loss=train_loss,
+            train_top1=train_top1,
+            val_loss=val_loss,
+            val_top1=val_top1,
+            val_top5=val_top5,
+            train_time_s=state.train_time_s,
+            eval_time_s=eval_time_s,
+            train_images_per_s=len(splits.train) / state.train_time_s,
+            is_best=is_best,
+            stop_reason=state.stop_reason,
+        )
+        state.epoch, state.step, state.train_time_s = epoch, 0, 0.0
+        state.loss_sum.zero_()
+        state.correct.zero_()
+        yield result
+
+
+def chosen_model(state: TrainState) -> nn.Module:
+    """A network in eval mode with the weights that `select` chose; `state` stays as it is."""
+    model = state.ema or state.model
+    if state.best_weights is not None:
+        model = copy.deepcopy(model)
+        model.load_state_dict(state.best_weights)
+    return model.eval()
+
+
+def copy_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The network's state on the CPU, in memory of its own."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the running average of weights and buffers towards those of `model`.
+
+    In the first steps the decay is `(1 + step) / (10 + step)` where that is less, so that the
+    average soon forgets the initial weights (as TensorFlow's `ExponentialMovingAverage` with
+    `num_updates`). Whole-number buffers are copied.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    old, new = list(ema.state_dict().values()), list(model.state_dict().values())
+    real = [value.is_floating_point() for value in old]
+    get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]  # torch has no types here
+        [value for value, is_real in zip(old, real, strict=True) if is_real],
+        [value for value, is_real in zip(new, real, strict=True) if is_real],
+        step,
+    )
+    for old_value, new_value, is_real in zip(old, new, real, strict=True):
+        if not is_real:
+            old_value.copy_(new_value)
+
+
+@torch.inference_mode()
+def validate(
+    model: nn.Module, split: EvalSplit, precision: str
+) -> tuple[float, float, float | None]:
+    """Mean cross-entropy, top-1 and top-5 (None below six classes); leaves eval mode on."""
+    model.eval()
+    sums: Tensor | None = None
+    for images, labels in split.batches():
+        with autocast(images.device, precision):
+            logits = model(images)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, reduction="sum").double()
+        ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        batch = torch.stack([loss, ranked[:, 0].sum(), ranked.sum()])
+        sums = batch if sums is None else sums + batch
+    assert sums is not None
+    loss_sum, top1, top5 = (sums / len(split)).tolist()
+    return loss_sum, top1, top5 if logits.shape[1] >= TOP5_CLASSES else None
+
+
+def early_stop(watch: Watch, rule: EarlyStop, val_loss: float, val_top1: float) -> str | None:
+    """Count one more epoch; why the training ends, if it does."""
+    watch.update(val_loss if rule.metric == "val_loss" else -val_top1, rule.min_delta)
+    if watch.waited < rule.patience:
+        return None
+    return f"early_stop: no better {rule.metric} in {watch.waited} epochs"

@@ -1,0 +1,36 @@
+"""Orchestration: a sweep file in, a results folder out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grid.driver import Summary
+    from grid.errors import GridError
+    from grid.plan import Plan
+    from grid.runner import make_plan, run_sweep
+    from grid.spec import SweepSpec, load_sweep
+
+__all__ = ["GridError", "Plan", "Summary", "SweepSpec", "load_sweep", "make_plan", "run_sweep"]
+
+# Loaded on first use, so that `import grid` is quick and loads neither torch nor ray.
+_MODULES = {
+    "GridError": "grid.errors",
+    "Plan": "grid.plan",
+    "Summary": "grid.driver",
+    "SweepSpec": "grid.spec",
+    "load_sweep": "grid.spec",
+    "make_plan": "grid.runner",
+    "run_sweep": "grid.runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'grid' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,186 @@
+"""The sub-commands that answer from a results folder; none needs Ray or torch."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from grid.terminal import fail, print_table
+
+Results = Annotated[Path, typer.Argument(help="A results folder, such as results/digits.")]
+All = Annotated[bool, typer.Option("--all", help="Include rows that the newest plan lacks.")]
+
+
+def status(results: Results) -> None:
+    """Say what is planned, running, complete, pruned, failed, diverged or missing, per cell."""
+    from rich.console import Console
+
+    from grid.lock import driver_alive
+    from grid.store import Store
+
+    with _answering():
+        from analysis import make_table
+        from analysis.database import connect, rows
+        from analysis.database import sql as query
+
+        connection = connect(results)
+        print_table(make_table(connection, "coverage"), Console())
+        for row in rows(connection, query("questions/running")):
+            top1 = "" if row["val_top1"] is None else f", val top-1 {100 * row['val_top1']:.2f} %"
+            print(
+                f"{row['trial_id']} {row['arch']}: epoch {row['epoch']}/{row['epochs']}{top1} "
+                f"(process {row['pid']} on {row['host']})"
+            )
+    holder = driver_alive(Store(results))
+    print(
+        f"running: process {holder['pid']} on {holder['host']}"
+        if holder
+        else "no driver is running"
+    )
+
+
+def sql(
+    results: Annotated[list[Path], typer.Argument(help="Results folders, then the SQL.")],
+    format: Annotated[
+        str, typer.Option(help="table, markdown, csv, json or parquet (needs -o).")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("-o", help="Write the answer to a file.")] = None,
+    all: All = False,
+) -> None:
+    """Ask the results anything: cnngrid sql results/digits "SELECT * FROM best"."""
+    from rich.console import Console
+
+    if len(results) < 2:
+        fail('give a results folder and a question, such as "SELECT * FROM best"')
+    *folders, question = results
+    with _answering():
+        from analysis import ask
+        from analysis.formats import answer_table, render
+
+        answer = ask(str(question), *folders, all=all)
+        for warning in answer.warnings:
+            print(f"cnngrid: {warning}", file=sys.stderr)
+        if format == "parquet":
+            if output is None:
+                fail("--format parquet needs -o FILE")
+                return
+            answer.write_parquet(output)
+        elif format == "table" and output is None:
+            print_table(answer_table(answer), Console())
+        else:
+            _emit(render(answer_table(answer), "markdown" if format == "table" else format), output)
+
+
+def table(
+    results: Results,
+    name: Annotated[str | None, typer.Argument(help="A table's name.")] = None,
+    format: Annotated[
+        str, typer.Option(help="table, markdown, latex, csv, html or json.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("-o", help="Write it to a file.")] = None,
+    all: All = False,
+) -> None:
+    """Print a ready table; without a name, list them."""
+    from rich.console import Console
+
+    with _answering():
+        from analysis import make_table
+        from analysis.database import connect
+        from analysis.formats import render
+        from analysis.tables import TABLES
+
+        if name is None:
+            for known, (_, meaning) in TABLES.items():
+                print(f"{known:16} {meaning}")
+            return
+        made = make_table(connect(results, all=all), name)
+        if format == "table" and output is None:
+            print_table(made, Console())
+        else:
+            _emit(render(made, "markdown" if format == "table" else format), output)
+
+
+def plot(
+    results: Results,
+    name: Annotated[str | None, typer.Argument(help="A figure's name.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="FILE.svg, .png, .pdf or .html.")
+    ] = None,
+    all: All = False,
+) -> None:
+    """Draw a ready figure; without a name, list them."""
+    with _answering():
+        from analysis import save_plot
+        from analysis.database import connect
+        from analysis.plots import PLOTS
+
+        if name is None:
+            for known, (_, meaning) in PLOTS.items():
+                print(f"{known:24} {meaning}")
+            return
+        path = output or Path(f"{name}.svg")
+        save_plot(connect(results, all=all), name, path)
+        print(path)
+
+
+def report(
+    results: Results,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="Folder [default: RESULTS/report].")
+    ] = None,
+    all: All = False,
+) -> None:
+    """Write one self-contained HTML page with every table and figure, and the files beside it."""
+    with _answering():
+        from analysis import write_report
+        from analysis.database import connect
+
+        print(write_report(connect(results, all=all), output or results / "report"))
+
+
+def compact(results: Results) -> None:
+    """Merge the many small files of a results folder into few."""
+    from grid.lock import hold
+    from grid.store import Store
+
+    store = Store(results)
+    if store.sweep_name() is None:
+        fail(f"{results}: no results folder")
+    with hold(store):
+        for name, files in store.compact().items():
+            print(f"{name}: {files} files merged")
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Turn the questions' own errors into short messages."""
+    import warnings
+
+    from analysis.database import AnalysisError, ResultsWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResultsWarning)
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        except AnalysisError as problem:
+            fail(str(problem))
+
+
+def _show_warning(message: Any, *details: Any, **more: Any) -> None:
+    print(f"cnngrid: {message}", file=sys.stderr)
+
+
+def _emit(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{output}: cannot be written ({error.strerror})")

@@ -1,0 +1,188 @@
+"""The record of one attempt at a trial: its row, its epochs and its claim; imports no torch."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from grid.job import Job, Progress
+from grid.plan import Trial, config_json
+from grid.provenance import host, versions
+from grid.store import Store, now
+
+if TYPE_CHECKING:
+    from cnncore.train import EpochResult
+
+
+@dataclass
+class Attempt:
+    """The row under way, and what earlier attempts at the same trial left in the claim."""
+
+    job: Job
+    store: Store
+    row: dict[str, Any]
+    number: int
+    started_at: datetime
+    earlier_s: float
+    epochs: list[dict[str, Any]]
+
+    @classmethod
+    def begin(cls, job: Job, store: Store) -> Attempt:
+        claim = store.read_claim(job.trial.trial_id)
+        number = int(claim.get("attempt", 0)) + 1
+        first = claim.get("started_at")
+        started_at = datetime.fromtimestamp(first, UTC) if first else now()
+        row = {
+            **config_columns(job.trial, job.sweep),
+            "attempts": number,
+            "threads": job.threads,
+            "host": host(),
+            "git_commit": job.git_commit,
+            "started_at": started_at,
+        }
+        return cls(job, store, row, number, started_at, float(claim.get("wall_time_s", 0.0)), [])
+
+    def beat(self, started: float) -> None:
+        """Renew the claim: where this trial runs and how far it is."""
+        last = self.epochs[-1] if self.epochs else {}
+        self.store.write_claim(
+            self.job.trial.trial_id,
+            {
+                "host": host(),
+                "pid": os.getpid(),
+                "attempt": self.number,
+                "started_at": self.started_at.timestamp(),
+                "wall_time_s": self.earlier_s + time.perf_counter() - started,
+                "heartbeat": time.time(),
+                "arch": self.job.trial.config.arch,
+                "epoch": last.get("epoch", 0),
+                "epochs": self.job.trial.config.epochs,
+                "val_top1": last.get("val_top1"),
+            },
+        )
+
+    def add_epoch(self, result: EpochResult) -> None:
+        """Store an epoch's row; the trial's file is written again, whole."""
+        self.epochs.append(
+            {
+                "trial_id": self.job.trial.trial_id,
+                "epoch": result.epoch,
+                "attempt": self.number,
+                "lr": result.lr,
+                "train_loss": result.train_loss,
+                "train_top1": result.train_top1,
+                "val_loss": result.val_loss,
+                "val_top1": result.val_top1,
+                "val_top5": result.val_top5,
+                "train_time_s": result.train_time_s,
+                "eval_time_s": result.eval_time_s,
+                "train_images_per_s": result.train_images_per_s,
+                "ended_at": now(),
+            }
+        )
+        self.store.write("epochs", self.job.trial.trial_id, self.epochs)
+
+    def update(self, best_epoch: int, train_images: int, started: float) -> None:
+        """Bring the row up to date with the epochs so far."""
+        best = next(row for row in self.epochs if row["epoch"] == best_epoch)
+        # The first epoch warms caches up; it counts only where it is the only one.
+        warm = self.epochs[1:] or self.epochs
+        warm_s = sum(row["train_time_s"] for row in warm)
+        self.row.update(
+            epochs_run=self.epochs[-1]["epoch"],
+            best_epoch=best_epoch,
+            train_top1=best["train_top1"],
+            train_loss=best["train_loss"],
+            val_top1=best["val_top1"],
+            val_top5=best["val_top5"],
+            val_loss=best["val_loss"],
+            train_time_s=sum(row["train_time_s"] for row in self.epochs),
+            epoch_time_s=median(row["train_time_s"] for row in warm),
+            train_images_per_s=train_images * len(warm) / warm_s if warm_s else None,
+            wall_time_s=self.earlier_s + time.perf_counter() - started,
+        )
+
+    def end(self, state: str, reason: str | None, started: float) -> Progress:
+        """Store the trial's row: it is done."""
+        trial_id = self.job.trial.trial_id
+        self.row.update(
+            state=state,
+            reason=reason,
+            wall_time_s=self.earlier_s + time.perf_counter() - started,
+            ended_at=now(),
+        )
+        self.store.write("trials", trial_id, [self.row])
+        self.store.drop_claim(trial_id)
+        if state != "complete":
+            drop_checkpoints(self.store, trial_id)
+        return self.progress(done=True)
+
+    def progress(self, *, done: bool) -> Progress:
+        last = self.epochs[-1] if self.epochs else {}
+        return Progress(
+            trial_id=self.job.trial.trial_id,
+            epoch=last.get("epoch", 0),
+            epochs=self.job.trial.config.epochs,
+            val_top1=last.get("val_top1"),
+            done=done,
+            row=dict(self.row),
+        )
+
+
+def end_pruned(store: Store, progress: Progress, reason: str) -> dict[str, Any]:
+    """Store the row of a trial that a stopper ended after `progress`."""
+    row = {**progress.row, "state": "pruned", "reason": reason, "ended_at": now()}
+    store.write("trials", progress.trial_id, [row])
+    store.drop_claim(progress.trial_id)
+    drop_checkpoints(store, progress.trial_id)
+    return row
+
+
+def end_failed(store: Store, trial: Trial, sweep: str, reason: str) -> Progress:
+    """Store the row of a trial whose process died before it could say anything itself."""
+    claim = store.read_claim(trial.trial_id)
+    row = {
+        **config_columns(trial, sweep),
+        "state": "failed",
+        "reason": reason,
+        "attempts": claim.get("attempt"),
+        "wall_time_s": claim.get("wall_time_s"),
+        "host": claim.get("host"),
+        "ended_at": now(),
+    }
+    store.write("trials", trial.trial_id, [row])
+    store.drop_claim(trial.trial_id)
+    drop_checkpoints(store, trial.trial_id)
+    return Progress(trial.trial_id, 0, trial.config.epochs, None, True, row)
+
+
+def drop_checkpoints(store: Store, trial_id: str) -> None:
+    """Remove a trial's checkpoints."""
+    folder = store.checkpoints(trial_id)
+    for path in folder.glob("*") if folder.is_dir() else ():
+        path.unlink(missing_ok=True)
+    if folder.is_dir():
+        folder.rmdir()
+
+
+def config_columns(trial: Trial, sweep: str) -> dict[str, Any]:
+    """The columns of `trials` that are known before the trial starts."""
+    config = trial.config
+    same = ("arch", "dataset", "labels", "optimizer", "lr", "momentum", "weight_decay")
+    more = ("batch_size", "image_size", "precision", "epochs")
+    return {
+        "trial_id": trial.trial_id,
+        "config_id": trial.config_id,
+        "lineage_id": trial.lineage_id,
+        "role": trial.role,
+        "sweep": sweep,
+        "seed": trial.seed,
+        "fold": trial.fold,
+        **{name: getattr(config, name) for name in (*same, *more)},
+        "config": config_json(config),
+        "versions": versions(),
+    }

@@ -1,0 +1,111 @@
+"""Axes as values: what a tuned hyperparameter may be, and the conditions it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+# A condition: each key must have the value, or one of the values.
+When = dict[str, Any]
+
+
+def holds(when: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether `values` meets every condition; a key that `values` lacks meets none."""
+    for key, wanted in when.items():
+        if key not in values:
+            return False
+        options = wanted if isinstance(wanted, (list, tuple)) else (wanted,)
+        if values[key] not in options:
+            return False
+    return True
+
+
+class Axis(BaseModel):
+    """One hyperparameter; it exists only where `when` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    when: When | None = None
+
+
+class Choice(Axis):
+    """One of a list of values."""
+
+    kind: Literal["choice"] = "choice"
+    values: Annotated[tuple[Any, ...], Field(min_length=1)]
+
+
+class Span(Axis):
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.high:
+            raise ValueError(f"low <= high must hold, but got low={self.low:g}, high={self.high:g}")
+        return self
+
+
+class Uniform(Span):
+    """Every number of the span is equally likely."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+class LogUniform(Span):
+    """The logarithm is uniform; `low` is above 0."""
+
+    kind: Literal["log_uniform"] = "log_uniform"
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if not self.low > 0:
+            raise ValueError(f"low > 0 must hold on a logarithmic axis, but got low={self.low:g}")
+        return self
+
+
+class IntRange(Axis):
+    """Whole numbers from `low` to `high`, both included."""
+
+    kind: Literal["int_range"] = "int_range"
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.high:
+            raise ValueError(f"low <= high must hold, but got low={self.low}, high={self.high}")
+        return self
+
+
+SPANS = ("uniform", "log_uniform", "int_range")
+
+
+def _read(value: Any) -> Any:
+    """Read `[a, b]` as a choice and `{log_uniform: [low, high], when: {...}}` as a span."""
+    if isinstance(value, (list, tuple)):
+        return {"kind": "choice", "values": value}
+    if not isinstance(value, dict) or "kind" in value:
+        return value
+    kinds = [key for key in value if key != "when"]
+    if len(kinds) != 1:
+        raise ValueError(f"write one of choice, {', '.join(SPANS)}, such as {{uniform: [0, 1]}}")
+    kind, body = kinds[0], value[kinds[0]]
+    rest = {"when": value["when"]} if "when" in value else {}
+    if kind == "choice":
+        return {"kind": kind, "values": body, **rest}
+    if kind in SPANS:
+        if not isinstance(body, (list, tuple)) or len(body) != 2:
+            raise ValueError(f"{kind} takes [low, high]")
+        return {"kind": kind, "low": body[0], "high": body[1], **rest}
+    raise ValueError(f"unknown kind of axis {kind!r}; known: choice, {', '.join(SPANS)}")
+
+
+TunedAxis = Annotated[
+    Annotated[Choice | Uniform | LogUniform | IntRange, Field(discriminator="kind")],
+    BeforeValidator(_read),
+]

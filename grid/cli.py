@@ -1,0 +1,196 @@
+"""The command `cnngrid`; every sub-command imports what it needs, so that each starts quickly."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grid.answers import compact, plot, report, sql, status, table
+from grid.listings import archs, datasets, doctor, init, presets, schema
+from grid.terminal import fail, print_outcome
+
+if TYPE_CHECKING:
+    from grid.plan import Plan
+    from grid.spec import SweepSpec
+
+app = typer.Typer(
+    name="cnngrid",
+    help="Fair comparisons of convolutional networks: one sweep file in, tables and figures out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Sweep = Annotated[str, typer.Argument(help="A sweep file, or the name of a preset.")]
+ResultsDir = Annotated[Path, typer.Option("--results", help="Where results folders are.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data", help="Where data sets are [default: $CNNGRID_DATA, else ~/.cache]."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a fixed setting; repeatable."),
+]
+
+
+def main() -> None:
+    """Run the command; problems a user can cause end it with a short message and exit code 2."""
+    from grid.errors import GridError
+
+    try:
+        app(standalone_mode=True)
+    except GridError as problem:
+        fail(str(problem), problem.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted; everything that finished is kept", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"cnngrid {version('cnngrid')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fair comparisons of convolutional networks."""
+
+
+@app.command()
+def run(
+    sweep: Sweep,
+    results: ResultsDir = Path("results"),
+    data: DataDir = None,
+    change: Changes = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    slots: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster's address.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Run failed trials again.")] = False,
+) -> None:
+    """Plan a sweep, skip what is done, resume what was cut off, run the rest."""
+    from rich.console import Console
+
+    from grid.driver import RunOptions, run_plan
+    from grid.runner import default_data_dir
+
+    if local and (slots or address):
+        fail("--local runs one trial at a time here; leave --slots and --address out")
+    _, plan = _plan(sweep, change, data, download=True)
+    folder = (data or default_data_dir()).absolute()
+    console = Console(stderr=True)
+    options = RunOptions(results, folder, local, slots, address, retry)
+    with _data_errors():
+        summary = run_plan(plan, options, console)
+    print_outcome(summary, Console())
+    sys.exit(summary.exit_code)
+
+
+@app.command()
+def plan(
+    sweep: Sweep,
+    results: ResultsDir = Path("results"),
+    data: DataDir = None,
+    change: Changes = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="The plan as JSON, a trial each.")] = False,
+) -> None:
+    """Show what a sweep would run, and what it costs; runs nothing."""
+    from grid.cost import estimate
+    from grid.plan_text import plan_json, plan_text
+    from grid.runner import default_data_dir
+
+    _, planned = _plan(sweep, change, data)
+    if json_:
+        print(plan_json(planned))
+        return
+    cost = estimate(planned, results, (data or default_data_dir()).absolute(), slots)
+    print(plan_text(planned, results, cost))
+
+
+@app.command()
+def debug(
+    sweep: Sweep,
+    trial: Annotated[str | None, typer.Option(help="A trial's id, or its place from 0.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
+    data: DataDir = None,
+    change: Changes = None,
+) -> None:
+    """Run one trial in this process, without Ray; an exception opens the debugger."""
+    import pdb
+    import traceback
+
+    from grid.debug import debug_trial, find_trial
+    from grid.job import Job
+    from grid.runner import default_data_dir
+    from grid.slots import pick_device
+
+    spec, planned = _plan(sweep, change, data, download=True)
+    job = Job(
+        trial=find_trial(planned, trial),
+        sweep=spec.sweep,
+        results="",
+        data_dir=str(data or default_data_dir()),
+        threads=spec.resources.cpus,
+        device=pick_device(spec.resources),
+        keep="none",
+        keep_predictions="none",
+        checkpoint_s=spec.checkpoint_s,
+        git_commit=None,
+        module_path=str(Path.cwd()),
+    )
+    try:
+        for line in debug_trial(job, steps):
+            print(line)
+    except Exception as error:
+        traceback.print_exc()
+        if sys.stdin.isatty():
+            pdb.post_mortem(error.__traceback__)
+        sys.exit(1)
+
+
+def _plan(
+    sweep: str, changes: list[str] | None, data: Path | None, *, download: bool = False
+) -> tuple[SweepSpec, Plan]:
+    from grid.runner import make_plan
+    from grid.spec import load_sweep, parse_changes
+
+    spec = load_sweep(sweep)
+    with _data_errors():
+        planned = make_plan(
+            spec, parse_changes(changes or [], spec), data_dir=data, download=download
+        )
+    return spec, planned
+
+
+@contextlib.contextmanager
+def _data_errors() -> Iterator[None]:
+    from cnncore.data import DataError
+
+    try:
+        yield
+    except DataError as problem:
+        fail(str(problem))
+
+
+ANSWERS = (status, sql, table, plot, report, compact)
+LISTINGS = (presets, archs, datasets, schema, doctor, init)
+for _command in (*ANSWERS, *LISTINGS):
+    app.command()(_command)
+
+
+if __name__ == "__main__":
+    main()

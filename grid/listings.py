@@ -1,0 +1,112 @@
+"""The sub-commands that say what there is: presets, networks, data sets, this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grid.terminal import fail, print_rich
+
+
+def presets() -> None:
+    """List the sweep files that ship."""
+    from grid.spec import read_presets
+
+    for name, text in read_presets().items():
+        print(f"{name:18} {text.splitlines()[0].lstrip('# ')}")
+
+
+def archs() -> None:
+    """List the architectures with their counts (ten classes) and image sizes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cnncore.catalog import NETWORKS
+    from cnncore.complexity import describe_network
+
+    made = Table("architecture", box=None, header_style="bold")
+    for title in ("trainable", "non-trainable", "MACs", "at side", "sides"):
+        made.add_column(title, justify="right")
+    made.add_column("options")
+    made.add_column("what it is")
+    for name, network in NETWORKS.items():
+        side = max(network.smallest, 32)
+        count, cost = describe_network(name, classes=10, image_size=side)
+        made.add_row(
+            name,
+            f"{count.trainable:,}",
+            f"{count.non_trainable:,}",
+            f"{cost.macs / 1e6:,.1f} M",
+            str(side),
+            f"{network.smallest}-{network.largest or ''}",
+            ", ".join(network.options),
+            network.note,
+        )
+    print_rich(made, Console())
+
+
+def datasets() -> None:
+    """List the data sets, and whether they are on this machine."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cnncore.catalog import DATASETS
+    from cnncore.data import DataError, check_dataset
+    from grid.runner import default_data_dir
+
+    folder = default_data_dir()
+    made = Table("data set", "classes", "image size", "here", "what it is", box=None)
+    for name, source in DATASETS.items():
+        try:
+            check_dataset(name, folder)
+            here = "yes"
+        except DataError:
+            here = "no"
+        made.add_row(name, str(source.classes), str(source.image_size), here, source.note)
+    made.add_row("imagefolder:PATH", "", "", "", "your own: a folder per class, of image files")
+    made.add_row("package.module:function", "", "", "", "your own: a function that returns arrays")
+    console = Console()
+    print_rich(made, console)
+    console.print(f"data folder: {folder}", highlight=False)
+
+
+def schema() -> None:
+    """Print the JSON Schema of a sweep file, for editors."""
+    import json
+
+    from grid.schema import sweep_schema
+
+    print(json.dumps(sweep_schema(), indent=2))
+
+
+def doctor() -> None:
+    """Check whether this machine can run a sweep."""
+    from grid.doctor import examine
+
+    wrong = 0
+    for finding in examine():
+        mark = "ok  " if finding.fine else "BAD "
+        print(f"{mark} {finding.name:14} {finding.found}")
+        if not finding.fine:
+            wrong += 1
+            print(f"     {'':14} -> {finding.remedy}")
+    sys.exit(1 if wrong else 0)
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("sweep.yaml"),
+) -> None:
+    """Write a commented sweep file to start from."""
+    from importlib import resources
+
+    if path.exists():
+        fail(f"{path}: is there already; give another name")
+    text = (resources.files("grid") / "template.yaml").read_text(encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{path}: cannot be written ({error.strerror})")
+    print(f"{path} written; `cnngrid plan {path}` checks it, `cnngrid run {path}` runs it")

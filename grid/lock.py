@@ -1,0 +1,127 @@
+"""One driver at a time holds a results folder: `run/driver.json`, exclusive, with a heartbeat."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from grid.errors import ResultsError
+from grid.store import Store, read_json, write_whole
+
+HEARTBEAT_S = 5.0
+# A driver on another machine that has said nothing for this long is taken for dead.
+EXPIRES_S = 30.0
+
+
+@contextlib.contextmanager
+def hold(store: Store) -> Iterator[None]:
+    """Hold the folder while the block runs. Raises `ResultsError` if another driver does."""
+    path = store.run / "driver.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_started": process_started(os.getpid()),
+        "started_at": time.time(),
+    }
+    _take(path, {**mine, "heartbeat": time.time()})
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_S):
+            # A full disk must not end the sweep here; the next write of a result will say so.
+            with contextlib.suppress(Exception):
+                content = json.dumps({**mine, "heartbeat": time.time()}).encode()
+                write_whole(path, content, flush=False)
+
+    thread = threading.Thread(target=beat, name="driver-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
+def driver_alive(store: Store) -> dict[str, Any] | None:
+    """The driver that holds the folder now, if one does."""
+    holder = read_json(store.run / "driver.json")
+    return holder if holder and _alive(holder) else None
+
+
+def _take(path: Path, content: dict[str, Any]) -> None:
+    for _ in range(3):
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            holder = read_json(path)
+            # A file just created may still be empty: give its writer the benefit of the doubt.
+            fresh = not holder and _age_s(path) < HEARTBEAT_S
+            if fresh or (holder and _alive(holder)):
+                raise ResultsError(
+                    f"{path.parent.parent}: another driver holds this folder "
+                    f"(process {holder.get('pid', '?')} on {holder.get('host', '?')}); wait for "
+                    "it, or stop it"
+                ) from None
+            _remove_dead(path, holder)
+        else:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(content, file)
+            return
+    raise ResultsError(f"{path.parent.parent}: another driver took this folder just now")
+
+
+def _remove_dead(path: Path, holder: dict[str, Any]) -> None:
+    """Move a dead holder's file away; of several drivers that see it, renaming lets one win."""
+    aside = path.with_name(f"driver-dead-{os.getpid()}.json")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, aside)
+        if read_json(aside) != holder:  # another driver was quicker: this file is already its own
+            os.replace(aside, path)
+        aside.unlink(missing_ok=True)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    if holder.get("host") == socket.gethostname():
+        pid = holder.get("pid")
+        return isinstance(pid, int) and process_started(pid) == holder.get("process_started")
+    return time.time() - float(holder.get("heartbeat", 0)) < EXPIRES_S
+
+
+def process_started(pid: int) -> str | None:
+    """When a process of this machine started, in the kernel's ticks; None if it is gone.
+
+    Together with the pid this names a process for good: pids are used again.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return _exists(pid)
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def _exists(pid: int) -> str | None:
+    """The same on a system without /proc: only whether the process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return "?"
+    return "?" if not Path("/proc/self").exists() else None

@@ -1,0 +1,59 @@
+"""A plan as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from grid.cost import Cost
+from grid.plan import Plan, plan_rows
+from grid.progress import format_s
+
+
+def plan_json(plan: Plan) -> str:
+    """The rows of the table `plan`, with configs and cells as objects."""
+    rows = plan_rows(plan)
+    for row in rows:
+        for key in ("cell", "config"):
+            if row.get(key):
+                row[key] = json.loads(row[key])
+    return json.dumps({"plan_id": plan.plan_id, "folder": plan.folder, "trials": rows}, indent=2)
+
+
+def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
+    """Cells, trials and cost in a page."""
+    spec = plan.spec
+    lines = [f"{spec.source.name} -> {results / plan.folder}"]
+    for key, values in spec.compare.items():
+        lines.append(f"  compare {key}: {', '.join(map(str, values))}")
+    if spec.tune:
+        axes = ", ".join(spec.tune.axes)
+        lines.append(
+            f"  tune    {axes}: {spec.tune.trials} suggestions a cell ({spec.tune.sampler})"
+        )
+    lines.append(f"  seeds   {', '.join(map(str, plan.seeds))}")
+    sizes = sorted({t.config.image_size for t in plan.trials if t.config.image_size})
+    if len(sizes) > 1:
+        lines.append(f"  note    image sizes differ between cells: {', '.join(map(str, sizes))}")
+    lines.append(f"{len(plan.cells)} cells, {plan.planned} trials, {cost.left} of them to run:")
+    listed = plan.trials[:MOST_LISTED]
+    labels = {cell.cell_id: cell.label() for cell in plan.cells}
+    for trial in listed:
+        lines.append(f"  {trial.trial_id}  {labels[trial.cell_id]}  seed {trial.seed}")
+    if len(plan.trials) > len(listed):
+        lines.append(f"  ... {len(plan.trials) - len(listed)} more (--json lists all)")
+    if spec.tune:
+        lines += [f"  cell {cell.cell_id}  {cell.label()}" for cell in plan.cells[:MOST_LISTED]]
+    if not cost.left:
+        return "\n".join([*lines, "cost: nothing is left to run"])
+    most = "at most " if spec.stop or spec.tune else ""
+    lines.append(
+        f"cost: {most}{cost.epochs:,} epochs, {cost.training_images:,} training images; about "
+        f"{format_s(cost.time_s)} on {cost.slots} slots of {spec.resources.cpus} CPU"
+        f" {'cores' if spec.resources.cpus > 1 else 'core'} (measured here for a few steps), "
+        f"{cost.memory_mib:,.0f} MiB for networks at a time, {cost.disk_mib:,.0f} MiB of disk"
+    )
+    return "\n".join(lines)
+
+
+MOST_LISTED = 40

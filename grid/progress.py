@@ -1,0 +1,179 @@
+"""The live display: what runs, its accuracy so far, how much is done, and the time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from grid.job import Progress
+    from grid.plan import Trial
+
+# Without a terminal (a log file, CI): at most one line in this many seconds, and one per trial
+# that did not complete.
+LINE_EVERY_S = 10.0
+
+
+@dataclass
+class _Running:
+    trial: Trial
+    label: str
+    started: float
+    last: Progress | None = None
+
+
+@dataclass
+class Display:
+    """Follows a sweep; `live` draws it while the block runs."""
+
+    console: Console
+    sweep: str
+    planned: int
+    slots: int
+    labels: Mapping[str, str]
+    counts: dict[str, int] = field(default_factory=dict)
+    earlier: int = 0
+    best: tuple[float, str] | None = None
+    _running: dict[str, _Running] = field(default_factory=dict)
+    _times_s: list[float] = field(default_factory=list)
+    _last_line: float = 0.0
+    _notes: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended, in this run or before."""
+        return self.earlier + sum(self.counts.values())
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Draw while the block runs; on anything but a terminal print a line now and then."""
+        if not self.console.is_terminal:
+            yield
+            return
+        from rich.live import Live
+
+        with Live(
+            console=self.console,
+            get_renderable=self.render,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stderr=False,
+        ):
+            yield
+
+    def start(self, trial: Trial) -> None:
+        """A trial was handed to a slot."""
+        label = f"{self.labels.get(trial.cell_id, trial.cell_id)} seed {trial.seed}"
+        if trial.suggestion is not None:
+            label += f" #{trial.suggestion}"
+        self._running[trial.trial_id] = _Running(trial, label, time.monotonic())
+
+    def update(self, progress: Progress) -> None:
+        """An epoch of a running trial ended."""
+        if running := self._running.get(progress.trial_id):
+            running.last = progress
+        self._line()
+
+    def end(self, progress: Progress, state: str, reason: str | None) -> None:
+        """A trial ended in a state that is stored."""
+        running = self._running.pop(progress.trial_id, None)
+        self.counts[state] = self.counts.get(state, 0) + 1
+        label = running.label if running else progress.trial_id
+        if running:
+            self._times_s.append(time.monotonic() - running.started)
+        value = progress.row.get("val_top1")
+        if state == "complete" and value is not None and (not self.best or value > self.best[0]):
+            self.best = (value, label)
+        if state in ("failed", "diverged"):
+            self.note(f"{state}: {label} ({progress.trial_id}): {reason}")
+        self._line()
+
+    def lost(self, trial: Trial) -> None:
+        """A trial's process died; the trial will be started again."""
+        self._running.pop(trial.trial_id, None)
+        self.note(f"lost: {trial.trial_id}: its process died; it goes on from its last checkpoint")
+
+    def note(self, text: str) -> None:
+        """Something to keep on the screen."""
+        self.console.print(text, style="yellow", highlight=False, markup=False)
+
+    def time_left_s(self) -> float | None:
+        """From the mean time of the trials of this run; None before the first ended."""
+        if not self._times_s:
+            return None
+        mean = sum(self._times_s) / len(self._times_s)
+        now = time.monotonic()
+        spent = sum(min(now - running.started, mean) for running in self._running.values())
+        left = (self.planned - self.done) * mean - spent
+        return max(left, 0.0) / max(self.slots, 1)
+
+    def summary(self) -> str:
+        """One line: done/total, states, best so far, time left."""
+        states = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.items()))
+        earlier = f"{self.earlier} from before, " if self.earlier else ""
+        parts = [f"{self.done}/{self.planned} done ({earlier}{states or 'none yet'})"]
+        if self.best:
+            parts.append(f"best val top-1 {100 * self.best[0]:.2f} % ({self.best[1]})")
+        if (left := self.time_left_s()) is not None and self.done < self.planned:
+            parts.append(f"{format_s(left)} left")
+        return ", ".join(parts)
+
+    def render(self) -> RenderableType:
+        """The whole picture: a line per slot under the summary."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        table.add_row("", "", "", "", "")
+        now = time.monotonic()
+        for running in list(self._running.values()):
+            last = running.last
+            epochs = running.trial.config.epochs
+            top1 = last.val_top1 if last else None
+            table.add_row(
+                Text(f"  {running.label}"),
+                ProgressBar(total=epochs, completed=last.epoch if last else 0, width=20),
+                f"epoch {last.epoch if last else 0}/{epochs}",
+                f"val top-1 {100 * top1:.2f} %" if top1 is not None else "",
+                format_s(now - running.started),
+            )
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            Text(self.sweep, style="bold"),
+            ProgressBar(total=max(self.planned, 1), completed=self.done, width=30),
+            Text(self.summary()),
+        )
+        return Group(bar, table)
+
+    def _line(self) -> None:
+        if self.console.is_terminal or time.monotonic() - self._last_line < LINE_EVERY_S:
+            return
+        self._last_line = time.monotonic()
+        running = "; ".join(
+            f"{r.label} {r.last.epoch}/{r.last.epochs} {100 * (r.last.val_top1 or 0):.1f} %"
+            for r in self._running.values()
+            if r.last
+        )
+        self.console.print(
+            f"{self.sweep}: {self.summary()}" + (f" [{running}]" if running else ""),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def format_s(seconds: float) -> str:
+    """Seconds as people say them: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,75 @@
+"""What must be in the environment before Ray is imported, and a folder for all that it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from grid.lock import process_started
+
+# Our store is the only record, so Tune writes none of its own.
+SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+PREFIX = "cnngrid-"
+
+
+@contextlib.contextmanager
+def ray_environment(address: str | None) -> Iterator[Path]:
+    """Set it up while the block runs; yields a short-lived folder with a short path, as Ray's
+    sockets want, that no other user's Ray shares.
+
+    A Ray of our own gets a token of its own: left alone it would write a readable one into the
+    home directory. For a cluster at `address` the user's settings stay.
+    """
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    _remove_leftovers()
+    scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    own_token = address is None and "RAY_AUTH_MODE" not in os.environ
+    try:
+        if own_token:
+            path = scratch / "token"
+            path.touch(mode=0o600)
+            path.write_text(_token())
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+        yield scratch
+    finally:
+        if own_token:
+            del os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"]
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_leftovers() -> None:
+    """Remove folders of our processes that were killed before they could do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if (
+                pid.isdigit()
+                and folder.stat().st_uid == os.getuid()
+                and not process_started(int(pid))
+            ):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def _token() -> str:
+    """One token a process: Ray reads it once and keeps it."""
+    return secrets.token_hex(32)

@@ -1,0 +1,221 @@
+"""Rows of the store: every table's columns, their Arrow types, units and meaning, in one place.
+
+Columns are added, never renamed or reused. No column is ever typed `null`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+TEXT, INT, REAL = pa.string(), pa.int64(), pa.float64()
+TIME = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name carries the unit, `meaning` says the rest."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+def _columns(type_: pa.DataType, **meanings: str) -> tuple[Column, ...]:
+    return tuple(Column(name, type_, meaning) for name, meaning in meanings.items())
+
+
+TRIALS: tuple[Column, ...] = (
+    *_columns(
+        TEXT,
+        trial_id="hash of the config, the seed and the fold (12 hex digits)",
+        config_id="hash of the resolved config alone",
+        lineage_id="hash of the config without its epochs; null where the schedule needs them",
+        continued_from="trial whose last checkpoint this one started from",
+        role="searched or confirmed, when it ran",
+        sweep="name of the sweep",
+        state="complete, pruned, failed or diverged",
+        reason="why it did not complete, or why it ended early",
+    ),
+    *_columns(INT, attempts="how often it was started, the last time included"),
+    *_columns(
+        TEXT,
+        arch="architecture",
+        dataset="data set",
+        labels="which labels of the data set (fine or coarse)",
+        optimizer="optimizer",
+    ),
+    *_columns(
+        REAL,
+        lr="learning rate, the peak of the schedule",
+        momentum="SGD's momentum",
+        weight_decay="weight decay",
+    ),
+    *_columns(INT, batch_size="images per step", image_size="side of the network's input, pixels"),
+    *_columns(TEXT, precision="fp32 or bf16"),
+    *_columns(
+        INT,
+        seed="the integer from which every random stream comes",
+        fold="cross-validation fold",
+        epochs="budget: the most epochs it may use",
+    ),
+    *_columns(TEXT, config="the whole resolved config, JSON"),
+    *_columns(
+        INT,
+        epochs_run="epochs trained",
+        best_epoch="epoch that `select` chose; val_* and test_* belong to it",
+    ),
+    *_columns(
+        REAL,
+        train_top1="running mean over best_epoch in training mode, on augmented images",
+        train_loss="running mean over best_epoch in training mode",
+        val_top1="validation accuracy",
+        val_top5="validation top-5 accuracy; null below six classes",
+        val_loss="validation cross-entropy",
+        test_top1="test accuracy; only complete trials have test_*",
+        test_top5="test top-5 accuracy; null below six classes",
+        test_loss="test cross-entropy",
+        test_macro_precision="mean over classes; a class never predicted scores 0",
+        test_macro_recall="mean over classes",
+        test_macro_f1="mean of the per-class F1",
+        test_macro_auc="mean of the one-against-rest areas under the ROC curve",
+        test_ece="expected calibration error, 15 equal-width bins, L1",
+    ),
+    *_columns(
+        INT,
+        trainable_params="parameters with a gradient",
+        non_trainable_params="BatchNorm statistics and frozen weights, as Keras counts",
+        macs="multiply-accumulates of one forward pass of one image",
+        activations="output elements of all convolutions and linears, one image",
+    ),
+    *_columns(
+        REAL,
+        train_time_s="training steps alone, all epochs, without evaluation",
+        epoch_time_s="median training time of an epoch, the first left out where there are more",
+        wall_time_s="start to end, summed over attempts",
+    ),
+    *_columns(INT, threads="CPU threads of PyTorch"),
+    *_columns(
+        REAL,
+        train_images_per_s="training images over train_time_s, the first epoch left out",
+        latency_ms_p50="median time of one forward pass at batch 1, eval mode",
+        latency_ms_p95="95th percentile of the same",
+        batch16_latency_ms="median time of one forward pass at batch 16",
+        peak_memory_mib="most device memory allocated; on a CPU the process's peak",
+        energy_j="energy of the device over training; null where it cannot be read",
+        checkpoint_mib="size of the weights",
+    ),
+    *_columns(
+        TEXT,
+        host="machine",
+        device="device model",
+        git_commit="commit of the sweep author's repository, -dirty if it had changes",
+        versions="versions of Python and the libraries, JSON",
+        data_fingerprint="hash of the data set's images and labels",
+    ),
+    *_columns(TIME, started_at="first start", ended_at="end"),
+)
+
+EPOCHS: tuple[Column, ...] = (
+    *_columns(TEXT, trial_id="trial"),
+    *_columns(INT, epoch="from 1", attempt="attempt that trained it, from 1"),
+    *_columns(
+        REAL,
+        lr="learning rate at the epoch's last step",
+        train_loss="running mean in training mode",
+        val_loss="validation cross-entropy",
+        train_top1="running mean in training mode",
+        val_top1="validation accuracy",
+        val_top5="validation top-5 accuracy; null below six classes",
+        train_time_s="training steps of this epoch",
+        eval_time_s="evaluation after this epoch",
+        train_images_per_s="training images over train_time_s",
+    ),
+    *_columns(TIME, ended_at="end of the epoch"),
+)
+
+CLASSES: tuple[Column, ...] = (
+    *_columns(TEXT, trial_id="trial", split="val or test"),
+    *_columns(INT, class_index="from 0"),
+    *_columns(TEXT, class_name="name of the class"),
+    *_columns(INT, support="images of the class in the split"),
+    *_columns(
+        REAL,
+        precision="of the images given this class, the share that are",
+        recall="of the images of this class, the share found",
+        f1="harmonic mean of the two; 0 where the class is never predicted",
+        auc="one against the rest",
+    ),
+)
+
+PREDICTIONS: tuple[Column, ...] = (
+    *_columns(TEXT, trial_id="trial", split="test"),
+    Column("index", pa.int32(), "place of the image in the split, from 0"),
+    Column("label", pa.int16(), "true class"),
+    Column("predicted", pa.int16(), "most probable class"),
+    Column("confidence", pa.float32(), "its probability"),
+)
+
+PLAN: tuple[Column, ...] = (
+    *_columns(
+        TEXT,
+        plan_id="hash of what is planned",
+        sweep="name of the sweep",
+        cell_id="hash of the compared axes' names and values",
+        cell="the compared axes and their values, JSON",
+        trial_id="trial; null for a suggestion of a tuned cell that was not asked yet",
+        config_id="config; null likewise",
+        lineage_id="config without its epochs; null where the schedule needs them",
+        role="searched or confirmed",
+    ),
+    *_columns(
+        INT,
+        position="place in the plan, from 0",
+        suggestion="number of the suggestion in a tuned cell, from 0; null elsewhere",
+        seed="seed",
+        fold="cross-validation fold",
+        epochs="budget",
+    ),
+    *_columns(TEXT, config="the whole resolved config, JSON; null like trial_id"),
+    *_columns(TIME, written_at="when this version of the plan was last written; newest counts"),
+)
+
+ASKED: tuple[Column, ...] = (
+    *_columns(TEXT, cell_id="cell"),
+    *_columns(INT, suggestion="from 0"),
+    *_columns(
+        TEXT,
+        config_id="config",
+        config="the whole resolved config, JSON",
+        params="the tuned axes' values, JSON",
+        role="searched or confirmed",
+    ),
+    Column("trial_ids", pa.list_(TEXT), "one per seed and fold"),
+    Column("told_order", pa.list_(INT), "suggestions the sampler had been told, in that order"),
+    *_columns(TIME, asked_at="when"),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "trials": TRIALS,
+    "epochs": EPOCHS,
+    "classes": CLASSES,
+    "predictions": PREDICTIONS,
+    "plan": PLAN,
+    "asked": ASKED,
+}
+
+
+def schema(table: str) -> pa.Schema:
+    """The Arrow schema of a table."""
+    return pa.schema([pa.field(column.name, column.type) for column in TABLES[table]])
+
+
+def to_table(table: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table; absent keys are null, unknown keys a `ValueError`."""
+    known = {column.name for column in TABLES[table]}
+    for row in rows:
+        if unknown := row.keys() - known:
+            raise ValueError(f"table {table} has no column {', '.join(sorted(unknown))}")
+    return pa.Table.from_pylist(rows, schema=schema(table))

@@ -1,0 +1,81 @@
+"""The way in from Python: a sweep, planned and run, with the machine's data folder at hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cnncore.data import DataMissing, check_dataset, prepare_dataset
+from grid.driver import RunOptions, Summary, run_plan
+from grid.plan import DataFacts, Plan
+from grid.plan import make_plan as expand
+from grid.spec import SweepSpec
+
+
+def default_data_dir() -> Path:
+    """`$CNNGRID_DATA`, else `~/.cache/cnngrid/data`."""
+    return Path(os.environ.get("CNNGRID_DATA") or "~/.cache/cnngrid/data").expanduser()
+
+
+def make_plan(
+    spec: SweepSpec,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+) -> Plan:
+    """Expand and check a sweep against the data in `data_dir`.
+
+    `download` fetches absent data sets where that is possible. Raises `SweepError` with every
+    problem found.
+    """
+    folder = Path(data_dir) if data_dir else default_data_dir()
+    use_own_modules()
+    return expand(spec, partial(_inspect, data_dir=folder, download=download), changes)
+
+
+def run_sweep(
+    spec: SweepSpec,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    results: str | Path = "results",
+    data_dir: str | Path | None = None,
+    local: bool = False,
+    slots: int | None = None,
+    address: str | None = None,
+    retry: bool = False,
+    quiet: bool = False,
+) -> Summary:
+    """Plan a sweep and run what its results folder lacks.
+
+    `local` runs in this process, one trial at a time, without Ray; `slots` is the number of trials
+    at a time on this machine; `address` is a running Ray cluster's. Raises `GridError` children
+    before anything starts, and `StoreError` where the results can no longer be written.
+    """
+    from rich.console import Console
+
+    folder = Path(data_dir) if data_dir else default_data_dir()
+    plan = make_plan(spec, changes, data_dir=folder, download=True)
+    options = RunOptions(Path(results), folder.absolute(), local, slots, address, retry)
+    return run_plan(plan, options, Console(stderr=True, quiet=quiet))
+
+
+def use_own_modules() -> None:
+    """Let `package.module:function` name a module beside the sweep, after all that is installed."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+
+
+def _inspect(name: str, image_size: int | None, *, data_dir: Path, download: bool) -> DataFacts:
+    try:
+        return check_dataset(name, data_dir, image_size)
+    except DataMissing:
+        if not download:
+            raise
+        prepare_dataset(name, data_dir, image_size)
+        return check_dataset(name, data_dir, image_size)

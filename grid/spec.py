@@ -1,0 +1,334 @@
+"""The sweep file: frozen models, loading with line numbers, all problems of a file at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+)
+
+from grid.axes import Choice, TunedAxis
+from grid.errors import SweepError
+from grid.values import UNION_TAGS, check_value, config_keys, explain, unknown_key
+from grid.yaml_source import Path_, Source, read_yaml
+
+# A sweep file is written by hand; anything larger is something else.
+LARGEST_FILE_BYTES = 1_000_000
+# A sweep's name becomes a folder's name.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class Section(BaseModel):
+    """A part of the sweep file; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Tune(Section):
+    """The search inside each cell: `trials` suggestions of `axes`, the same in every cell."""
+
+    trials: PositiveInt
+    sampler: Literal["tpe", "random", "gp", "cmaes"] = "tpe"
+    seed: NonNegativeInt = 0
+    axes: Annotated[dict[str, TunedAxis], Field(min_length=1)]
+
+
+class Asha(Section):
+    """Asynchronous successive halving (arXiv 1810.05934) among the trials of one cell.
+
+    Trials are compared at epochs `grace_epochs`, `grace_epochs * reduction`, ...; at each, a trial
+    goes on only while it is among the best 1/`reduction` of those that came there so far.
+    """
+
+    grace_epochs: PositiveInt = 1
+    reduction: Annotated[int, Field(ge=2)] = 3
+
+
+class Stop(Section):
+    """How trials of a cell are stopped early."""
+
+    asha: Asha
+
+
+class Rule(Section):
+    """Settings for the combinations where `when` holds; later rules win."""
+
+    when: dict[str, Any]
+    set: dict[str, Any]
+
+
+class Resources(Section):
+    """What one trial may use: CPU threads, and a number or fraction of a GPU."""
+
+    cpus: PositiveInt = 1
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
+
+
+class SweepSpec(Section):
+    """A whole sweep file."""
+
+    sweep: Annotated[str, Field(pattern=NAME_PATTERN)]
+    compare: Annotated[
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)
+    ]
+    tune: Tune | None = None
+    fixed: dict[str, Any] = {}
+    rules: tuple[Rule, ...] = ()
+    exclude: tuple[dict[str, Any], ...] = ()
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    stop: Stop | None = None
+    resources: Resources = Resources()
+    keep: Literal["none", "last", "best"] = "best"
+    keep_predictions: Literal["all", "confirmed", "none"] = "all"
+    checkpoint_s: PositiveFloat = 30.0
+
+    _source: Source = PrivateAttr(default=Source("sweep", ""))
+
+    @property
+    def source(self) -> Source:
+        """The file it was read from."""
+        return self._source
+
+    def axis_keys(self) -> tuple[str, ...]:
+        """Keys that differ between trials: compared and tuned."""
+        return (*self.compare, *(self.tune.axes if self.tune else ()))
+
+
+def read_presets() -> dict[str, str]:
+    """Names and texts of the sweep files that ship."""
+    folder = resources.files("grid") / "presets"
+    return {
+        item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8")
+        for item in sorted(folder.iterdir(), key=lambda item: item.name)
+        if item.name.endswith(".yaml")
+    }
+
+
+def load_sweep(sweep: str | Path) -> SweepSpec:
+    """Read a sweep file, or a preset by its name.
+
+    Raises `SweepError` with every problem of the file, each with its line.
+    """
+    path = Path(sweep)
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        presets = read_presets()
+        if str(sweep) in presets:
+            return parse_sweep(presets[str(sweep)], name=f"preset {sweep}")
+        close = difflib.get_close_matches(str(sweep), presets, n=1)
+        hint = f" (closest: {close[0]})" if close else ""
+        raise SweepError(
+            [
+                f"{sweep}: no such file, and no preset of that name{hint}; "
+                f"presets: {', '.join(presets)}"
+            ]
+        )
+    try:
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise SweepError([f"{sweep}: larger than 1 MB, so not a sweep file"])
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SweepError(
+            [f"{sweep}: no such file; `cnngrid init {sweep}` writes one to start from"]
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SweepError([f"{sweep}: cannot be read: {error}"]) from None
+    return parse_sweep(text, name=str(sweep))
+
+
+def parse_sweep(text: str, name: str = "sweep") -> SweepSpec:
+    """Check the text of a sweep file; `name` opens every message. Raises `SweepError`."""
+    data, lines = read_yaml(text, name)
+    source = Source(name, text, lines)
+    if not isinstance(data, dict):
+        keys = ", ".join(SweepSpec.model_fields)
+        raise SweepError([f"{name}: a sweep file holds keys and values; its keys: {keys}"])
+    try:
+        spec = SweepSpec.model_validate(data)
+    except ValidationError as error:
+        found = (*_pydantic_problems(error, SweepSpec), *_value_problems(data))
+        raise SweepError(_in_file_order(source, found)) from None
+    if problems := _in_file_order(source, (*_value_problems(data), *_cross_problems(spec))):
+        raise SweepError(problems)
+    spec._source = source
+    return spec
+
+
+def parse_changes(changes: Iterable[str], spec: SweepSpec) -> dict[str, Any]:
+    """Read `--set key=value` options (values are YAML). Raises `SweepError`."""
+    values: dict[str, Any] = {}
+    problems = []
+    for change in changes:
+        key, equals, text = change.partition("=")
+        key = key.strip()
+        if not equals:
+            problems.append(f"--set {change}: write key=value")
+            continue
+        value, _ = read_yaml(text, f"--set {change}")
+        if key == "seeds":
+            seeds = value if isinstance(value, list) else [value]
+            try:
+                values[key] = TypeAdapter(tuple[NonNegativeInt, ...]).validate_python(seeds)
+            except ValidationError:
+                problems.append(
+                    f"--set {change}: seeds are whole numbers from 0, such as [0, 1, 2]"
+                )
+            continue
+        if key in spec.axis_keys():
+            where = "compared" if key in spec.compare else "tuned"
+            problems.append(
+                f"--set {change}: {key} is {where} in {spec.source.name}; change it in the file"
+            )
+            continue
+        values[key], wrong = check_value(key, value)
+        problems += [f"--set {change}: {problem}" for problem in wrong]
+    if problems:
+        raise SweepError(problems)
+    return values
+
+
+Problems = Iterable[tuple[Path_, str]]
+
+
+def _in_file_order(source: Source, problems: Problems) -> list[str]:
+    """Problems as text, each once."""
+
+    def line(path: Path_) -> int:
+        return next(
+            (source.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in source.lines), 0
+        )
+
+    ordered = sorted(problems, key=lambda problem: line(problem[0]))
+    return list(dict.fromkeys(f"{source.place(path)}: {text}" for path, text in ordered))
+
+
+def _pydantic_problems(error: ValidationError, model: type[BaseModel]) -> Problems:
+    for details in error.errors():
+        path = tuple(part for part in details["loc"] if part not in UNION_TAGS)
+        if details["type"] == "extra_forbidden":
+            known = _fields_at(model, path[:-1])
+            yield path, unknown_key(str(path[-1]), known)
+        else:
+            yield path, explain(details)
+
+
+def _fields_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
+    """The keys of the section at `path` of the sweep file."""
+    sections: dict[str, type[BaseModel]] = {
+        "tune": Tune, "stop": Stop, "asha": Asha, "rules": Rule, "resources": Resources,
+    }  # fmt: skip
+    for part in path:
+        model = sections.get(str(part), model)
+    return tuple(model.model_fields)
+
+
+def _value_problems(data: Any) -> Problems:
+    """Config keys and values wherever the file has them; works on a file with other problems."""
+    if not isinstance(data, dict):
+        return
+    compare = data.get("compare")
+    for key, values in compare.items() if isinstance(compare, dict) else ():
+        if key not in config_keys():
+            yield ("compare", key), unknown_key(str(key), config_keys())
+        elif isinstance(values, list):
+            for index, value in enumerate(values):
+                for problem in check_value(key, value)[1]:
+                    yield ("compare", key, index), problem
+            if len({repr(value) for value in values}) < len(values):
+                yield ("compare", key), "has a value twice, so cells would be duplicates"
+    fixed = data.get("fixed")
+    for key, value in fixed.items() if isinstance(fixed, dict) else ():
+        for problem in check_value(key, value)[1]:
+            yield ("fixed", key), problem
+    rules = data.get("rules")
+    for index, rule in enumerate(rules) if isinstance(rules, list) else ():
+        settings = rule.get("set") if isinstance(rule, dict) else None
+        for key, value in settings.items() if isinstance(settings, dict) else ():
+            for problem in check_value(key, value)[1]:
+                yield ("rules", index, "set", key), problem
+    tune = data.get("tune")
+    axes = tune.get("axes") if isinstance(tune, dict) else None
+    for key in axes if isinstance(axes, dict) else ():
+        if key not in config_keys():
+            yield ("tune", "axes", key), unknown_key(str(key), config_keys())
+
+
+def _cross_problems(spec: SweepSpec) -> Problems:
+    """What is wrong only in combination: keys in two places, conditions on nothing."""
+    tuned = spec.tune.axes if spec.tune else {}
+    for key, axis in tuned.items():
+        if key in spec.compare:
+            yield ("tune", "axes", key), "is also compared; an axis is compared or tuned, not both"
+        if key in ("arch", "dataset"):
+            yield ("tune", "axes", key), f"{key} can be compared, not tuned"
+        ends = axis.values if isinstance(axis, Choice) else (axis.low, axis.high)
+        for value in ends if key in config_keys() else ():
+            for problem in check_value(key, value)[1]:
+                yield ("tune", "axes", key), problem
+        yield from _when_problems(("tune", "axes", key, "when"), axis.when or {}, spec, own=key)
+    if circle := _circle({key: set(axis.when or {}) for key, axis in tuned.items()}):
+        yield ("tune", "axes", circle[0], "when"), f"goes in a circle: {' -> '.join(circle)}"
+    for key in spec.fixed:
+        if key in spec.compare or key in tuned:
+            other = "compared" if key in spec.compare else "tuned"
+            yield ("fixed", key), f"is also {other}; give it in one place"
+    for index, rule in enumerate(spec.rules):
+        yield from _when_problems(("rules", index, "when"), rule.when, spec)
+        for key in rule.set:
+            if key in spec.axis_keys():
+                yield ("rules", index, "set", key), "is compared or tuned, so a rule cannot set it"
+    for index, excluded in enumerate(spec.exclude):
+        for key in excluded:
+            if key not in spec.compare:
+                yield (
+                    ("exclude", index, key),
+                    (f"there is no compared axis {key!r}; compared: {', '.join(spec.compare)}"),
+                )
+    if len(set(spec.seeds)) < len(spec.seeds):
+        yield ("seeds",), "has a seed twice"
+    if spec.stop and not spec.tune:
+        yield (
+            ("stop",),
+            (
+                "needs `tune`: without it a cell holds one config, and stopping some of its seeds "
+                "would bias its mean"
+            ),
+        )
+
+
+def _circle(needs: Mapping[str, set[str]]) -> list[str]:
+    """Axes whose conditions wait for each other; empty if there are none."""
+    left = dict(needs)
+    while free := [key for key, needed in left.items() if not needed & set(left)]:
+        for key in free:
+            del left[key]
+    return sorted(left)
+
+
+def _when_problems(
+    path: Path_, when: Mapping[str, Any], spec: SweepSpec, own: str | None = None
+) -> Problems:
+    known = {*spec.axis_keys(), *spec.fixed} - {own}
+    for key in when:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = f" (closest: {close[0]})" if close else ""
+            yield (
+                (*path, key),
+                (
+                    f"there is no axis {key!r}{hint}; compared, tuned or fixed: "
+                    f"{', '.join(sorted(known))}"
+                ),
+            )

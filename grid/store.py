@@ -1,0 +1,309 @@
+"""The results folder, the only state: paths, write then rename, finished trials, compaction.
+
+Every file has one writer and is written whole under another suffix, flushed to disk and renamed,
+so a reader never meets half a file and any process may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from grid.errors import ResultsError, StoreError
+from grid.records import schema, to_table
+
+# Tables with a file per trial, merged by `compact`.
+PER_TRIAL = ("trials", "epochs", "classes", "predictions")
+SWEEP_LINE = re.compile(r"""^\s*"?sweep"?\s*:\s*["']?([^\s"',]+)""", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the store says of an ended trial."""
+
+    trial_id: str
+    config_id: str
+    state: str
+    reason: str | None
+    val_top1: float | None
+    epochs_run: int | None
+    ended_at: datetime
+
+
+class Store:
+    """One results folder. Creating the object touches nothing."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    # -- where things are ------------------------------------------------------------------
+
+    @property
+    def run(self) -> Path:
+        """What runs now; safe to delete when nothing runs."""
+        return self.folder / "run"
+
+    def table_path(self, table: str, name: str) -> Path:
+        """File of a table: by trial, plan or suggestion."""
+        return self.folder / table / f"{name}.parquet"
+
+    def checkpoints(self, trial_id: str) -> Path:
+        """Folder of a trial's checkpoints."""
+        return self.folder / "checkpoints" / trial_id
+
+    def log(self, trial_id: str) -> Path:
+        """Log of a trial: written when it fails."""
+        return self.folder / "logs" / f"{trial_id}.log"
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def sweep_name(self) -> str | None:
+        """Name of the sweep whose folder this is; None for a new folder."""
+        try:
+            text = (self.folder / "sweep.yaml").read_text(encoding="utf-8")
+        except OSError:
+            return None
+        found = SWEEP_LINE.search(text)
+        return found.group(1) if found else ""
+
+    def check_usable(self, sweep: str) -> None:
+        """Raise `ResultsError` if the folder is another sweep's or cannot be written."""
+        other = self.sweep_name()
+        if other is not None and other != sweep:
+            raise ResultsError(
+                f"{self.folder}: holds the sweep {other!r}, not {sweep!r}; "
+                "give --results another folder, or rename the sweep"
+            )
+        if other is None and self.folder.is_dir() and any(self.folder.iterdir()):
+            known = {*PER_TRIAL, "plan", "asked", "checkpoints", "logs", "report", "run"}
+            if strange := [p.name for p in self.folder.iterdir() if p.name not in known]:
+                raise ResultsError(
+                    f"{self.folder}: is not a results folder (it holds {strange[0]}); "
+                    "give --results another folder"
+                )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise ResultsError(
+                f"{self.folder}: cannot be written ({error.strerror}); give --results a folder "
+                "that can"
+            ) from None
+
+    def write_sweep(self, text: str) -> None:
+        """Keep the sweep file as given last."""
+        write_whole(self.folder / "sweep.yaml", text.encode())
+
+    # -- tables ----------------------------------------------------------------------------
+
+    def write(self, table: str, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a table's file from rows. Raises `StoreError` where the disk refuses."""
+        self.write_arrow(table, name, to_table(table, [dict(row) for row in rows]))
+
+    def write_columns(self, table: str, name: str, columns: Mapping[str, Any]) -> None:
+        """The same from columns (arrays of equal length)."""
+        arrays = [
+            pa.array(columns[field.name], type=field.type)
+            if field.name in columns
+            else pa.nulls(len(next(iter(columns.values()))), field.type)
+            for field in schema(table)
+        ]
+        self.write_arrow(table, name, pa.Table.from_arrays(arrays, schema=schema(table)))
+
+    def write_arrow(self, table: str, name: str, rows: pa.Table) -> None:
+        """The same from an Arrow table with the schema of `grid/records.py`."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, **ENCODINGS.get(table, {"compression": "zstd"}))
+        write_whole(self.table_path(table, name), sink.getvalue())
+
+    def read(self, table: str, name: str) -> list[dict[str, Any]]:
+        """Rows of one file; none where it is absent or damaged."""
+        path = self.table_path(table, name)
+        try:
+            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        except (FileNotFoundError, pa.ArrowException, OSError):
+            return []
+        return rows
+
+    def finished(self) -> dict[str, Finished]:
+        """Every ended trial: the newest row of each, from loose and compacted files."""
+        names = ["trial_id", "config_id", "state", "reason", "val_top1", "epochs_run", "ended_at"]
+        files = self._files("trials")
+        if not files:
+            return {}
+        rows = pads.dataset(files, schema=schema("trials"), format="parquet").to_table(
+            columns=names, use_threads=True
+        )
+        ended = [Finished(**row) for row in rows.to_pylist()]
+        return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
+
+    def epochs(self, trial_ids: Iterable[str] | None = None) -> list[dict[str, Any]]:
+        """Rows of the table `epochs`, of these trials or of all, in the order of epochs."""
+        files = self._files("epochs")
+        if not files:
+            return []
+        data = pads.dataset(files, schema=schema("epochs"), format="parquet")
+        wanted = None if trial_ids is None else pads.field("trial_id").isin(list(trial_ids))
+        rows: list[dict[str, Any]] = data.to_table(filter=wanted).to_pylist()
+        rows.sort(key=lambda row: row["ended_at"])
+        newest = {(row["trial_id"], row["epoch"]): row for row in rows}
+        return [newest[key] for key in sorted(newest)]
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Every suggestion of every tuned cell, in the order of asking."""
+        rows = [row for path in self._files("asked") for row in pq.read_table(path).to_pylist()]
+        return sorted(rows, key=lambda row: (row["cell_id"], row["suggestion"]))
+
+    def set_damaged_aside(self) -> list[Path]:
+        """Rename files that cannot be read to `*.damaged`; returns them by their old names."""
+        damaged = []
+        for table in (*PER_TRIAL, "plan", "asked"):
+            for path in map(Path, self._files(table)):
+                if not _whole(path):
+                    path.rename(path.with_suffix(".parquet.damaged"))
+                    damaged.append(path)
+        return damaged
+
+    def _files(self, table: str) -> list[str]:
+        try:
+            with os.scandir(self.folder / table) as entries:
+                return sorted(entry.path for entry in entries if entry.name.endswith(".parquet"))
+        except FileNotFoundError:
+            return []
+
+    # -- one trial -------------------------------------------------------------------------
+
+    def forget(self, trial_id: str) -> None:
+        """Remove every trace of a trial that is to be run again."""
+        for table in PER_TRIAL:
+            self.table_path(table, trial_id).unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints(trial_id), ignore_errors=True)
+        self.log(trial_id).unlink(missing_ok=True)
+
+    def claim_path(self, trial_id: str) -> Path:
+        """File that says where a trial runs now."""
+        return self.run / "trials" / f"{trial_id}.json"
+
+    def read_claim(self, trial_id: str) -> dict[str, Any]:
+        """What the last attempt of a trial left; empty where there was none."""
+        return read_json(self.claim_path(trial_id))
+
+    def write_claim(self, trial_id: str, claim: Mapping[str, Any]) -> None:
+        """Say where a trial runs and how far it is. Not flushed to disk: it may be lost."""
+        write_whole(self.claim_path(trial_id), json.dumps(claim).encode(), flush=False)
+
+    def silence_claim(self, trial_id: str) -> None:
+        """The trial no longer runs, but did not end: what it claimed stays for its next attempt."""
+        if claim := self.read_claim(trial_id):
+            self.write_claim(trial_id, {**claim, "heartbeat": 0})
+
+    def drop_claim(self, trial_id: str) -> None:
+        """The trial ended."""
+        self.claim_path(trial_id).unlink(missing_ok=True)
+
+    # -- many small files into few ---------------------------------------------------------
+
+    def compact(self) -> dict[str, int]:
+        """Merge the files of ended trials; returns how many files each table lost.
+
+        Safe to kill: the merged file is complete before the first of its parts is removed, and
+        readers take the newest row of a trial, so a trial found twice counts once.
+        """
+        ended = set(self.finished())
+        removed = {}
+        for table in PER_TRIAL:
+            parts = [
+                path
+                for path in map(Path, self._files(table))
+                if path.stem in ended and _whole(path)
+            ]
+            if len(parts) < 2:
+                continue
+            merged = pads.dataset(
+                [str(path) for path in parts], schema=schema(table), format="parquet"
+            ).to_table()
+            self.write_arrow(table, f"compacted-{self._next_number(table)}", merged)
+            for path in parts:
+                path.unlink()
+            removed[table] = len(parts)
+        return removed
+
+    def _next_number(self, table: str) -> int:
+        numbers = [
+            int(found.group(1))
+            for path in self._files(table)
+            if (found := re.search(r"compacted-(\d+)\.parquet$", path))
+        ]
+        return max(numbers, default=0) + 1
+
+
+# A trial's 10,000 predictions take 41 KB this way instead of 127 KB.
+ENCODINGS: dict[str, dict[str, Any]] = {
+    "predictions": {
+        "compression": "zstd",
+        "use_dictionary": ["trial_id", "split"],
+        "column_encoding": {
+            "index": "DELTA_BINARY_PACKED",
+            "label": "DELTA_BINARY_PACKED",
+            "predicted": "DELTA_BINARY_PACKED",
+            "confidence": "BYTE_STREAM_SPLIT",
+        },
+    }
+}
+
+
+def write_whole(path: Path, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
+    """Write a file whole or not at all. Raises `StoreError` where the disk refuses."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); what finished is kept: "
+            "make room and run the same command again"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small state file; empty where it is absent or half gone."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a Parquet file has its end and the end can be read."""
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowException, OSError):
+        return False
+    return True

@@ -1,0 +1,267 @@
+"""One trial: a config and a seed in, records out. Knows no Ray and no other trial."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
+from cnncore.complexity import describe_network
+from cnncore.config import TrialConfig
+from cnncore.data import ImageData, Splits, load_dataset, open_splits
+from cnncore.evaluate import Evaluation, class_rows, evaluate, prediction_columns
+from cnncore.models import build_model
+from cnncore.seeding import derive_seed, seed_everything
+from cnncore.timing import (
+    device_name,
+    energy_meter,
+    measure_latency,
+    peak_memory_mib,
+    reset_peak_memory,
+)
+from cnncore.train import Diverged, EpochResult, TrainState, chosen_model, start, train
+from grid.attempt import Attempt, drop_checkpoints
+from grid.errors import StoreError
+from grid.job import Job, Progress
+from grid.plan import config_json
+from grid.store import Store, now
+
+log = logging.getLogger(__name__)
+
+# A claim is renewed at least this often, in seconds of training.
+HEARTBEAT_S = 10.0
+# Files of a trial's checkpoint folder: what it goes on from, and the weights that were chosen.
+LAST, BEST = "last.pt", "best.pt"
+
+
+def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
+    """Train, evaluate and record one trial, going on from its last checkpoint if it has one.
+
+    Yields after every epoch; the last value has `done` set, and then the trial's row is stored.
+    Whoever stops it earlier writes the row with state `pruned` (`end_pruned`). An exception of the
+    trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
+    """
+    started = time.perf_counter()
+    attempt = Attempt.begin(job, store)
+    try:
+        yield from _steps(job, store, attempt, started)
+    except StoreError:
+        raise
+    except Diverged as problem:
+        yield attempt.end("diverged", f"{problem}", started)
+    except Exception as error:
+        _write_log(store, job, error)
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+        yield attempt.end("failed", reason, started)
+
+
+@dataclass(frozen=True)
+class OpenTrial:
+    """A trial ready to train: its data on the device, its network with fresh weights."""
+
+    data: ImageData
+    splits: Splits
+    state: TrainState
+    device: torch.device
+
+
+def open_trial(job: Job) -> OpenTrial:
+    """Load the data and build the network; every weight follows from the trial's seed."""
+    config, seed = job.trial.config, job.trial.seed
+    assert config.image_size is not None  # the plan fills it in
+    if job.module_path and job.module_path not in sys.path:
+        sys.path.append(job.module_path)
+    torch.set_num_threads(job.threads)
+    device = torch.device(job.device)
+    data = load_dataset(config.dataset, Path(job.data_dir), config.image_size)
+    splits = open_splits(config, data, device)
+    seed_everything(derive_seed(seed, "weights"))
+    model = build_model(
+        config.arch,
+        classes=len(data.class_names),
+        image_size=config.image_size,
+        **network_options(config),
+    )
+    return OpenTrial(data, splits, start(config, model, seed, device), device)
+
+
+def _steps(
+    job: Job, store: Store, attempt: Attempt, started: float
+) -> Generator[Progress, None, None]:
+    config = job.trial.config
+    attempt.beat(started)
+    trial = open_trial(job)
+    data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
+    attempt.row.update(
+        _cost_columns(config, len(data.class_names)),
+        device=device_name(device),
+        data_fingerprint=data.fingerprint,
+        checkpoint_mib=_size_mib(state.model),
+    )
+    energy = energy_meter(device)
+    reset_peak_memory(device)
+    earlier_j = _resume(job, store, attempt, state)
+    checkpointed = beaten = time.perf_counter()
+    if state.epoch:
+        attempt.update(state.best_epoch, len(splits.train), started)
+
+    for event in train(state, splits, config, pause_s=min(HEARTBEAT_S, job.checkpoint_s)):
+        if isinstance(event, EpochResult):
+            attempt.add_epoch(event)
+            attempt.update(state.best_epoch, len(splits.train), started)
+            attempt.row["reason"] = event.stop_reason
+            attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
+        if time.perf_counter() - checkpointed >= job.checkpoint_s:
+            _save(job, store, attempt, state)
+            checkpointed = time.perf_counter()
+        if isinstance(event, EpochResult) or time.perf_counter() - beaten >= HEARTBEAT_S:
+            attempt.beat(started)
+            beaten = time.perf_counter()
+        if isinstance(event, EpochResult):
+            yield attempt.progress(done=False)
+
+    reason = attempt.row.get("reason")
+    _finish(job, store, attempt, trial)
+    yield attempt.end("complete", reason, started)
+
+
+def network_options(config: TrialConfig) -> dict[str, Any]:
+    """What `build_model` is given beside classes and image size."""
+    options = {"activation": config.activation, "dropout": config.dropout}
+    return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
+
+
+def _cost_columns(config: TrialConfig, classes: int) -> dict[str, int]:
+    assert config.image_size is not None
+    parameters, complexity = describe_network(
+        config.arch, classes=classes, image_size=config.image_size, **network_options(config)
+    )
+    return {
+        "trainable_params": parameters.trainable,
+        "non_trainable_params": parameters.non_trainable,
+        "macs": complexity.macs,
+        "activations": complexity.activations,
+    }
+
+
+def _size_mib(model: torch.nn.Module) -> float:
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
+
+
+def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> float:
+    """Go on from the trial's last checkpoint, if it has a whole one; returns its energy so far."""
+    path = store.checkpoints(job.trial.trial_id) / LAST
+    if not path.is_file():
+        return 0.0
+    try:
+        payload = load_checkpoint(path)
+    except DamagedCheckpoint as problem:
+        log.warning("%s; the trial starts again from its first epoch", problem)
+        path.unlink(missing_ok=True)
+        return 0.0
+    assert payload is not None
+    state.load_state_dict(payload["state"])
+    attempt.epochs = [
+        {**row, "ended_at": datetime.fromisoformat(row["ended_at"])} for row in payload["epochs"]
+    ]
+    return float(payload["energy_j"] or 0.0)
+
+
+def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
+    """Write the checkpoint that the trial would go on from."""
+    payload = {
+        "state": state.state_dict(),
+        "epochs": [{**row, "ended_at": row["ended_at"].isoformat()} for row in attempt.epochs],
+        "energy_j": attempt.row.get("energy_j"),
+    }
+    _write_checkpoint(store.checkpoints(job.trial.trial_id) / LAST, payload)
+
+
+def _write_checkpoint(path: Path, payload: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(path, payload)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); what finished is kept: "
+            "make room and run the same command again"
+        ) from None
+
+
+def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
+    """Measure the chosen weights: validation, then test, read for the first and only time."""
+    config, trial_id = job.trial.config, job.trial.trial_id
+    state, data, splits, device = trial.state, trial.data, trial.splits, trial.device
+    assert config.image_size is not None
+    # The checkpoint of the end comes first: a cut during the evaluation then costs no training.
+    if job.keep == "last" or attempt.row["wall_time_s"] >= job.checkpoint_s:
+        _save(job, store, attempt, state)
+    model = chosen_model(state)
+    found: dict[str, Evaluation] = {
+        split: evaluate(
+            model,
+            batches,
+            class_names=data.class_names,
+            precision=config.precision,
+            device=device,
+        )
+        for split, batches in (("val", splits.val.batches()), ("test", splits.test.batches()))
+    }
+    test = found["test"].metrics
+    one, sixteen = (
+        measure_latency(
+            model,
+            config.image_size,
+            batch_size=size,
+            device=device,
+            precision=config.precision,
+        )
+        for size in (1, 16)
+    )
+    attempt.row.update(
+        test_top1=test.top1,
+        test_top5=test.top5,
+        test_loss=test.loss,
+        test_macro_precision=test.macro_precision,
+        test_macro_recall=test.macro_recall,
+        test_macro_f1=test.macro_f1,
+        test_macro_auc=test.macro_auc,
+        test_ece=test.ece,
+        latency_ms_p50=one.p50_ms,
+        latency_ms_p95=one.p95_ms,
+        batch16_latency_ms=sixteen.p50_ms,
+        peak_memory_mib=peak_memory_mib(device),
+    )
+    rows = [
+        row
+        for split, evaluation in found.items()
+        for row in class_rows(evaluation, trial_id=trial_id, split=split)
+    ]
+    store.write("classes", trial_id, rows)
+    if job.keep_predictions == "all" or job.keep_predictions == job.trial.role:
+        columns = prediction_columns(found["test"], trial_id=trial_id, split="test")
+        store.write_columns("predictions", trial_id, columns)
+    if job.keep == "best":
+        folder = store.checkpoints(trial_id)
+        _write_checkpoint(folder / BEST, {"weights": model.state_dict()})
+        (folder / LAST).unlink(missing_ok=True)
+    elif job.keep == "none":
+        drop_checkpoints(store, trial_id)
+
+
+def _write_log(store: Store, job: Job, error: Exception) -> None:
+    path = store.log(job.trial.trial_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{now().isoformat()} {job.trial.trial_id} {config_json(job.trial.config)}\n")
+        file.writelines(traceback.format_exception(error))

@@ -1,0 +1,79 @@
+"""YAML 1.2 with the line of every key, so that a message can say where to look."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from grid.errors import SweepError
+
+# A place in a sweep file: `("tune", "axes", "lr")`.
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a sweep came from: its name for messages, its text, and the line of every key."""
+
+    name: str
+    text: str
+    lines: Mapping[Path_, int] = field(default_factory=dict)
+
+    def place(self, path: Path_) -> str:
+        """`a.yaml:14: tune.axes.lr`, with the line of the nearest key that the file has."""
+        line = next(
+            (self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None
+        )
+        start = f"{self.name}:{line}" if line else self.name
+        return f"{start}: {dotted(path)}" if path else start
+
+
+def read_yaml(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
+    """Plain Python values, and the line of every key and item; `SweepError` where it is no YAML."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        tree = YAML(typ="rt").load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        problem = (error.problem or str(error)).split("\n")[0]
+        raise SweepError([f"{name}{line}: not YAML: {problem}"]) from None
+    except (YAMLError, ValueError) as error:
+        raise SweepError([f"{name}: not YAML: {str(error).splitlines()[0]}"]) from None
+    lines: dict[Path_, int] = {}
+    return _plain(tree, (), lines), lines
+
+
+def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
+    """ruamel's tree as plain Python, noting the line of every key and item."""
+    if isinstance(node, Mapping):
+        marks = getattr(getattr(node, "lc", None), "data", None) or {}
+        result = {}
+        for key, value in node.items():
+            if key in marks:
+                lines[(*path, key)] = marks[key][0] + 1
+            result[key] = _plain(value, (*path, key), lines)
+        return result
+    if isinstance(node, (list, tuple)):
+        marks = getattr(getattr(node, "lc", None), "data", None) or {}
+        for index in marks:
+            lines[(*path, index)] = marks[index][0] + 1
+        return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (int, float, str):  # ruamel's own subclasses keep the spelling; drop it
+        if isinstance(node, kind):
+            return kind(node)
+    return str(node)
+
+
+def dotted(path: Path_) -> str:
+    """A place as people write it: `rules[0].set.lr`."""
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f"{'.' if index else ''}{part}"
+        for index, part in enumerate(path)
+    )

@@ -1,0 +1,167 @@
+"""The ready figures: every one in every format, deterministic, offline, with nothing injected."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from analysis import AnalysisError, connect, save_plot
+from analysis.plots import FILE_FORMATS, PLOTS, make_plot, script
+
+STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}
+
+
+@pytest.mark.parametrize("suffix", FILE_FORMATS)
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_figure_in_every_format(opened, tmp_path, name, suffix):
+    path = save_plot(opened, name, tmp_path / "new folder" / f"figure{suffix}")
+    content = path.read_bytes()
+    assert content.startswith(STARTS[suffix])
+    assert len(content) > 5_000
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_nothing_to_show_is_a_message(blank, tmp_path, name):
+    sweep = blank()
+    sweep.planned({"arch": "cnn3"}, 0)
+    sweep.write_plan()
+    with pytest.raises(AnalysisError, match=f"nothing to show in {name} yet"):
+        save_plot(connect(sweep.folder), name, tmp_path / "x.svg")
+    assert not (tmp_path / "x.svg").exists()
+
+
+def test_unknown_names_and_suffixes_give_the_known_ones(opened, tmp_path):
+    with pytest.raises(
+        AnalysisError, match=r"no figure curve \(did you mean curves\?\); there are: acc"
+    ):
+        save_plot(opened, "curve", tmp_path / "x.svg")
+    with pytest.raises(AnalysisError, match=r"cannot write \.gif; there are: \.svg, \.png"):
+        save_plot(opened, "curves", tmp_path / "x.gif")
+    with pytest.raises(AnalysisError, match="cannot write a file without a suffix"):
+        save_plot(opened, "curves", tmp_path / "x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AnalysisError, match="cannot be written"):
+        save_plot(opened, "curves", tmp_path / "file" / "x.svg")
+
+
+def test_points_are_percent_with_standard_deviations(opened):
+    spec = make_plot(opened, "accuracy-vs-params")
+    best = opened.execute(
+        "SELECT 100 * test_top1_mean, 100 * test_top1_sd, trainable_params FROM best "
+        "WHERE n = 2 ORDER BY 1 DESC LIMIT 1"
+    ).fetchone()
+    points = [row for row in data_rows(spec) if row.get("value") == pytest.approx(best[0])]
+    assert points
+    assert points[0]["high"] - points[0]["value"] == pytest.approx(best[1])
+    assert points[0]["params"] == best[2]
+
+
+def data_rows(spec):
+    """Every row of data of a specification."""
+    return [row for rows in spec["datasets"].values() for row in rows]
+
+
+def test_confusion_shares_are_of_the_true_class(opened):
+    found = [row for row in data_rows(make_plot(opened, "confusion")) if "share" in row]
+    by_class: dict[str, Any] = {}
+    for row in found:
+        by_class[row["label"]] = by_class.get(row["label"], 0) + row["share"]
+    assert len(by_class) == 10
+    assert all(share == pytest.approx(1) for share in by_class.values())
+    assert sum(row["images"] for row in found) == 120  # two trials of 60 images
+
+
+def test_curves_show_a_running_sweep(blank, tmp_path):
+    sweep = blank()
+    sweep.store_epochs(sweep.trial(sweep.planned({"arch": "cnn3"}, 0)), 2)
+    sweep.write_plan()
+    assert save_plot(connect(sweep.folder), "curves", tmp_path / "c.svg").exists()
+
+
+def test_many_networks_of_many_kinds_fit(blank, tmp_path):
+    sweep = blank()
+    for index in range(12):
+        axes = {
+            "arch": f"net{index:02}",
+            "optimizer": ["sgd", "adam"][index % 2],
+            "dataset": "digits",
+        }
+        planned = sweep.planned(axes, 0)
+        sweep.store(sweep.trial(planned, trainable_params=1000 * 3**index))
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    for name in PLOTS:
+        text = save_plot(connection, name, tmp_path / f"{name}.svg").read_text()
+        assert "undefined" not in text
+        assert "NaN" not in text
+    assert "net11" in (tmp_path / "accuracy-vs-params.svg").read_text()
+
+
+def test_one_cell_and_one_trial_make_figures(blank, tmp_path):
+    sweep = blank()
+    sweep.store(sweep.trial(sweep.planned({"lr": 0.1, "arch": "cnn3"}, 0)))
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    for name in PLOTS:
+        text = save_plot(connection, name, tmp_path / f"{name}.svg").read_text()
+        assert "NaN" not in text
+
+
+def test_no_sweep_axis_is_called_like_a_column_of_ours(blank, tmp_path):
+    sweep = blank()
+    axes = {"arch": "cnn3", "value": "a.b[0]'\"", "colour.x[1]": "\\", "params": 3, "shown": None}
+    sweep.store(sweep.trial(sweep.planned(axes, 0)))
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    for name in PLOTS:
+        assert save_plot(connection, name, tmp_path / f"{name}.svg").exists()
+
+
+def test_hostile_names_stay_text(blank, tmp_path):
+    name = "</script><script>alert('x')</script>&\n"
+    sweep = blank()
+    for arch in (name, "cnn3"):
+        sweep.store(sweep.trial(sweep.planned({"arch": arch}, 0)))
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    for figure in PLOTS:
+        svg = save_plot(connection, figure, tmp_path / "x.svg").read_text()
+        assert "<script" not in svg
+    page = save_plot(connection, "curves", tmp_path / "x.html").read_text()
+    assert "alert('x')</script>" not in page
+    assert page.count("</script>") == 3
+
+
+def test_pages_need_no_network(opened, tmp_path):
+    page = save_plot(opened, "curves", tmp_path / "x.html").read_text()
+    without = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", without)
+    assert "vegaEmbed" in page
+
+
+def test_svg_is_the_same_in_a_new_process(tiny, opened, tmp_path):
+    code = (
+        "import sys; from analysis import connect, save_plot; from analysis.plots import PLOTS;"
+        "connection = connect(sys.argv[1]);"
+        "[save_plot(connection, name, f'{sys.argv[2]}/{name}.svg') for name in PLOTS]"
+    )
+    command = [sys.executable, "-c", code, str(tiny), str(tmp_path)]
+    subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7", "HOME": str(tmp_path)})
+    for name in PLOTS:
+        here = save_plot(opened, name, tmp_path / "here.svg").read_bytes()
+        assert here == (tmp_path / f"{name}.svg").read_bytes()
+
+
+def test_the_script_is_kept_and_made_where_it_cannot_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = script()
+    (kept,) = (tmp_path / "cnngrid").iterdir()
+    assert kept.read_text() == text == script()
+    assert "</script" not in text
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert script() == text

@@ -1,0 +1,53 @@
+"""docs/results.md says what every table, view and column is, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis.database import view_names
+from analysis.plots import PLOTS
+from analysis.tables import TABLES as READY
+from grid.records import TABLES
+
+DOC = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def section(kind, name):
+    match = re.search(rf"^### {kind} {name}\n(.*?)(?=^##)", DOC, re.S | re.M)
+    assert match, f"docs/results.md has no section '{kind} {name}'"
+    return match.group(1)
+
+
+def documented(text):
+    """Column names in the first column of a section's table, with their meanings."""
+    return re.findall(r"^\| `([^`]+)` \| [^|]+ \| ([^|]+) \|$", text, re.M)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_column_of_a_table_is_documented_with_its_meaning(table):
+    expected = [(column.name, column.meaning) for column in TABLES[table]]
+    assert documented(section("Table", table)) == expected
+
+
+@pytest.mark.parametrize("view", view_names())
+def test_every_column_of_a_view_is_documented(opened, view):
+    text = section("View", view)
+    known = [name for name, _ in documented(text)]
+    if view in TABLES:
+        known += [column.name for column in TABLES[view]]
+    if "the columns of `cells`" in " ".join(text.split()):
+        text = section("View", "cells")
+        known += [name for name, _ in documented(text)]
+    endings = [name.removeprefix("<metric>") for name in known if name.startswith("<metric>")]
+    metrics = re.findall(r"`(\w+)`", text[text.rfind("`<metric>` is each of") :]) if endings else []
+    known = [name for name in known if not name.startswith("<metric>")]
+    known += [metric + ending for metric in metrics for ending in endings]
+    assert set(opened.sql(f"FROM {view}").columns) == set(known)
+
+
+def test_ready_tables_and_figures_are_documented():
+    for name, (_, shows) in {**READY, **PLOTS}.items():
+        assert f"| `{name}` | {shows} |" in DOC

@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnncore import complexity
+from cnncore.catalog import NETWORKS
+from cnncore.complexity import (
+    Complexity,
+    ParameterCount,
+    count_parameters,
+    describe_network,
+    layer_table,
+    measure_complexity,
+)
+from cnncore.models import build_model
+
+KNOWN = json.loads(Path(__file__).with_name("network_counts.json").read_text())
+
+
+def small_network():
+    """BatchNorm, dropout and every counted kind of layer; images of 8 pixels."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.Conv2d(6, 6, 3, groups=3),
+        nn.ConvTranspose2d(6, 4, 2, stride=2),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(4 * 4 * 4, 10),
+    )
+
+
+@pytest.mark.parametrize(
+    "known", KNOWN, ids=[f"{k['arch']}-{k['image_size']}-{k['classes']}" for k in KNOWN]
+)
+def test_counts_are_the_known_ones(known):
+    parameters, costs = describe_network(
+        known["arch"], classes=known["classes"], image_size=known["image_size"]
+    )
+    assert parameters == ParameterCount(known["trainable"], known["non_trainable"])
+    assert costs == Complexity(known["macs"], known["activations"])
+
+
+def test_every_network_has_known_counts():
+    assert {known["arch"] for known in KNOWN} == set(NETWORKS)
+
+
+@pytest.mark.parametrize("arch", ["cnn3", "mobilenet_small", "resnet18", "mobilenet_v2"])
+def test_macs_are_half_of_the_operations_torch_counts(arch):
+    model = build_model(arch, classes=10, image_size=32).eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32))
+    assert measure_complexity(model, 32).macs == counter.get_total_flops() / 2
+
+
+def test_macs_and_activations_follow_the_definition():
+    convolution = 6 * 4 * 4 * 3 * 9
+    grouped = 6 * 2 * 2 * 2 * 9
+    transposed = 6 * 2 * 2 * 4 * 4
+    linear = 64 * 10
+    assert measure_complexity(small_network(), 8) == Complexity(
+        macs=convolution + grouped + transposed + linear,
+        activations=6 * 4 * 4 + 6 * 2 * 2 + 4 * 4 * 4 + 10,
+    )
+
+
+def test_a_layer_used_twice_counts_twice():
+    layer = nn.Conv2d(3, 3, 1)
+    assert measure_complexity(nn.Sequential(layer, layer), 5).macs == 2 * 25 * 9
+
+
+def test_frozen_weights_and_statistics_are_not_trainable():
+    model = small_network()
+    # 12 weights of the BatchNorm are trained, its 12 statistics are not, its counter is neither.
+    weights = 162 + 12 + 114 + 100 + 650
+    assert count_parameters(model) == ParameterCount(weights, 12)
+    model[0].requires_grad_(False)
+    assert count_parameters(model) == ParameterCount(weights - 162, 12 + 162)
+
+
+def test_a_shared_weight_counts_once():
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    assert count_parameters(nn.Sequential(first, second)).trainable == 16 + 4 + 4
+
+
+@pytest.mark.parametrize("measure", [measure_complexity, layer_table])
+def test_measuring_leaves_weights_statistics_modes_and_random_state(measure):
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x)
+
+    model = nn.Sequential(Noisy(), *small_network()).train()
+    model[2].eval()
+    modes = [module.training for module in model.modules()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    measure(model, 8)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_hooks_are_gone_after_a_failed_forward_pass():
+    model = small_network()
+    with pytest.raises(RuntimeError):
+        measure_complexity(model, 9)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_layer_table_lists_every_leaf_once_with_its_shape():
+    model = build_model("mobilenet_small", classes=10, image_size=32, strides=[2, 1, 1, 1])
+    rows = layer_table(model, 32)
+    assert len(rows) == 3 + 4 * 5 + 3 - 1
+    assert (rows[0].type, rows[0].output_shape, rows[0].trainable) == ("Conv2d", (16, 32, 32), 432)
+    block = {row.name: row for row in rows if row.name.startswith("3.")}
+    assert block["3.depthwise"].output_shape == (16, 16, 16)
+    assert (block["3.pointwise_norm"].trainable, block["3.pointwise_norm"].non_trainable) == (
+        64,
+        64,
+    )
+    assert rows[-1].output_shape == (10,)
+    total = count_parameters(model)
+    assert sum(row.trainable for row in rows) == total.trainable
+    assert sum(row.non_trainable for row in rows) == total.non_trainable
+
+
+def test_a_layer_that_is_never_used_has_no_shape():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Conv2d(3, 2, 1), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    assert [row.output_shape for row in layer_table(Unused(), 4)] == [(2, 4, 4), None]
+
+
+def test_describing_a_network_again_builds_nothing(monkeypatch):
+    first = describe_network("cnn3", classes=3, image_size=32, activation="relu")
+    monkeypatch.setattr(complexity, "build_model", None)
+    assert describe_network("cnn3", classes=3, image_size=32, activation="relu") is first
+    with pytest.raises(TypeError):
+        describe_network("cnn3", classes=4, image_size=32)
+
+
+def test_describing_a_network_of_the_users_own_leaves_the_random_state(monkeypatch, tmp_path):
+    (tmp_path / "own_described.py").write_text(
+        "from torch import nn\n"
+        "def tiny(classes, width=2):\n"
+        "    convolution, dense = nn.Conv2d(3, width, 2), nn.Linear(width, classes)\n"
+        "    return nn.Sequential(convolution, nn.Flatten(), dense)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    random_state = torch.get_rng_state()
+    parameters, costs = describe_network("own_described:tiny", classes=3, image_size=2, width=5)
+    assert parameters == ParameterCount(5 * 13 + 18, 0)
+    assert costs == Complexity(macs=5 * 12 + 15, activations=5 + 3)
+    describe_network("mobilenet_small", classes=3, image_size=4)
+    assert torch.equal(torch.get_rng_state(), random_state)

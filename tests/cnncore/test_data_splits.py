@@ -1,0 +1,99 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cnncore.config import TrialConfig
+from cnncore.data import load_dataset, open_splits, stratified_split, stratified_subset
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return load_dataset("digits", tmp_path_factory.mktemp("data"))
+
+
+def config(**keys):
+    return TrialConfig(arch="cnn3", dataset="digits", optimizer="sgd", lr=0.1, epochs=1, **keys)
+
+
+def test_splits_hold_every_image_once_and_keep_the_classes_shares():
+    labels = np.random.default_rng(0).integers(0, 7, 1003)
+    train, val = stratified_split(labels, 0.1, seed=5)
+    assert sorted([*train, *val]) == list(range(1003))
+    assert len(val) == 100
+    shares = np.bincount(labels[val]) / np.bincount(labels)
+    assert shares.min() > 0.09
+    assert shares.max() < 0.11
+    assert (stratified_split(labels, 0.1, seed=6)[1] != val).any()
+    few = stratified_subset(train, labels, 70, seed=5)
+    assert len(few) == 70
+    assert set(few) <= set(train)
+    assert np.ptp(np.bincount(labels[few])) <= 3
+
+
+def test_limits_apply_after_the_validation_split(digits):
+    whole = open_splits(config(), digits, CPU)
+    limited = open_splits(config(limit_train=100, limit_test=50), digits, CPU)
+    np.testing.assert_array_equal(limited.val.indices, whole.val.indices)
+    assert set(limited.train.indices) <= set(whole.train.indices)
+    assert not set(whole.train.indices) & set(whole.val.indices)
+    assert (len(limited.train), len(limited.test)) == (100, 50)
+
+
+def test_an_epoch_gives_every_image_once_with_its_label(digits):
+    splits = open_splits(config(batch_size=100, normalize="half"), digits, CPU)
+    seen = [(x.clone(), y) for x, y in splits.train.batches(seed=1, epoch=1)]
+    assert len(seen) == splits.train.steps
+    assert len(seen[-1][0]) == len(splits.train) % 100 > 0
+    images, labels = torch.cat([x for x, _ in seen]), torch.cat([y for _, y in seen])
+    assert seen[0][0].is_contiguous(memory_format=torch.channels_last)
+
+    def rows(pixels, labels):
+        pairs = zip(pixels, labels, strict=True)
+        return sorted((image.tobytes(), int(label)) for image, label in pairs)
+
+    pixels = ((images * 0.5 + 0.5) * 255).permute(0, 2, 3, 1).numpy()
+    own = splits.train.indices
+    np.testing.assert_allclose(pixels, pixels.round(), atol=1e-4)
+    assert rows(pixels.round().astype(np.uint8), labels) == rows(
+        digits.train_images[own], digits.train_labels[own]
+    )
+
+    rest = list(splits.train.batches(seed=1, epoch=1, first_step=len(seen) - 1))
+    assert len(rest) == 1
+    torch.testing.assert_close(rest[0][0], seen[-1][0], rtol=0, atol=0)
+    first, _ = next(splits.train.batches(seed=1, epoch=2))
+    assert not torch.equal(first, seen[0][0])
+
+
+@pytest.mark.parametrize("size", [5, 13])
+def test_evaluation_batches_are_normalised_and_resized(digits, size):
+    splits = open_splits(config(image_size=size), digits, CPU)
+    images = torch.cat([x.clone() for x, _ in splits.test.batches()])
+    pixels = torch.from_numpy(digits.test_images.transpose(0, 3, 1, 2) / 255)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (digits.mean, digits.std))
+    expected = F.interpolate(
+        (pixels - mean) / std, size=(size, size), mode="bilinear", antialias=size < 8
+    )
+    torch.testing.assert_close(images, expected.float(), rtol=1e-4, atol=1e-5)
+    labels = torch.cat([y for _, y in splits.test.batches()])
+    np.testing.assert_array_equal(labels, digits.test_labels)
+
+
+@pytest.mark.skipif("CNNGRID_DATA" not in os.environ, reason="CNNGRID_DATA is not set")
+def test_cifar10_is_torchvisions():
+    from torchvision.datasets import CIFAR10
+
+    folder = os.environ["CNNGRID_DATA"]
+    data = load_dataset("cifar10", folder)
+    reference = CIFAR10(folder, train=False)
+    np.testing.assert_array_equal(data.test_images, reference.data)
+    np.testing.assert_array_equal(data.test_labels, reference.targets)
+    assert list(data.class_names) == reference.classes
+    assert data.train_images.shape == (50_000, 32, 32, 3)
+    np.testing.assert_allclose(data.mean, [0.4914, 0.4822, 0.4465], atol=5e-5)
+    np.testing.assert_allclose(data.std, [0.2470, 0.2435, 0.2616], atol=5e-5)

@@ -1,0 +1,77 @@
+"""Small real sweeps on digits, run in this process or by the command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.small_sweeps import SMALL, command, environment
+
+
+@pytest.fixture
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of the test's own (digits need none but decode into it)."""
+    return tmp_path_factory.getbasetemp() / "data"
+
+
+@pytest.fixture
+def write_sweep(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small sweep file; keywords replace its sections, `fixed` is merged."""
+
+    def write(name: str = "sweep.yaml", **changes: Any) -> Path:
+        content = {**SMALL, **changes}
+        content["fixed"] = {**SMALL["fixed"], **changes.get("fixed", {})}
+        for axis in (*content["compare"], *content.get("tune", {}).get("axes", {})):
+            content["fixed"].pop(axis, None)
+        path = tmp_path / name
+        path.write_text(json.dumps(content, indent=1))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def cnngrid(tmp_path: Path, data_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a folder of the test's own."""
+
+    def call(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments),
+            cwd=tmp_path,
+            env=environment(data_dir),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return call
+
+
+@pytest.fixture
+def start(tmp_path: Path, data_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the command and go on; what still runs at the end of the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=tmp_path,
+            env=environment(data_dir),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -1,0 +1,104 @@
+from types import SimpleNamespace
+
+import pytest
+
+from grid.errors import SweepError
+from grid.plan import Plan, make_plan, plan_rows
+from grid.spec import parse_sweep
+
+COMPARE = "sweep: s\ncompare:\n  arch: [cnn3, resnet18]\n  optimizer: [sgd, adam]\n"
+FIXED = "fixed: {dataset: digits, image_size: 32, lr: 0.1, epochs: 3}\n"
+
+
+def inspect(name: str, image_size: int | None) -> SimpleNamespace:
+    if name == "cifar10":
+        raise ValueError("CIFAR-10 is not there: put it there")
+    return SimpleNamespace(image_size=8, fingerprint=None)
+
+
+def plan(text: str, **changes: object) -> Plan:
+    return make_plan(parse_sweep(text, "a.yaml"), inspect, changes)
+
+
+def test_cells_are_the_product_and_seeds_go_outermost() -> None:
+    made = plan(COMPARE + FIXED + "seeds: [5, 6]\n")
+    assert [cell.label() for cell in made.cells] == [
+        "cnn3 sgd", "cnn3 adam", "resnet18 sgd", "resnet18 adam"
+    ]  # fmt: skip
+    assert [trial.seed for trial in made.trials] == [5] * 4 + [6] * 4
+    assert len({trial.trial_id for trial in made.trials}) == 8
+    assert len({trial.config_id for trial in made.trials}) == 4
+
+
+def test_settings_win_in_the_order_fixed_rules_axes_changes() -> None:
+    text = (
+        COMPARE
+        + FIXED.replace("3}", "3, batch_size: 1}")
+        + (
+            "rules:\n"
+            "  - {when: {arch: cnn3}, set: {batch_size: 2, epochs: 4}}\n"
+            "  - {when: {arch: cnn3, optimizer: [adam, adamw]}, set: {batch_size: 3}}\n"
+        )
+    )
+    sizes = [trial.config.batch_size for trial in plan(text).trials]
+    assert sizes == [2, 3, 1, 1]
+    changed = plan(text, batch_size=9)
+    assert [trial.config.batch_size for trial in changed.trials] == [9] * 4
+    assert [trial.config.epochs for trial in changed.trials] == [4, 4, 3, 3]
+    assert changed.folder.startswith("s-")
+    assert len(changed.folder) == 6
+
+
+def test_exclusions_leave_cells_out() -> None:
+    made = plan(COMPARE + FIXED + "exclude: [{arch: cnn3, optimizer: sgd}]\n")
+    assert [cell.label() for cell in made.cells] == ["cnn3 adam", "resnet18 sgd", "resnet18 adam"]
+    with pytest.raises(SweepError, match="leaves no cell"):
+        plan(COMPARE + FIXED + "exclude: [{arch: [cnn3, resnet18]}]\n")
+
+
+def test_the_image_size_defaults_to_the_data_sets() -> None:
+    made = plan(COMPARE.replace("cnn3, ", "") + FIXED.replace("image_size: 32, ", ""))
+    assert made.trials[0].config.image_size == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (COMPARE.replace("cnn3", "alexnet") + FIXED, r"a\.yaml:5: fixed\.image_size: .*\b63\b"),
+        (COMPARE + FIXED.replace("digits", "cifar10"), r"a\.yaml:5: fixed\.dataset: CIFAR-10 is n"),
+        (COMPARE + FIXED.replace("lr: 0.1, ", ""), "a.yaml: lr is required: give it under fixed"),
+        (
+            "sweep: s\ncompare: {momentum: [0.1, 0.9], optimizer: [sgd, adam]}\n"
+            + FIXED.replace("{", "{arch: cnn3, "),
+            r"a\.yaml:2: compare: cells momentum=0\.1 optimizer=adam and momentum=0\.9 "
+            r"optimizer=adam are the same",
+        ),
+    ],
+)
+def test_problems_are_found_in_the_plan(text: str, expected: str) -> None:
+    with pytest.raises(SweepError, match=expected):
+        plan(text)
+
+
+def test_a_tuned_size_that_a_network_cannot_take_is_found_in_the_plan() -> None:
+    text = (
+        COMPARE
+        + FIXED.replace("image_size: 32, ", "")
+        + ("tune: {trials: 2, axes: {image_size: {int_range: [32, 40]}}}\n")
+    )
+    with pytest.raises(SweepError, match=r"a\.yaml:6: tune\.axes\.image_size: cnn3 .* got 40"):
+        plan(text)
+
+
+def test_a_tuned_plan_counts_every_suggestion_and_seed() -> None:
+    text = (
+        COMPARE
+        + FIXED.replace("lr: 0.1, ", "")
+        + ("tune: {trials: 3, axes: {lr: {uniform: [0.1, 0.2]}}}\nseeds: [0, 1]\n")
+    )
+    made = plan(text)
+    rows = plan_rows(made)
+    assert made.planned == len(rows) == 4 * 3 * 2
+    assert {row.get("trial_id") for row in rows} == {None}
+    # Every cell is asked for its suggestion n before any is asked for n + 1.
+    assert [row["suggestion"] for row in rows] == sorted(row["suggestion"] for row in rows)

@@ -1,0 +1,424 @@
+"""Whole sweeps on real images, in this process or by the command, without Ray."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from grid import load_sweep, run_sweep
+from grid.errors import ResultsError, SweepError
+from grid.store import Store
+from tests.small_sweeps import SMALL, metrics
+
+Write = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def run(sweep: Path, results: Path, data: Path, **options: Any) -> Any:
+    return run_sweep(
+        load_sweep(sweep), results=results, data_dir=data, local=True, quiet=True, **options
+    )
+
+
+def states(folder: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in Store(folder).finished().values():
+        found[row.state] = found.get(row.state, 0) + 1
+    return found
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        assert process.poll() is None, f"ended before {what}:\n{process.communicate()[0]}"
+        time.sleep(0.02)
+
+
+def _has_epochs(folder: Path, wanted: int) -> bool:
+    return len(Store(folder).epochs()) >= wanted
+
+
+def test_a_sweep_is_run_once_and_extended_without_redoing(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    sweep = write_sweep()
+    first = run(sweep, tmp_path, data_dir)
+    assert (first.ran, first.states, first.exit_code) == (4, {"complete": 4}, 0)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("small/trials/*.parquet")}
+    assert run(sweep, tmp_path, data_dir).ran == 0
+
+    write_sweep(compare={"arch": ["cnn3"], "lr": [0.05, 0.02, 0.01]})
+    extended = run(sweep, tmp_path, data_dir)
+    assert (extended.ran, extended.states) == (2, {"complete": 6})
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+
+    write_sweep(seeds=[0, 1, 2])
+    assert run(sweep, tmp_path, data_dir).ran == 2  # one new seed of two rates
+
+
+def test_every_number_is_in_the_store(write_sweep: Write, tmp_path: Path, data_dir: Path) -> None:
+    sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0])
+    run(sweep, tmp_path, data_dir)
+    found = metrics(tmp_path / "small")
+    (trial,) = found["trials"]
+    assert trial["trainable_params"] == 842_630
+    assert trial["epochs_run"] == 3
+    best = next(row for row in found["epochs"] if row["epoch"] == trial["best_epoch"])
+    assert trial["val_top1"] == best["val_top1"] == max(r["val_top1"] for r in found["epochs"])
+    right = [row["label"] == row["predicted"] for row in found["predictions"]]
+    assert trial["test_top1"] == pytest.approx(sum(right) / 40, abs=1e-12)
+    recalls = [row["recall"] for row in found["classes"] if row["split"] == "test"]
+    assert trial["test_macro_recall"] == pytest.approx(sum(recalls) / 10, abs=1e-12)
+    assert sum(row["support"] for row in found["classes"] if row["split"] == "test") == 40
+    missing = {key for key, value in trial.items() if value is None}
+    assert missing == {"lineage_id", "continued_from", "reason", "labels", "fold"} - {"lineage_id"}
+    weights = torch.load(
+        tmp_path / "small" / "checkpoints" / trial["trial_id"] / "best.pt", weights_only=True
+    )
+    assert sum(tensor.numel() for tensor in weights["weights"].values()) == 842_630
+
+
+def test_killing_the_driver_and_running_again_changes_no_bit(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
+) -> None:
+    options: dict[str, Any] = {
+        "checkpoint_s": 0.001,
+        "fixed": {"epochs": 12, "optimizer": "adam", "schedule": "plateau"},
+        "seeds": [0],
+    }
+    sweep = write_sweep(**options)
+    run(sweep, tmp_path / "whole", data_dir)
+    folder = tmp_path / "cut" / "small"
+    kills = 0
+    for wanted in (4, 9, 15, 20):  # epochs of the sweep's 24: within each trial, twice
+        process = start("run", sweep, "--local", "--results", tmp_path / "cut")
+        wait_for(partial(_has_epochs, folder, wanted), process, "an epoch")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    last = cnngrid("run", sweep, "--local", "--results", tmp_path / "cut")
+    assert last.returncode == 0, last.stderr
+    assert kills == 4
+    assert metrics(folder) == metrics(tmp_path / "whole" / "small")
+    attempts = [row.attempts for row in _trials(folder)]
+    assert max(attempts) > 1
+
+
+def _trials(folder: Path) -> list[Any]:
+    from types import SimpleNamespace
+
+    from analysis import open_results
+    from analysis.database import rows
+
+    found = rows(open_results(folder), "SELECT * FROM trials")
+    return [SimpleNamespace(**row) for row in found]
+
+
+def test_a_resumed_trial_does_not_start_over(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    # The test above would pass if every attempt began at the first epoch.
+    from grid.trial import run_trial
+
+    sweep = write_sweep(checkpoint_s=0.001, seeds=[0])
+    store = Store(tmp_path / "small")
+    job = _job(sweep, store, data_dir)
+    attempt = run_trial(job, store)
+    next(attempt)
+    second = next(attempt)
+    assert second.epoch == 2
+    attempt.close()
+    epochs = [progress.epoch for progress in run_trial(job, store) if not progress.done]
+    assert epochs == [3]
+    rows = store.epochs([job.trial.trial_id])
+    assert [(row["epoch"], row["attempt"]) for row in rows] == [(1, 1), (2, 1), (3, 2)]
+
+
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    from grid.trial import run_trial
+
+    sweep = write_sweep(checkpoint_s=0.001, seeds=[0])
+    rows = []
+    for name in ("whole", "damaged"):
+        store = Store(tmp_path / name)
+        job = _job(sweep, store, data_dir)
+        if name == "damaged":
+            attempt = run_trial(job, store)
+            next(attempt)
+            next(attempt)
+            attempt.close()
+            path = store.checkpoints(job.trial.trial_id) / "last.pt"
+            path.write_bytes(path.read_bytes()[:1000])
+        *_, last = run_trial(job, store)
+        rows.append((last.state, last.row["val_loss"], last.row["test_loss"]))
+    assert rows[0] == rows[1]
+
+
+def _job(sweep: Path, store: Store, data_dir: Path) -> Any:
+    from grid.job import Job
+    from grid.runner import make_plan
+
+    spec = load_sweep(sweep)
+    trial = make_plan(spec, data_dir=data_dir).trials[0]
+    return Job(trial, spec.sweep, str(store.folder), str(data_dir), 1, "cpu", "best", "all",
+               spec.checkpoint_s, None)  # fmt: skip
+
+
+NETWORKS = """
+import torch
+from torch import nn
+
+class Fragile(nn.Module):
+    def __init__(self, classes, how):
+        super().__init__()
+        self.how, self.linear = how, nn.Linear(3 * 8 * 8, classes)
+
+    def forward(self, x):
+        if self.how == "raises":
+            raise RuntimeError("the hidden <b>flaw</b>\\nsecond line")
+        x = self.linear(x.flatten(1))
+        return x * float("nan") if self.how == "nan" else x
+
+def fine(classes): return Fragile(classes, "fine")
+def raises(classes): return Fragile(classes, "raises")
+def nan(classes): return Fragile(classes, "nan")
+"""
+
+
+def fragile(write_sweep: Write, tmp_path: Path, *names: str, **more: Any) -> Path:
+    (tmp_path / "fragile_networks.py").write_text(NETWORKS)
+    archs = [f"fragile_networks:{name}" for name in names]
+    fixed = {"image_size": 8, "lr": 0.01, "augment": []}
+    return write_sweep(compare={"arch": archs}, fixed=fixed, seeds=[0], **more)
+
+
+def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    sweep = fragile(write_sweep, tmp_path, "raises", "nan", "fine")
+    done = cnngrid("run", sweep, "--local")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "failed: fragile_networks:raises" in done.stderr
+    assert "diverged: fragile_networks:nan" in done.stderr
+    found = {row.arch.partition(":")[2]: row for row in _trials(tmp_path / "results" / "small")}
+    assert {name: row.state for name, row in found.items()} == {
+        "raises": "failed", "nan": "diverged", "fine": "complete"
+    }  # fmt: skip
+    assert found["raises"].reason == "RuntimeError: the hidden <b>flaw</b>"
+    assert found["nan"].reason == "the loss is not finite in epoch 1"
+    assert found["nan"].test_top1 is None
+    log = tmp_path / "results" / "small" / "logs" / f"{found['raises'].trial_id}.log"
+    assert "fragile_networks.py" in log.read_text()
+
+    again = cnngrid("run", sweep, "--local")
+    assert again.returncode == 1
+    assert "nothing to do" in again.stdout
+    retried = cnngrid("run", sweep, "--local", "--retry")
+    assert "1 trials in" in retried.stdout
+    assert retried.returncode == 1
+
+    ok = cnngrid("run", fragile(write_sweep, tmp_path, "nan", "fine"), "--local")
+    assert ok.returncode == 0  # the failed one left the plan; a diverged one is an answer
+
+
+def test_nothing_to_do_loads_neither_torch_nor_ray(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0])
+    run(sweep, tmp_path / "results", data_dir)
+    code = (
+        "import sys; from grid.cli import main; sys.argv = ['cnngrid', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, [m for m in ('torch', 'ray') "
+        "if m in sys.modules])\n"
+    )
+    folder = str(tmp_path / "results" / "small")
+    for arguments in (
+        ["run", str(sweep)],
+        ["status", folder],
+        ["sql", folder, "SELECT count(*) FROM trials"],
+        ["table", folder, "comparison"],
+        ["plot", folder, "curves", "-o", "curves.svg"],
+        ["report", folder],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "CNNGRID_DATA": str(data_dir)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.splitlines()[-1] in ("0 []", "None []"), (arguments, done)
+
+
+def test_ctrl_c_keeps_finished_work(
+    write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
+) -> None:
+    sweep = write_sweep(fixed={"epochs": 40}, seeds=[0, 1, 2])
+    folder = tmp_path / "results" / "small"
+    process = start("run", sweep, "--local")
+    wait_for(lambda: len(Store(folder).finished()) >= 1, process, "a trial")
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "run the same command again" in output
+    kept = states(folder)["complete"]
+    assert 1 <= kept < 6
+    assert not (folder / "run" / "driver.json").exists()
+    write_sweep(fixed={"epochs": 40}, seeds=[0, 1, 2])
+    rest = cnngrid("run", sweep, "--local")
+    assert rest.returncode == 0
+    assert f"{6 - kept} trials in" in rest.stdout
+
+
+def test_a_second_driver_is_refused(
+    write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
+) -> None:
+    sweep = write_sweep(fixed={"epochs": 200})
+    process = start("run", sweep, "--local")
+    lock = tmp_path / "results" / "small" / "run" / "driver.json"
+    wait_for(lock.exists, process, "the start")
+    second = cnngrid("run", sweep, "--local")
+    assert second.returncode == 2
+    assert f"another driver holds this folder (process {process.pid}" in second.stderr
+
+
+def test_a_damaged_row_is_set_aside_and_its_trial_run_again(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    sweep = write_sweep()
+    run(sweep, tmp_path, data_dir)
+    before = metrics(tmp_path / "small")
+    victim = sorted((tmp_path / "small" / "trials").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:-9])
+    summary = run(sweep, tmp_path, data_dir)
+    assert summary.ran == 1
+    assert victim.name in summary.warnings[0]
+    assert metrics(tmp_path / "small") == before
+
+
+def test_another_sweeps_folder_is_refused(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    (tmp_path / "results" / "small").mkdir(parents=True)
+    (tmp_path / "results" / "small" / "sweep.yaml").write_text("sweep: large\n")
+    with pytest.raises(ResultsError, match="holds the sweep 'large'"):
+        run(write_sweep(), tmp_path / "results", data_dir)
+
+
+def test_a_small_try_does_not_mix_with_the_full_run(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    sweep = write_sweep(seeds=[0])
+    done = cnngrid("run", sweep, "--local", "--set", "epochs=1", "--set", "seeds=[4]")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name.startswith("small-")
+    assert {(row.epochs, row.seed) for row in _trials(folder)} == {(1, 4)}
+
+
+def test_early_stopping_leaves_a_row_of_every_trial(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    sweep = write_sweep(
+        compare={"arch": ["cnn3"]},
+        tune={"trials": 8, "sampler": "random", "axes": {"lr": {"log_uniform": [1e-4, 0.1]}}},
+        stop={"asha": {"grace_epochs": 1, "reduction": 2}},
+        fixed={"epochs": 4, "optimizer": "adam", "limit_train": 640},
+        seeds=[0],
+    )
+    summary = run(sweep, tmp_path / "whole", data_dir)
+    assert sum(summary.states.values()) == 8
+    rows = _trials(tmp_path / "whole" / "small")
+    pruned = [row for row in rows if row.state == "pruned"]
+    complete = [row for row in rows if row.state == "complete"]
+    assert pruned
+    assert complete
+    assert all(row.epochs_run < 4 and row.test_top1 is None for row in pruned)
+    assert all(row.reason.startswith("asha: val_top1") for row in pruned)
+    assert all(row.trainable_params == 842_630 for row in rows)
+    assert all(row.epochs_run == 4 and row.test_top1 is not None for row in complete)
+
+    # Without `stop:` the pruned ones are trained to their end, and the complete ones stay.
+    content = json.loads(sweep.read_text())
+    del content["stop"]
+    sweep.write_text(json.dumps(content))
+    again = run(sweep, tmp_path / "whole", data_dir)
+    assert (again.ran, again.states) == (len(pruned), {"complete": 8})
+
+
+def test_a_tuned_sweep_that_was_killed_asks_and_prunes_as_an_uninterrupted_one(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
+) -> None:
+    options: dict[str, Any] = {
+        "compare": {"arch": ["cnn3"], "optimizer": ["sgd", "adam"]},
+        "tune": {"trials": 6, "axes": {"lr": {"log_uniform": [1e-3, 0.1]}}},
+        "stop": {"asha": {"grace_epochs": 1, "reduction": 2}},
+        "fixed": {"epochs": 4, "limit_train": 320},
+        "seeds": [0],
+        "checkpoint_s": 0.001,
+    }
+    sweep = write_sweep(**options)
+    run(sweep, tmp_path / "whole", data_dir)
+    folder = tmp_path / "cut" / "small"
+    for wanted in (3, 8, 14):
+        process = start("run", sweep, "--local", "--results", tmp_path / "cut")
+        wait_for(partial(_has_epochs, folder, wanted), process, "an epoch")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    last = cnngrid("run", sweep, "--local", "--results", tmp_path / "cut")
+    assert last.returncode == 0, last.stderr
+    assert metrics(folder) == metrics(tmp_path / "whole" / "small")
+    assert states(folder) == states(tmp_path / "whole" / "small")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"dataset": "cifar10"}, "cifar-10-batches-py"),
+        ({"dataset": "imagefolder:nowhere"}, "nowhere"),
+        ({"dataset": "no_such_module:data"}, "no_such_module"),
+    ],
+)
+def test_absent_data_are_named_before_anything_starts(
+    write_sweep: Write, tmp_path: Path, changes: dict[str, str], expected: str
+) -> None:
+    from grid.runner import make_plan
+
+    sweep = write_sweep(fixed=changes)
+    with pytest.raises(SweepError, match=expected):
+        make_plan(load_sweep(sweep), data_dir=tmp_path / "empty")
+    assert not (tmp_path / "results").exists()
+
+
+def test_debug_runs_one_trial_and_stores_nothing(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    done = cnngrid("debug", write_sweep(), "--trial", "1", "--steps", "5")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1 step 2" in done.stdout
+    assert "epoch 1/3: train loss" in done.stdout
+    assert not (tmp_path / "results").exists()
+    assert cnngrid("debug", write_sweep(), "--trial", "99").returncode == 2
+    raising = cnngrid("debug", fragile(write_sweep, tmp_path, "raises"))
+    assert raising.returncode == 1
+    assert "fragile_networks.py" in raising.stderr
+
+
+def test_small_is_what_these_tests_think_it_is() -> None:
+    assert SMALL["fixed"]["limit_train"] / SMALL["fixed"]["batch_size"] == 3

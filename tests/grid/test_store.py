@@ -1,0 +1,185 @@
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from grid.errors import ResultsError, StoreError
+from grid.lock import driver_alive, hold
+from grid.records import TABLES, schema, to_table
+from grid.store import Store, now, write_whole
+
+
+def trial_row(trial_id: str, state: str = "complete", **more: Any) -> dict[str, Any]:
+    return {"trial_id": trial_id, "config_id": "c", "state": state, "ended_at": now(), **more}
+
+
+def epoch_row(trial_id: str, epoch: int, **more: Any) -> dict[str, Any]:
+    return {"trial_id": trial_id, "epoch": epoch, "val_top1": 0.5, "ended_at": now(), **more}
+
+
+def test_no_column_is_typed_null_and_unknown_ones_are_refused() -> None:
+    for name in TABLES:
+        assert "null" not in {str(field.type) for field in schema(name)}
+        assert to_table(name, [{}]).schema == schema(name)
+    with pytest.raises(ValueError, match="trials has no column colour"):
+        to_table("trials", [{"colour": 1}])
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    write_whole(path, b"one")
+    path.with_name("b.tmp").mkdir()  # the next write cannot even open its file
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_whole(path, b"two")
+    assert path.read_bytes() == b"one"
+
+
+def test_the_newest_row_of_a_trial_counts_loose_or_compacted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("a", "f"):  # one sorts before "compacted-1", one after
+        store.write("trials", name, [trial_row(name, "failed")])
+        store.write("epochs", name, [epoch_row(name, 1, val_top1=0.1)])
+    assert store.compact() == {"trials": 2, "epochs": 2}
+    for name in ("a", "f"):
+        store.write("trials", name, [trial_row(name)])
+        store.write("epochs", name, [epoch_row(name, 1, val_top1=0.9), epoch_row(name, 2)])
+    assert {row.state for row in store.finished().values()} == {"complete"}
+    assert [(r["trial_id"], r["epoch"], r["val_top1"]) for r in store.epochs()] == [
+        ("a", 1, 0.9), ("a", 2, 0.5), ("f", 1, 0.9), ("f", 2, 0.5)
+    ]  # fmt: skip
+    assert store.compact() == {"trials": 2, "epochs": 2}
+    assert len(store.finished()) == 2
+
+
+def test_compaction_leaves_running_trials_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in "abc":
+        store.write("epochs", name, [epoch_row(name, 1)])
+    for name in "ab":
+        store.write("trials", name, [trial_row(name)])
+    store.compact()
+    assert sorted(path.name for path in (tmp_path / "epochs").iterdir()) == [
+        "c.parquet", "compacted-1.parquet"
+    ]  # fmt: skip
+
+
+def test_damaged_files_are_set_aside_and_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in "abc":
+        store.write("trials", name, [trial_row(name)])
+    whole = store.table_path("trials", "a").read_bytes()
+    store.table_path("trials", "a").write_bytes(whole[:-7])
+    store.table_path("trials", "b").write_bytes(b"")
+    damaged = store.set_damaged_aside()
+    assert [path.name for path in damaged] == ["a.parquet", "b.parquet"]
+    assert (tmp_path / "trials" / "a.parquet.damaged").exists()
+    assert list(store.finished()) == ["c"]
+
+
+def test_predictions_are_small(tmp_path: Path) -> None:
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    count = 10_000
+    columns = {
+        "trial_id": np.full(count, "0123456789ab"),
+        "split": np.full(count, "test"),
+        "index": np.arange(count),
+        "label": draw.integers(0, 10, count),
+        "predicted": draw.integers(0, 10, count),
+        "confidence": (1 - draw.beta(0.3, 4, count)).astype("float32"),
+    }
+    store = Store(tmp_path)
+    store.write_columns("predictions", "t", columns)
+    path = store.table_path("predictions", "t")
+    assert path.stat().st_size < 50_000
+    back = pq.read_table(path)
+    assert back.schema == schema("predictions")
+    assert back["confidence"].to_numpy().tolist() == columns["confidence"].tolist()
+
+
+def test_folders_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+    other = Store(tmp_path / "other")
+    other.write_sweep("# mine\nsweep: 'other'\n")
+    with pytest.raises(ResultsError, match="holds the sweep 'other', not 'mine'"):
+        other.check_usable("mine")
+    other.check_usable("other")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").touch()
+    with pytest.raises(ResultsError, match=r"not a results folder \(it holds thesis\.tex\)"):
+        Store(tmp_path / "home").check_usable("mine")
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match="cannot be written"):
+        Store(tmp_path / "file" / "below").check_usable("mine")
+
+
+def test_one_driver_at_a_time(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with hold(store):
+        assert driver_alive(store)
+        with pytest.raises(ResultsError, match=f"process {os.getpid()} on "), hold(store):
+            pass
+        assert driver_alive(store)
+    assert not driver_alive(store)
+    with hold(store):
+        pass
+
+
+def test_a_dead_drivers_hold_expires(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    code = (
+        "import os, sys; from grid.lock import hold; from grid.store import Store\n"
+        "with hold(Store(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert (tmp_path / "run" / "driver.json").exists()
+    assert not driver_alive(store)
+    with hold(store):
+        assert driver_alive(store)
+
+
+def test_a_driver_elsewhere_counts_while_its_heart_beats(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = tmp_path / "run" / "driver.json"
+    path.parent.mkdir()
+    elsewhere = {"host": "elsewhere", "pid": 1, "heartbeat": time.time() - 10}
+    path.write_text(json.dumps(elsewhere))
+    with pytest.raises(ResultsError, match="process 1 on elsewhere"), hold(store):
+        pass
+    path.write_text(json.dumps({**elsewhere, "heartbeat": time.time() - 100}))
+    with hold(store):
+        pass
+
+
+def _try_to_hold(folder: Path, barrier: Any, won: Any) -> None:
+    barrier.wait()
+    try:
+        with hold(Store(folder)):
+            won.append(os.getpid())
+            time.sleep(0.5)
+    except ResultsError:
+        pass
+
+
+def test_of_many_drivers_that_find_a_dead_hold_one_wins(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "driver.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": 0}))
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        won, barrier = manager.list(), manager.Barrier(6)
+        drivers = [
+            context.Process(target=_try_to_hold, args=(tmp_path, barrier, won)) for _ in range(6)
+        ]
+        for driver in drivers:
+            driver.start()
+        for driver in drivers:
+            driver.join()
+        assert len(won) == 1

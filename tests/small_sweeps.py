@@ -1,0 +1,63 @@
+"""A small real sweep, its exact metrics, and the command line, for tests of several packages."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from grid.records import TABLES
+
+# Columns that are times, places or counts of attempts; everything else is a metric or a setting.
+NOT_METRICS = {
+    *("attempts", "started_at", "ended_at", "host", "device", "git_commit", "versions"),
+    *("train_time_s", "epoch_time_s", "wall_time_s", "train_images_per_s", "energy_j"),
+    *("latency_ms_p50", "latency_ms_p95", "batch16_latency_ms", "peak_memory_mib"),
+    *("attempt", "eval_time_s"),
+}
+
+SMALL: dict[str, Any] = {
+    "sweep": "small",
+    "compare": {"arch": ["cnn3"], "lr": [0.05, 0.01]},
+    "fixed": {
+        "dataset": "digits",
+        "image_size": 32,
+        "optimizer": "sgd",
+        "epochs": 3,
+        "limit_train": 96,
+        "limit_test": 40,
+        "batch_size": 32,
+        "augment": ["crop"],
+    },
+    "seeds": [0, 1],
+}
+
+
+def metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every metric of a results folder, exact, by table."""
+    from analysis import open_results
+    from analysis.database import rows
+
+    connection = open_results(folder, all=True)
+    found = {}
+    for table, keys in (
+        ("trials", "trial_id"),
+        ("epochs", "trial_id, epoch"),
+        ("classes", "trial_id, split, class_index"),
+        ("predictions", 'trial_id, split, "index"'),
+    ):
+        names = {column.name for column in TABLES[table]} - NOT_METRICS
+        found[table] = [
+            {key: row[key] for key in sorted(names)}
+            for row in rows(connection, f"SELECT * FROM {table} ORDER BY {keys}")
+        ]
+    return found
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The command line of `cnngrid` with this interpreter."""
+    return [sys.executable, "-m", "grid.cli", *map(str, arguments)]
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    """The environment with a data folder of the test's own."""
+    return {**os.environ, "CNNGRID_DATA": str(data_dir), "COLUMNS": "200"}

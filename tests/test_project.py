@@ -1,0 +1,203 @@
+"""The project as a whole: imports, public names, the wheel, README and docs."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("analysis", "cluster", "cnncore", "grid")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_layers_hold() -> None:
+    """grid is the only package that imports the other three (pyproject's contract)."""
+    from importlinter.cli import lint_imports
+
+    here = os.getcwd()
+    os.chdir(ROOT)
+    try:
+        assert lint_imports(cache_dir=None) == 0
+    finally:
+        os.chdir(here)
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import grid, analysis", ("torch", "ray", "duckdb", "altair", "optuna")),
+        ("import grid.cli", ("torch", "ray", "duckdb", "altair", "optuna")),
+        ("import grid.driver, grid.runner", ("torch", "ray", "optuna")),
+        ("import analysis.database, analysis.tables, analysis.plots", ("torch", "ray", "optuna")),
+        ("import grid.local, grid.trial", ("ray",)),
+        ("import cnncore.config, cnncore.catalog, cnncore.data", ("torch", "ray")),
+    ],
+)
+def test_importing_loads_nothing_heavy(code: str, absent: tuple[str, ...]) -> None:
+    check = f"{code}; import sys; print([m for m in {absent} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_heavy_libraries_have_one_door() -> None:
+    doors = {
+        "ray": {"grid/tune.py"},
+        "optuna": {"grid/search.py"},
+        "duckdb": {"analysis/database.py"},
+        "altair": {"analysis/plots.py"},
+        "pyarrow": {"grid/records.py", "grid/store.py"},
+    }
+    found: dict[str, set[str]] = {name: set() for name in doors}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for line in path.read_text().splitlines():
+                match = re.match(r"\s*(?:import|from)\s+(\w+)", line)
+                if match and match.group(1) in found:
+                    found[match.group(1)].add(str(path.relative_to(ROOT)))
+    assert found == doors
+
+
+def test_public_names_are_there() -> None:
+    import analysis
+    import grid
+
+    for module in (grid, analysis):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+        with pytest.raises(AttributeError):
+            _ = module.no_such_name
+
+
+def test_the_wheel_holds_exactly_the_four_packages(tmp_path: Path) -> None:
+    # Built from a copy of what git tracks or would track, so that stray files show.
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / "src" / name)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, "src"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {*PACKAGES, *(top for top in tops if top.endswith(".dist-info"))}
+    shipped = {str(p.relative_to(ROOT)) for p in (ROOT / "grid" / "presets").glob("*.yaml")}
+    shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "analysis").rglob("*.sql")}
+    shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "analysis").glob("*.html")}
+    shipped |= {"grid/template.yaml", *(f"{package}/__init__.py" for package in PACKAGES)}
+    assert shipped <= names, shipped - names
+
+
+def test_readme_shows_both_commands_first() -> None:
+    head = (ROOT / "README.md").read_text().splitlines()[:25]
+    assert any("make demo" in line for line in head)
+    assert any("make test" in line for line in head)
+    assert any(line.startswith("![") for line in head)
+
+
+def test_links_in_the_documents_resolve() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+            if not target.startswith("http"):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def blocks(document: Path, *kinds: str) -> list[str]:
+    """The text of a document's fenced blocks of these kinds."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for kind, text in fences if kind in kinds]
+
+
+def test_sweep_files_in_the_documents_are_good(tmp_path: Path) -> None:
+    from grid import load_sweep, make_plan
+
+    seen = 0
+    for document in DOCUMENTS:
+        for text in blocks(document, "yaml"):
+            if text.startswith("sweep:"):
+                path = tmp_path / "sweep.yaml"
+                path.write_text(text)
+                make_plan(load_sweep(path), data_dir=tmp_path)
+                seen += 1
+    assert seen
+
+
+# Commands of the documents that this test cannot run, with the reason.
+NOT_RUN = {
+    "make": "sets up an environment; .ci/run does it",
+    "pip": "installs",
+    "git": "needs a network",
+    "cifar10-quick": "trains for minutes; docs/cifar10-quick.md has its record",
+}
+
+
+@pytest.mark.slow
+def test_every_command_of_the_documents_runs(tmp_path: Path) -> None:
+    """In the order of each document, on a digits sweep that was run for one epoch."""
+    data = tmp_path / "data"
+    environ = {**os.environ, "CNNGRID_DATA": str(data), "COLUMNS": "160"}
+
+    def call(line: str) -> subprocess.CompletedProcess[str]:
+        words = shlex.split(line)
+        return subprocess.run(
+            [sys.executable, "-m", "grid.cli", *words[1:]],
+            cwd=tmp_path,
+            env={**environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    small = ["--set", "epochs=1", "--set", "limit_train=64", "--local"]
+    for name in ("digits", "cifar10-quick"):  # the folders that the documents ask
+        (tmp_path / f"{name}.yaml").write_text(
+            json.dumps(
+                {
+                    "sweep": name,
+                    "compare": {"arch": ["cnn3", "mobilenet_small"], "optimizer": ["sgd", "adam"]},
+                    "fixed": {
+                        "dataset": "digits",
+                        "image_size": 32,
+                        "lr": 0.01,
+                        "epochs": 1,
+                        "limit_train": 64,
+                    },
+                }
+            )
+        )
+        assert call(f"cnngrid run {name}.yaml --local").returncode == 0
+    ran = 0
+    for document in DOCUMENTS:
+        for text in blocks(document, "", "sh", "bash", "console"):
+            for line in text.replace("\\\n", " ").splitlines():
+                line = line.removeprefix("$ ").split("  #")[0].strip()
+                if not line.startswith("cnngrid ") or any(word in line for word in NOT_RUN):
+                    continue
+                if re.match(r"cnngrid [A-Z]", line) or "SWEEP" in line or "RESULTS" in line:
+                    continue  # a form, not a command
+                words = shlex.split(line)
+                if words[1] == "run" and "--local" not in words:
+                    if words[2] == "digits":
+                        words[2] = "digits.yaml"
+                    line = shlex.join([*words, *[w for w in small if w not in words]])
+                done = call(line)
+                assert done.returncode == 0, f"{document.name}: {line}\n{done.stderr}"
+                ran += 1
+    assert ran >= 10
