@@ -93,7 +93,7 @@ def torchvision() -> Callable[[], float]:
 def main() -> None:
     """Run the benchmark, or be one of its sides."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--quick", action="store_true", help="one round, printed only")
     parser.add_argument("--side", choices=IMAGES)
     arguments = parser.parse_args()
     if arguments.side:
@@ -119,7 +119,7 @@ def main() -> None:
         rows.append(
             about | {"what": "ours", "against": other, "unit": "ratio"} | per_round | {"goal": goal}
         )
-    path = RESULTS / ("augmentation-quick.csv" if arguments.quick else "augmentation.csv")
+    path = None if arguments.quick else RESULTS / "augmentation.csv"
     write_csv(path, [row | environment() for row in rows])
 
 

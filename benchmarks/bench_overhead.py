@@ -60,7 +60,7 @@ def whole(*options: str) -> float:
             raise RuntimeError(done.stderr[-2000:])
         ends = sorted(row.ended_at for row in Store(f"{results}/short").finished().values())
     warm = ends[WARM_UP:]
-    return median((after - before).total_seconds() for before, after in itertools.pairwise(warm))
+    return float(median(after - before for before, after in itertools.pairwise(warm))) / 1e6
 
 
 def bare() -> Callable[[], float]:

@@ -201,7 +201,7 @@ def run(arch: str, steps: int, rounds: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the benchmark, or be one of its sides."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--quick", action="store_true", help="one short round, printed only")
     parser.add_argument("--side", nargs=4, metavar=("NAME", "ARCH", "PRECISION", "STEPS"))
     arguments = parser.parse_args()
     if arguments.side:
@@ -216,7 +216,7 @@ def main() -> None:
     rows = []
     for arch, (steps, rounds) in PLAN.items():
         rows += run(arch, 2 if arguments.quick else steps, 1 if arguments.quick else rounds)
-    path = RESULTS / ("training-quick.csv" if arguments.quick else "training.csv")
+    path = None if arguments.quick else RESULTS / "training.csv"
     write_csv(path, [row | environment() for row in rows])
 
 

@@ -1,1 +1,1 @@
-
+"""Where command lines run; knows no sweep and no torch."""

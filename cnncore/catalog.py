@@ -29,7 +29,7 @@ class Network:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set: `module:class` that reads it, number of classes, side of its images in pixels."""
+    """A data set: `module:function` that reads it, number of classes, side of its images."""
 
     load: str
     classes: int

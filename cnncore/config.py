@@ -51,7 +51,9 @@ class Cosine(Part):
 
 
 class Plateau(Part):
-    """`lr` is multiplied by `factor` when `val_loss` has not fallen for `patience` epochs."""
+    """`lr` is multiplied by `factor` after more than `patience` epochs without a lower `val_loss`
+    (as PyTorch's `ReduceLROnPlateau` counts).
+    """
 
     kind: Literal["plateau"] = "plateau"
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1

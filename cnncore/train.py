@@ -22,6 +22,8 @@ from cnncore.evaluate import autocast
 from cnncore.optim import build_optimizer, learning_rate
 from cnncore.seeding import derive_seed, seed_torch
 
+# Logits kept for the running accuracy before they are read: 64 MiB in fp32.
+UNREAD_LOGITS = 2**24
 # Top-5 says little where there are hardly more classes than that.
 TOP5_CLASSES = 6
 
@@ -85,19 +87,22 @@ class TrainState:
     """All that the rest of a training run depends on, beside config, data and thread count.
 
     `epoch` counts finished epochs, `step` the finished steps of the one under way, and
-    `train_time_s`, `loss_sum` and `correct` belong to that one. `best_weights` are a copy, on the
-    CPU, of what `select: best` chose so far.
+    `train_time_s`, `loss_sum`, `correct` and `random` belong to that one; `random` are the states
+    of PyTorch's generators at its last pause. `best_weights` are a copy, on the CPU, of what
+    `select: best` chose so far.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     seed: int
+    device: torch.device
     ema: nn.Module | None
-    loss_sum: Tensor
-    correct: Tensor
     epoch: int = 0
     step: int = 0
     train_time_s: float = 0.0
+    loss_sum: float = 0.0
+    correct: int = 0
+    random: list[Tensor] = field(default_factory=list)
     cuts: int = 0
     plateau: Watch = field(default_factory=Watch)
     patience: Watch = field(default_factory=Watch)
@@ -113,8 +118,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "best_weights": self.best_weights,
-            "loss_sum": self.loss_sum,
-            "correct": self.correct,
+            "random": self.random,
             "plateau": vars(self.plateau),
             "patience": vars(self.patience),
             **{name: getattr(self, name) for name in _PLAIN},
@@ -127,8 +131,7 @@ class TrainState:
         if self.ema:
             self.ema.load_state_dict(saved["ema"])
         self.best_weights = saved["best_weights"]
-        self.loss_sum.copy_(saved["loss_sum"])
-        self.correct.copy_(saved["correct"])
+        self.random = saved["random"]
         self.plateau = Watch(**saved["plateau"])
         self.patience = Watch(**saved["patience"])
         for name in _PLAIN:
@@ -140,6 +143,8 @@ _PLAIN = (
     "epoch",
     "step",
     "train_time_s",
+    "loss_sum",
+    "correct",
     "cuts",
     "stop_reason",
     "best_epoch",
@@ -163,9 +168,8 @@ def start(config: TrialConfig, model: nn.Module, seed: int, device: torch.device
         model=model,
         optimizer=build_optimizer(config, model),
         seed=seed,
+        device=device,
         ema=copy.deepcopy(model).requires_grad_(False) if config.ema is not None else None,
-        loss_sum=torch.zeros((), dtype=torch.float64, device=device),
-        correct=torch.zeros((), dtype=torch.int64, device=device),
     )
 
 
@@ -183,20 +187,24 @@ def train(
     """
     model, optimizer, ema = state.model, state.optimizer, state.ema
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    device, steps = state.loss_sum.device, splits.train.steps
+    device, steps = state.device, splits.train.steps
     smoothing = config.label_smoothing or 0.0
 
     while state.epoch < config.epochs and state.stop_reason is None:
         epoch = state.epoch + 1
         model.train()
         started = perf_counter()
+        # Dropout draws from PyTorch's global generators: each epoch has a stream of its own.
+        if state.step == 0:
+            seed_torch(derive_seed(state.seed, "epoch", epoch))
+        else:
+            set_random_state(state.random, device)
+        done: list[tuple[Tensor, Tensor, Tensor]] = []
         for images, labels in splits.train.batches(state.seed, epoch, state.step):
             state.step += 1
             lr = learning_rate(config, state.epoch * steps + state.step, steps, state.cuts)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            # Dropout draws from the global generator: its stream is each step's own.
-            seed_torch(derive_seed(state.seed, "step", epoch, state.step))
 
             with autocast(device, config.precision):
                 logits = model(images)
@@ -209,20 +217,25 @@ def train(
             if ema is not None and config.ema is not None:
                 update_ema(ema, model, config.ema, state.epoch * steps + state.step)
 
-            # Sums stay on the device: reading them would make it wait.
-            state.loss_sum += loss.detach() * len(labels)
-            state.correct += (logits.argmax(1) == labels).sum()
+            # Read later, many at once: reading them now would make the device wait.
+            done.append((loss.detach(), logits.detach(), labels))
+            if len(done) * logits.numel() > UNREAD_LOGITS:
+                add_steps(state, done)
 
             if perf_counter() - started > pause_s and state.step < steps:
-                if not math.isfinite(state.loss_sum.item()):
+                add_steps(state, done)
+                if not math.isfinite(state.loss_sum):
                     raise Diverged(epoch)
+                state.random = random_state(device)
                 state.train_time_s += perf_counter() - started
                 yield Pause(epoch, state.step)
+                set_random_state(state.random, device)
                 model.train()
                 started = perf_counter()
 
-        train_loss = state.loss_sum.item() / len(splits.train)  # waits for the device
-        train_top1 = state.correct.item() / len(splits.train)
+        add_steps(state, done)
+        train_loss = state.loss_sum / len(splits.train)
+        train_top1 = state.correct / len(splits.train)
         state.train_time_s += perf_counter() - started
 
         started = perf_counter()
@@ -258,9 +271,38 @@ def train(
             stop_reason=state.stop_reason,
         )
         state.epoch, state.step, state.train_time_s = epoch, 0, 0.0
-        state.loss_sum.zero_()
-        state.correct.zero_()
+        state.loss_sum, state.correct, state.random = 0.0, 0, []
         yield result
+
+
+def add_steps(state: TrainState, done: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Add steps' losses, logits and labels to the epoch's sums, and empty the list.
+
+    Losses are added one by one, so that the sum does not depend on how steps are put together.
+    Waits for the device.
+    """
+    if not done:
+        return
+    losses, logits, labels = zip(*done, strict=True)
+    for loss, its_labels in zip(torch.stack(losses).tolist(), labels, strict=True):
+        state.loss_sum += loss * len(its_labels)
+    state.correct += int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
+    done.clear()
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """The states of PyTorch's generators: the CPU's, and the device's where that is another."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def set_random_state(states: list[Tensor], device: torch.device) -> None:
+    """Go back to what `random_state` gave."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def chosen_model(state: TrainState) -> nn.Module:

@@ -230,8 +230,12 @@ def _driver(
 
     for name, image_size in plan.resolver.datasets():
         prepare_dataset(name, options.data_dir, image_size)  # once here, not in every trial
-    device = pick_device(plan.spec.resources)
-    slots = 1 if options.local else count_slots(plan.spec.resources, options.slots, device)
+    resources = plan.spec.resources
+    if options.address:  # the cluster says, once it is joined
+        device, slots = "cpu", 1
+    else:
+        device = pick_device(resources)
+        slots = 1 if options.local else count_slots(resources, options.slots, device)
     display = Display(
         console,
         plan.folder,

@@ -17,6 +17,9 @@ from grid.lock import process_started
 SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray would run trials at low priority: any other load then slows their steps many times over,
+    # because each step waits for its slowest thread, and times would differ from `--local`.
+    "RAY_worker_niceness": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from grid.errors import ResultsError, StoreError
 from grid.records import schema, to_table
 
+log = logging.getLogger(__name__)
+
 # Tables with a file per trial, merged by `compact`.
 PER_TRIAL = ("trials", "epochs", "classes", "predictions")
-SWEEP_LINE = re.compile(r"""^\s*"?sweep"?\s*:\s*["']?([^\s"',]+)""", re.MULTILINE)
+# The key `sweep` at the start of a line, or in a file that is one line of JSON.
+SWEEP_LINE = re.compile(r"""(?:^|[{,])\s*["']?sweep["']?\s*:\s*["']?([\w.-]+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Finished:
     reason: str | None
     val_top1: float | None
     epochs_run: int | None
-    ended_at: datetime
+    # Microseconds since 1970, UTC: only the order matters, and pyarrow needs pandas for times.
+    ended_at: int
 
 
 class Store:
@@ -130,46 +133,24 @@ class Store:
         pq.write_table(rows, sink, **ENCODINGS.get(table, {"compression": "zstd"}))
         write_whole(self.table_path(table, name), sink.getvalue())
 
-    def read(self, table: str, name: str) -> list[dict[str, Any]]:
-        """Rows of one file; none where it is absent or damaged."""
-        path = self.table_path(table, name)
-        try:
-            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        except (FileNotFoundError, pa.ArrowException, OSError):
-            return []
-        return rows
-
     def finished(self) -> dict[str, Finished]:
         """Every ended trial: the newest row of each, from loose and compacted files."""
-        names = ["trial_id", "config_id", "state", "reason", "val_top1", "epochs_run", "ended_at"]
-        files = self._files("trials")
-        if not files:
-            return {}
-        rows = pads.dataset(files, schema=schema("trials"), format="parquet").to_table(
-            columns=names, use_threads=True
-        )
-        ended = [Finished(**row) for row in rows.to_pylist()]
+        names = [field.name for field in fields(Finished)]
+        ended = [Finished(**row) for row in self._read("trials", names)]
         return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
 
-    def epochs(self, trial_ids: Iterable[str] | None = None) -> list[dict[str, Any]]:
-        """Rows of the table `epochs`, of these trials or of all, in the order of epochs."""
-        files = self._files("epochs")
-        if not files:
-            return []
-        data = pads.dataset(files, schema=schema("epochs"), format="parquet")
-        wanted = None if trial_ids is None else pads.field("trial_id").isin(list(trial_ids))
-        rows: list[dict[str, Any]] = data.to_table(filter=wanted).to_pylist()
-        rows.sort(key=lambda row: row["ended_at"])
+    def epochs(self) -> list[dict[str, Any]]:
+        """Rows of the table `epochs`, a trial's in their order; `ended_at` as in `Finished`."""
+        rows = sorted(self._read("epochs"), key=lambda row: int(row["ended_at"]))
         newest = {(row["trial_id"], row["epoch"]): row for row in rows}
         return [newest[key] for key in sorted(newest)]
 
     def asked(self) -> list[dict[str, Any]]:
         """Every suggestion of every tuned cell, in the order of asking."""
-        rows = [row for path in self._files("asked") for row in pq.read_table(path).to_pylist()]
-        return sorted(rows, key=lambda row: (row["cell_id"], row["suggestion"]))
+        return sorted(self._read("asked"), key=lambda row: (row["cell_id"], row["suggestion"]))
 
     def set_damaged_aside(self) -> list[Path]:
-        """Rename files that cannot be read to `*.damaged`; returns them by their old names."""
+        """Rename files that were cut short to `*.damaged`; returns them by their old names."""
         damaged = []
         for table in (*PER_TRIAL, "plan", "asked"):
             for path in map(Path, self._files(table)):
@@ -177,6 +158,33 @@ class Store:
                     path.rename(path.with_suffix(".parquet.damaged"))
                     damaged.append(path)
         return damaged
+
+    def _read(self, table: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+        found = self._table(table, self._files(table), columns)
+        for index, field in enumerate(found.schema):
+            if pa.types.is_timestamp(field.type):
+                found = found.set_column(index, field.name, found[field.name].cast(pa.int64()))
+        rows: list[dict[str, Any]] = found.to_pylist()
+        return rows
+
+    def _table(self, table: str, files: list[str], columns: list[str] | None = None) -> pa.Table:
+        """Files of a table as one; columns that an older file lacks are null.
+
+        Files one by one, because `pyarrow.dataset` imports pandas, which takes longer than this.
+        """
+        wanted = schema(table)
+        if columns is not None:
+            wanted = pa.schema([wanted.field(name) for name in columns])
+        parts = [wanted.empty_table()]
+        for file in files:
+            try:
+                with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as opened:
+                    parts.append(opened.read(columns=columns, use_threads=False))
+            except FileNotFoundError:  # compacted a moment ago
+                continue
+            except (pa.ArrowException, OSError) as error:
+                log.warning("%s: cannot be read (%s); left out", file, str(error).splitlines()[0])
+        return pa.concat_tables(parts, promote_options="default").select(wanted.names).cast(wanted)
 
     def _files(self, table: str) -> list[str]:
         try:
@@ -186,13 +194,6 @@ class Store:
             return []
 
     # -- one trial -------------------------------------------------------------------------
-
-    def forget(self, trial_id: str) -> None:
-        """Remove every trace of a trial that is to be run again."""
-        for table in PER_TRIAL:
-            self.table_path(table, trial_id).unlink(missing_ok=True)
-        shutil.rmtree(self.checkpoints(trial_id), ignore_errors=True)
-        self.log(trial_id).unlink(missing_ok=True)
 
     def claim_path(self, trial_id: str) -> Path:
         """File that says where a trial runs now."""
@@ -233,9 +234,7 @@ class Store:
             ]
             if len(parts) < 2:
                 continue
-            merged = pads.dataset(
-                [str(path) for path in parts], schema=schema(table), format="parquet"
-            ).to_table()
+            merged = self._table(table, [str(path) for path in parts])
             self.write_arrow(table, f"compacted-{self._next_number(table)}", merged)
             for path in parts:
                 path.unlink()
@@ -301,9 +300,14 @@ def now() -> datetime:
 
 
 def _whole(path: Path) -> bool:
-    """Whether a Parquet file has its end and the end can be read."""
+    """Whether a Parquet file has both its ends: the magic bytes and a footer that fits between."""
     try:
-        pq.read_metadata(path)
-    except (pa.ArrowException, OSError):
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < 12 or file.read(4) != b"PAR1":
+                return False
+            file.seek(-8, os.SEEK_END)
+            footer, magic = int.from_bytes(file.read(4), "little"), file.read(4)
+    except OSError:
         return False
-    return True
+    return magic == b"PAR1" and footer <= size - 12

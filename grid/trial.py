@@ -33,7 +33,7 @@ from grid.attempt import Attempt, drop_checkpoints
 from grid.errors import StoreError
 from grid.job import Job, Progress
 from grid.plan import config_json
-from grid.store import Store, now
+from grid.store import Store, now, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -113,12 +113,13 @@ def _steps(
     checkpointed = beaten = time.perf_counter()
     if state.epoch:
         attempt.update(state.best_epoch, len(splits.train), started)
+        # Said again, because the driver may have died before it judged this epoch.
+        yield attempt.progress(done=False)
 
     for event in train(state, splits, config, pause_s=min(HEARTBEAT_S, job.checkpoint_s)):
         if isinstance(event, EpochResult):
             attempt.add_epoch(event)
             attempt.update(state.best_epoch, len(splits.train), started)
-            attempt.row["reason"] = event.stop_reason
             attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
         if time.perf_counter() - checkpointed >= job.checkpoint_s:
             _save(job, store, attempt, state)
@@ -129,9 +130,8 @@ def _steps(
         if isinstance(event, EpochResult):
             yield attempt.progress(done=False)
 
-    reason = attempt.row.get("reason")
     _finish(job, store, attempt, trial)
-    yield attempt.end("complete", reason, started)
+    yield attempt.end("complete", state.stop_reason, started)
 
 
 def network_options(config: TrialConfig) -> dict[str, Any]:
@@ -260,8 +260,6 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
 
 
 def _write_log(store: Store, job: Job, error: Exception) -> None:
-    path = store.log(job.trial.trial_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(f"{now().isoformat()} {job.trial.trial_id} {config_json(job.trial.config)}\n")
-        file.writelines(traceback.format_exception(error))
+    about = f"{now().isoformat()} {job.trial.trial_id} {config_json(job.trial.config)}\n"
+    text = about + "".join(traceback.format_exception(error))
+    write_whole(store.log(job.trial.trial_id), text.encode())

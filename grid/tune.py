@@ -183,13 +183,11 @@ def run_tune(driver: Driver, scratch: Path) -> None:
     from grid.slots import gpus_per_trial
 
     resources = driver.plan.spec.resources
-    gpus = gpus_per_trial(resources, driver.device)
     handle = DriverHandle(driver)
-    slots = driver.display.slots
-    with _ray(scratch, driver.options.address, slots * resources.cpus):
+    with _ray(scratch, driver.options.address, driver.display.slots * resources.cpus):
         if driver.options.address:
-            slots = _cluster_slots(driver.options.slots, resources.cpus, gpus)
-            driver.display.slots = slots
+            _fit_to_cluster(driver)
+        gpus = gpus_per_trial(resources, driver.device)
         storage = scratch if not driver.options.address else driver.store.run / "ray"
         tuner = tune.Tuner(
             tune.with_resources(TrialActor, {"cpu": resources.cpus, "gpu": gpus}),
@@ -197,7 +195,7 @@ def run_tune(driver: Driver, scratch: Path) -> None:
                 search_alg=DriverSearcher(handle),
                 scheduler=DriverScheduler(handle),
                 num_samples=-1,
-                max_concurrent_trials=slots,
+                max_concurrent_trials=driver.display.slots,
                 reuse_actors=True,
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
@@ -220,16 +218,24 @@ def _trial_id(trial: Any) -> str:
     return str(trial.config["job"].trial.trial_id)
 
 
-def _cluster_slots(wanted: int | None, cpus: int, gpus: float) -> int:
+def _fit_to_cluster(driver: Driver) -> None:
+    """Take device and slots from what the cluster has; `GridError` where that is too little."""
+    from grid.slots import gpus_per_trial
+
+    resources, wanted = driver.plan.spec.resources, driver.options.slots
     have = ray.cluster_resources()
-    most = int(have.get("CPU", 0) // cpus)
+    driver.device = "cuda" if resources.gpus != 0 and have.get("GPU") else "cpu"
+    gpus = gpus_per_trial(resources, driver.device)
+    most = int(have.get("CPU", 0) // resources.cpus)
     if gpus:
-        most = min(most, int(have.get("GPU", 0) / gpus))
+        most = min(most, int(have["GPU"] / gpus))
     if most < 1:
-        raise GridError(f"the cluster has no room for one trial ({cpus} CPU cores, {gpus:g} GPUs)")
+        raise GridError(
+            f"the cluster has no room for one trial ({resources.cpus} CPU cores, {gpus:g} GPUs)"
+        )
     if wanted and wanted > most:
         raise GridError(f"--slots {wanted}: the cluster takes {most} trials at a time")
-    return wanted or most
+    driver.display.slots = wanted or most
 
 
 @contextlib.contextmanager
@@ -247,7 +253,13 @@ def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
         "runtime_env": {"working_dir": str(empty)},
     }
     if address:
-        ray.init(address=address, **quiet)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise GridError(
+                f"--address {address}: no Ray cluster answers there: {reason}"
+            ) from None
     else:
         ray.init(num_cpus=cpus, include_dashboard=False, _temp_dir=str(scratch / "ray"), **quiet)
     try:

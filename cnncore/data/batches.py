@@ -11,16 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnncore.config import Crop, Flip
-from cnncore.data.arrays import Images, Labels
-from cnncore.data.augment import DeviceDraws, HostAugmenter, augment_on_device, draw
+from cnncore.data.arrays import Labels
+from cnncore.data.augment import HostAugmenter, batches_on_device, draw
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
 
 # Pixels in an evaluation batch: 1,024 images of 32x32.
 EVAL_PIXELS = 2**20
 
-# Images in the host's memory, or already on the device.
-Stored = Images | Tensor
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
@@ -62,7 +60,7 @@ class InputStage:
         n, side = len(images), self._side
         # Whole images as rows: the innermost loop then runs over all pixels, not over 3 channels.
         flat = self._buffer[:n]
-        flat.copy_(images.view(n, -1), non_blocking=True)
+        flat.copy_(images.view(n, -1))
         torch.addcmul(self._shift, flat, self._scale, out=flat)
         batch = flat.view(n, side, side, 3).permute(0, 3, 1, 2)
         if self._image_size == side:
@@ -79,13 +77,16 @@ class InputStage:
 class TrainSplit:
     """Shuffled, augmented batches; the last one of an epoch may be smaller.
 
+    Where it would be a single image, on which BatchNorm over 1x1 maps cannot train, that image, a
+    different one in each epoch, is left out.
+
     Order and augmentation of an epoch depend on `(seed, epoch)` alone, so an epoch can be entered
     at any step.
     """
 
     def __init__(
         self,
-        images: Stored,
+        images: Tensor,
         labels: Labels,
         indices: Indices,
         augment: tuple[Crop | Flip, ...],
@@ -101,18 +102,20 @@ class TrainSplit:
         self._device = device
         self._side = images.shape[1]
         self._input = InputStage(self._side, image_size, batch_size, normalization, device)
-        padding = draw(augment, 0, self._side, 0, 0).padding
-        self._images = (
-            images if isinstance(images, Tensor) else HostAugmenter(images, batch_size, padding)
-        )
+        padding = draw(augment, 0, batch_size, self._side, 0, 0).padding
+        self._images = images
+        on_host = images.device.type == "cpu"
+        self._host = HostAugmenter(images, batch_size, padding) if on_host else None
 
     def __len__(self) -> int:
-        return len(self.indices)
+        """Images in an epoch."""
+        n = len(self.indices)
+        return n - 1 if n > 1 and n % self.batch_size == 1 else n
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
-        return -(-len(self.indices) // self.batch_size)
+        return -(-len(self) // self.batch_size)
 
     def batches(self, seed: int, epoch: int, first_step: int = 0) -> Batches:
         """Images and labels of the epoch's steps from `first_step` (from 0) on.
@@ -120,21 +123,19 @@ class TrainSplit:
         The images are float32 `(batch, 3, image_size, image_size)`, `channels_last`, and valid
         until the next batch is asked for.
         """
-        n, device = len(self.indices), self._device
+        n, stored = len(self), self._images.device
         random = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", epoch)))
-        order = self.indices[random.permutation(n)]
-        draws = draw(self._augment, n, self._side, seed, epoch)
-        labels = torch.from_numpy(self._labels[order]).to(device)
-        if isinstance(self._images, Tensor):
-            device_order = torch.from_numpy(order).to(device)
-            device_draws = DeviceDraws.of(draws, device)
-        for start in range(first_step * self.batch_size, n, self.batch_size):
-            at = slice(start, min(start + self.batch_size, n))
-            if isinstance(self._images, Tensor):
-                images = augment_on_device(self._images, device_order[at], device_draws, at)
-            else:
-                images = self._images.batch(order[at], draws, at)
-            yield self._input(images), labels[at]
+        shuffled = self.indices[random.permutation(len(self.indices))][:n]
+        order = torch.from_numpy(shuffled).to(stored)
+        labels = torch.from_numpy(self._labels[shuffled]).to(self._device)
+        draws = draw(self._augment, n, self.batch_size, self._side, seed, epoch).to(stored)
+        first = first_step * self.batch_size
+        if self._host is not None:
+            batches = self._host.batches(order, draws, first)
+        else:
+            batches = batches_on_device(self._images, order, draws, self.batch_size, first)
+        for start, images in zip(range(first, n, self.batch_size), batches, strict=True):
+            yield self._input(images), labels[start : start + self.batch_size]
 
 
 class EvalSplit:
@@ -142,7 +143,7 @@ class EvalSplit:
 
     def __init__(
         self,
-        images: Stored,
+        images: Tensor,
         labels: Labels,
         indices: Indices,
         image_size: int,
@@ -162,12 +163,8 @@ class EvalSplit:
 
     def batches(self) -> Batches:
         """Images and labels, as those of `TrainSplit.batches`."""
-        device = self._device
-        labels = torch.from_numpy(self.labels).to(device)
-        for start in range(0, len(self.indices), self.batch_size):
+        labels = torch.from_numpy(self.labels).to(self._device)
+        indices = torch.from_numpy(self.indices).to(self._images.device)
+        for start in range(0, len(indices), self.batch_size):
             at = slice(start, start + self.batch_size)
-            if isinstance(self._images, Tensor):
-                images = self._images[torch.from_numpy(self.indices[at]).to(device)]
-            else:
-                images = torch.from_numpy(self._images[self.indices[at]])
-            yield self._input(images), labels[at]
+            yield self._input(self._images.index_select(0, indices[at])), labels[at]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cnncore.config import MeanStd, TrialConfig
-from cnncore.data.batches import EvalSplit, Normalization, Stored, TrainSplit
+from cnncore.data.batches import EvalSplit, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
 from cnncore.data.stratify import stratified_split, stratified_subset
 
@@ -65,16 +67,20 @@ def open_splits(config: TrialConfig, data: ImageData, device: torch.device) -> S
 
 
 @functools.lru_cache(maxsize=4)
-def stored(data: ImageData, split: Literal["train", "test"], device: torch.device) -> Stored:
-    """The images of a split where batches are made of them.
+def stored(data: ImageData, split: Literal["train", "test"], device: torch.device) -> Tensor:
+    """The images of a split where batches are made of them, once for all trials of the process.
 
-    On a CUDA device that is its memory, once for all trials of the process, unless they take more
-    than `RESIDENT_SHARE` of what is free there.
+    On a CPU that is the memory map itself, not to be written. On a CUDA device it is the device's
+    memory, unless they take more than `RESIDENT_SHARE` of what is free there.
     """
-    images = data.train_images if split == "train" else data.test_images
-    if device.type != "cuda" or images.nbytes > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return images
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        images = torch.from_numpy(data.train_images if split == "train" else data.test_images)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.nbytes < RESIDENT_SHARE * free:
+            return images.to(device)
+    return images
 
 
 def _normalization(config: TrialConfig, data: ImageData) -> Normalization:

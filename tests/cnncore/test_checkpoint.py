@@ -1,11 +1,17 @@
 import os
+from typing import Any
 
 import pytest
 import torch
 
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
 
-PAYLOAD = {"weights": torch.arange(1000.0), "epoch": 3, "names": ["a", None], "best": 0.5}
+PAYLOAD: dict[str, Any] = {
+    "weights": torch.arange(1000.0),
+    "epoch": 3,
+    "names": ["a", None],
+    "best": 0.5,
+}
 
 
 def test_a_checkpoint_reads_back_and_leaves_no_other_file(tmp_path):
@@ -14,6 +20,7 @@ def test_a_checkpoint_reads_back_and_leaves_no_other_file(tmp_path):
     save_checkpoint(path, {"epoch": 1})
     save_checkpoint(path, PAYLOAD)
     loaded = load_checkpoint(path)
+    assert loaded is not None
     assert torch.equal(loaded.pop("weights"), PAYLOAD["weights"])
     assert loaded == {key: value for key, value in PAYLOAD.items() if key != "weights"}
     assert os.listdir(path.parent) == ["last.pt"]

@@ -97,3 +97,13 @@ def test_cifar10_is_torchvisions():
     assert data.train_images.shape == (50_000, 32, 32, 3)
     np.testing.assert_allclose(data.mean, [0.4914, 0.4822, 0.4465], atol=5e-5)
     np.testing.assert_allclose(data.std, [0.2470, 0.2435, 0.2616], atol=5e-5)
+
+
+def test_no_training_batch_is_a_single_image(digits):
+    split = open_splits(config(batch_size=33, limit_train=100), digits, CPU).train
+    sizes = [len(labels) for _, labels in split.batches(seed=1, epoch=1)]
+    assert sizes == [33, 33, 33]
+    assert (len(split), split.steps) == (99, 3)
+    assert [len(labels) for _, labels in split.batches(1, 1, first_step=2)] == [33]
+    alone = open_splits(config(batch_size=1, limit_train=10), digits, CPU).train
+    assert len(list(alone.batches(1, 1))) == 10

@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def data_dir(tmp_path_factory):
 
 
 def make_config(**keys):
-    defaults = {
+    defaults: dict[str, Any] = {
         "arch": "small",
         "dataset": "digits",
         "optimizer": "sgd",

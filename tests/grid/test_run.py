@@ -16,7 +16,9 @@ import torch
 
 from grid import load_sweep, run_sweep
 from grid.errors import ResultsError, SweepError
-from grid.store import Store
+from grid.search import Search
+from grid.stopping import Stopper
+from grid.store import Store, now
 from tests.small_sweeps import SMALL, metrics
 
 Write = Callable[..., Path]
@@ -140,9 +142,43 @@ def test_a_resumed_trial_does_not_start_over(
     assert second.epoch == 2
     attempt.close()
     epochs = [progress.epoch for progress in run_trial(job, store) if not progress.done]
-    assert epochs == [3]
-    rows = store.epochs([job.trial.trial_id])
+    assert epochs == [2, 3]  # the second is said again, not trained again
+    rows = store.epochs()
     assert [(row["epoch"], row["attempt"]) for row in rows] == [(1, 1), (2, 1), (3, 2)]
+
+
+def test_a_trial_is_judged_that_was_cut_off_before_the_judgement(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from grid.trial import run_trial
+
+    sweep = write_sweep(
+        compare={"arch": ["cnn3"]},
+        tune={"trials": 1, "axes": {"lr": [0.01]}},
+        stop={"asha": {"grace_epochs": 2, "reduction": 2}},
+        fixed={"epochs": 5},
+        checkpoint_s=0.001,
+        seeds=[0],
+    )
+    store = Store(tmp_path / "small")
+    store.write_sweep("sweep: small\n")
+    job = _job(sweep, store, data_dir)
+    # A better trial of the cell came to the rung before; this one is cut off just there.
+    row = {"trial_id": "better", "epoch": 2, "val_top1": 1.0, "ended_at": now()}
+    store.write("epochs", "better", [row])
+    attempt = run_trial(job, store)
+    next(attempt)
+    next(attempt)
+    attempt.close()
+
+    class Knowing(Stopper):
+        def restore(self, cell_of: Any, epochs: Any) -> None:
+            super().restore({**cell_of, "better": job.trial.cell_id}, epochs)
+
+    monkeypatch.setattr("grid.driver.Stopper", Knowing)
+    assert run(sweep, tmp_path, data_dir).states == {"pruned": 1}
+    (ended,) = store.finished().values()
+    assert ended.epochs_run == 2
 
 
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(
@@ -172,7 +208,9 @@ def _job(sweep: Path, store: Store, data_dir: Path) -> Any:
     from grid.runner import make_plan
 
     spec = load_sweep(sweep)
-    trial = make_plan(spec, data_dir=data_dir).trials[0]
+    plan = make_plan(spec, data_dir=data_dir)
+    trial = Search(plan, None, {}).next()
+    assert trial is not None
     return Job(trial, spec.sweep, str(store.folder), str(data_dir), 1, "cpu", "best", "all",
                spec.checkpoint_s, None)  # fmt: skip
 

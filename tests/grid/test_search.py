@@ -169,7 +169,7 @@ def test_finished_trials_of_a_grid_are_not_handed_out() -> None:
     facts = SimpleNamespace(image_size=8, fingerprint=None)
     plan = make_plan(parse_sweep(text), lambda name, size: facts)
     done: dict[str, Any] = {
-        trial.trial_id: Finished(trial.trial_id, trial.config_id, "complete", None, 0.5, 1, now())
+        trial.trial_id: Finished(trial.trial_id, trial.config_id, "complete", None, 0.5, 1, 0)
         for trial in plan.trials[1:4]
     }
     search = Search(plan, None, done)

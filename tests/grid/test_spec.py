@@ -32,7 +32,7 @@ def test_a_good_file_is_read_with_types_of_yaml_1_2() -> None:
     assert spec.sweep == "no"
     assert spec.tune is not None
     lr = spec.tune.axes["lr"]
-    assert (lr.kind, lr.low, lr.high) == ("log_uniform", 1e-4, 1e-1)  # type: ignore[union-attr]
+    assert (lr.kind, lr.low, lr.high) == ("log_uniform", 1e-4, 1e-1)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ def test_predictions_are_small(tmp_path: Path) -> None:
 
 def test_folders_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     other = Store(tmp_path / "other")
+    other.write_sweep(json.dumps({"sweep": "other", "compare": {}}))
+    assert other.sweep_name() == "other"
     other.write_sweep("# mine\nsweep: 'other'\n")
     with pytest.raises(ResultsError, match="holds the sweep 'other', not 'mine'"):
         other.check_usable("mine")
