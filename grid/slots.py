@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 from grid.errors import GridError
 from grid.spec import Resources
@@ -17,17 +19,29 @@ def machine_cpus() -> int:
 
 def pick_device(resources: Resources) -> str:
     """`cuda` where there is a GPU and the sweep does not refuse it, else `cpu`."""
-    import torch
-
     wants_gpu = resources.gpus == "auto" or resources.gpus > 0
-    if wants_gpu and torch.cuda.is_available():
-        return "cuda"
+    if wants_gpu and _may_have_gpu():
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
     if resources.gpus != "auto" and resources.gpus > 0:
         raise GridError(
             f"resources.gpus: {resources.gpus:g} of a GPU a trial, but PyTorch finds no GPU here; "
             "set it to 0 or auto"
         )
     return "cpu"
+
+
+def _may_have_gpu() -> bool:
+    """False where there is no device file of a GPU: then torch, a second's import, is not asked."""
+    return not sys.platform.startswith("linux") or any(
+        list(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES
+    )
+
+
+# NVIDIA's driver makes the first, AMD's the second, WSL the third.
+GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")
 
 
 def gpus_per_trial(resources: Resources, device: str) -> float:

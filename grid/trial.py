@@ -46,7 +46,8 @@ LAST, BEST = "last.pt", "best.pt"
 def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
     """Train, evaluate and record one trial, going on from its last checkpoint if it has one.
 
-    Yields after every epoch; the last value has `done` set, and then the trial's row is stored.
+    Yields after every epoch but the last of the budget, which nobody has to judge, and at the end:
+    that value has `done` set, and the trial's row is stored.
     Whoever stops it earlier writes the row with state `pruned` (`end_pruned`). An exception of the
     trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
     """
@@ -113,6 +114,7 @@ def _steps(
     checkpointed = beaten = time.perf_counter()
     if state.epoch:
         attempt.update(state.best_epoch, len(splits.train), started)
+    if 0 < state.epoch < config.epochs:
         # Said again, because the driver may have died before it judged this epoch.
         yield attempt.progress(done=False)
 
@@ -127,7 +129,7 @@ def _steps(
         if isinstance(event, EpochResult) or time.perf_counter() - beaten >= HEARTBEAT_S:
             attempt.beat(started)
             beaten = time.perf_counter()
-        if isinstance(event, EpochResult):
+        if isinstance(event, EpochResult) and event.epoch < config.epochs:
             yield attempt.progress(done=False)
 
     _finish(job, store, attempt, trial)

@@ -16,8 +16,9 @@ from cnncore.data.augment import HostAugmenter, batches_on_device, draw
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
 
-# Pixels in an evaluation batch: 1,024 images of 32x32.
-EVAL_PIXELS = 2**20
+# Pixels in an evaluation batch: 1,024 images of 32x32 on a GPU; on a CPU 128, whose activations
+# stay in its caches (a third less time for `mobilenet_small`).
+EVAL_PIXELS = {"cuda": 2**20, "cpu": 2**17}
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -153,7 +154,8 @@ class EvalSplit:
         self.indices = indices
         self.labels = labels[indices]
         side = images.shape[1]
-        self.batch_size = min(len(indices), max(16, EVAL_PIXELS // max(side, image_size) ** 2))
+        pixels = EVAL_PIXELS.get(device.type, 2**20)
+        self.batch_size = min(len(indices), max(16, pixels // max(side, image_size) ** 2))
         self._images = images
         self._device = device
         self._input = InputStage(side, image_size, self.batch_size, normalization, device)
