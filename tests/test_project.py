@@ -203,4 +203,4 @@ def test_every_command_of_the_documents_runs(tmp_path: Path) -> None:
             )
             assert done.returncode == 0, f"{document.name}:\n{code}\n{done.stderr}"
             ran += 1
-    assert ran >= 15
+    assert ran >= 14  # ten in README, the rest in docs
