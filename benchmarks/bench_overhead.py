@@ -70,7 +70,8 @@ def bare() -> Callable[[], float]:
     from cnncore.checkpoint import save_checkpoint
     from cnncore.config import TrialConfig
     from cnncore.data import load_dataset, open_splits
-    from cnncore.evaluate import evaluate
+    from cnncore.evaluate import predict
+    from cnncore.metrics import classification_metrics
     from cnncore.models import build_model
     from cnncore.timing import measure_latency
     from cnncore.train import chosen_model, start, train
@@ -88,14 +89,10 @@ def bare() -> Callable[[], float]:
         for _ in train(state, splits, config):
             pass
         chosen = chosen_model(state)
-        for split in (splits.val, splits.test):
-            evaluate(
-                chosen,
-                split.batches(),
-                class_names=splits.class_names,
-                precision="fp32",
-                device=device,
-            )
+        assert state.best_predictions is not None
+        test = predict(chosen, splits.test.batches(), precision="fp32", device=device)
+        for predictions in (state.best_predictions, test):
+            classification_metrics(*predictions)
         for size in (1, 16):
             measure_latency(chosen, 32, batch_size=size, device=device)
         save_checkpoint(Path(folder) / "best.pt", {"weights": chosen.state_dict()})

@@ -139,7 +139,7 @@ def main() -> None:
         run_documented()
         return
     sides: dict[str, Callable[[], float]] = {"ours": ours, "documented": documented}
-    values = interleave(sides, rounds=1 if arguments.quick else 2, warm_up=0)
+    values = interleave(sides, rounds=1 if arguments.quick else 3, warm_up=0)
     where = environment(("torch", "torchvision", "ray"))
     common = {"trials": TRIALS, "train_images": TRAIN_IMAGES, "slots": SLOTS, "threads": 1}
     rows = [

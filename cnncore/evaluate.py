@@ -4,37 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnncore.metrics import Metrics, classification_metrics
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The metrics of one split and the names of its classes, in order of the class index."""
-
-    metrics: Metrics
-    class_names: tuple[str, ...]
-
-
-def evaluate(
-    model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    *,
-    class_names: Sequence[str],
-    precision: str,
-    device: torch.device,
-) -> Evaluation:
-    """Predict all batches (see `predict`) and measure the result."""
-    logits, labels = predict(model, batches, precision=precision, device=device)
-    if logits.shape[1] != len(class_names):
-        raise ValueError(f"{logits.shape[1]} logits per image, but {len(class_names)} class names")
-    return Evaluation(classification_metrics(logits, labels), tuple(class_names))
+from cnncore.metrics import Metrics
 
 
 def predict(
@@ -62,8 +38,10 @@ def predict(
     return torch.cat(logits).cpu(), torch.cat(labels).cpu().to(torch.int64)
 
 
-def class_rows(evaluation: Evaluation, *, trial_id: str, split: str) -> list[dict[str, Any]]:
-    """Rows of the table `classes`: one per class."""
+def class_rows(
+    metrics: Metrics, class_names: Sequence[str], *, trial_id: str, split: str
+) -> list[dict[str, Any]]:
+    """Rows of the table `classes`: one per class, names in order of the class index."""
     return [
         {
             "trial_id": trial_id,
@@ -76,17 +54,14 @@ def class_rows(evaluation: Evaluation, *, trial_id: str, split: str) -> list[dic
             "f1": one.f1,
             "auc": one.auc,
         }
-        for index, (name, one) in enumerate(
-            zip(evaluation.class_names, evaluation.metrics.classes, strict=True)
-        )
+        for index, (name, one) in enumerate(zip(class_names, metrics.classes, strict=True))
     ]
 
 
 def prediction_columns(
-    evaluation: Evaluation, *, trial_id: str, split: str
+    metrics: Metrics, *, trial_id: str, split: str
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Columns of the table `predictions`, one entry per image in the order of the batches."""
-    metrics = evaluation.metrics
     count = len(metrics.labels)
     return {
         "trial_id": np.full(count, trial_id),

@@ -16,9 +16,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cnncore.allocator import keep_freed_memory
 from cnncore.config import EarlyStop, Plateau, TrialConfig
-from cnncore.data.batches import EvalSplit
 from cnncore.data.splits import Splits
-from cnncore.evaluate import autocast
+from cnncore.evaluate import autocast, predict
 from cnncore.optim import build_optimizer, learning_rate
 from cnncore.seeding import derive_seed, seed_torch
 
@@ -89,7 +88,8 @@ class TrainState:
     `epoch` counts finished epochs, `step` the finished steps of the one under way, and
     `train_time_s`, `loss_sum`, `correct` and `random` belong to that one; `random` are the states
     of PyTorch's generators at its last pause. `best_weights` are a copy, on the CPU, of what
-    `select: best` chose so far.
+    `select: best` chose so far. `best_predictions` are the logits and labels of the validation
+    images in `best_epoch`; a checkpoint leaves them out, and without them they are computed again.
     """
 
     model: nn.Module
@@ -110,6 +110,7 @@ class TrainState:
     best_epoch: int = 0
     best_top1: float = -1.0
     best_weights: dict[str, Tensor] | None = None
+    best_predictions: tuple[Tensor, Tensor] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values; the tensors are the live ones, so save before going on."""
@@ -131,6 +132,7 @@ class TrainState:
         if self.ema:
             self.ema.load_state_dict(saved["ema"])
         self.best_weights = saved["best_weights"]
+        self.best_predictions = None
         self.random = saved["random"]
         self.plateau = Watch(**saved["plateau"])
         self.patience = Watch(**saved["patience"])
@@ -239,7 +241,10 @@ def train(
         state.train_time_s += perf_counter() - started
 
         started = perf_counter()
-        val_loss, val_top1, val_top5 = validate(ema or model, splits.val, config.precision)
+        predictions = predict(
+            ema or model, splits.val.batches(), precision=config.precision, device=device
+        )
+        val_loss, val_top1, val_top5 = validation_scores(*predictions)
         eval_time_s = perf_counter() - started
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise Diverged(epoch)
@@ -247,6 +252,7 @@ def train(
         is_best = config.select == "last" or val_top1 > state.best_top1
         if is_best:  # of equal epochs the earliest
             state.best_epoch, state.best_top1 = epoch, val_top1
+            state.best_predictions = predictions
             if config.select == "best":
                 state.best_weights = copy_weights(ema or model)
         if isinstance(config.schedule, Plateau):
@@ -340,24 +346,12 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> Non
             old_value.copy_(new_value)
 
 
-@torch.inference_mode()
-def validate(
-    model: nn.Module, split: EvalSplit, precision: str
-) -> tuple[float, float, float | None]:
-    """Mean cross-entropy, top-1 and top-5 (None below six classes); leaves eval mode on."""
-    model.eval()
-    sums: Tensor | None = None
-    for images, labels in split.batches():
-        with autocast(images.device, precision):
-            logits = model(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels, reduction="sum").double()
-        ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-        batch = torch.stack([loss, ranked[:, 0].sum(), ranked.sum()])
-        sums = batch if sums is None else sums + batch
-    assert sums is not None
-    loss_sum, top1, top5 = (sums / len(split)).tolist()
-    return loss_sum, top1, top5 if logits.shape[1] >= TOP5_CLASSES else None
+def validation_scores(logits: Tensor, labels: Tensor) -> tuple[float, float, float | None]:
+    """Mean cross-entropy in nats, top-1 and top-5 (None below six classes)."""
+    loss = F.cross_entropy(logits.double(), labels).item()
+    right = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    top1, top5 = right[:, 0].sum().item() / len(labels), right.sum().item() / len(labels)
+    return loss, top1, top5 if logits.shape[1] >= TOP5_CLASSES else None
 
 
 def early_stop(watch: Watch, rule: EarlyStop, val_loss: float, val_top1: float) -> str | None:

@@ -34,7 +34,8 @@ def find_trial(plan: Plan, wanted: str | None) -> Trial:
 
 def debug_trial(job: Job, steps: int | None) -> Iterator[str]:
     """Train in small pieces, a line of text each; exceptions pass through untouched."""
-    from cnncore.evaluate import evaluate
+    from cnncore.evaluate import predict
+    from cnncore.metrics import classification_metrics
     from cnncore.train import EpochResult, chosen_model, train
 
     trial = open_trial(job)
@@ -55,11 +56,11 @@ def debug_trial(job: Job, steps: int | None) -> Iterator[str]:
             yield f"epoch {event.epoch} step {event.step}"
         if step == steps:
             return
-    test = evaluate(
+    predictions = predict(
         chosen_model(trial.state),
         trial.splits.test.batches(),
-        class_names=trial.data.class_names,
         precision=config.precision,
         device=trial.device,
     )
-    yield f"test top-1 {test.metrics.top1:.4f}, test loss {test.metrics.loss:.4f}"
+    test = classification_metrics(*predictions)
+    yield f"test top-1 {test.top1:.4f}, test loss {test.loss:.4f}"

@@ -18,7 +18,8 @@ from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoi
 from cnncore.complexity import describe_network
 from cnncore.config import TrialConfig
 from cnncore.data import ImageData, Splits, load_dataset, open_splits
-from cnncore.evaluate import Evaluation, class_rows, evaluate, prediction_columns
+from cnncore.evaluate import class_rows, predict, prediction_columns
+from cnncore.metrics import classification_metrics
 from cnncore.models import build_model
 from cnncore.seeding import derive_seed, seed_everything
 from cnncore.timing import (
@@ -209,17 +210,12 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
     if job.keep == "last" or attempt.row["wall_time_s"] >= job.checkpoint_s:
         _save(job, store, attempt, state)
     model = chosen_model(state)
-    found: dict[str, Evaluation] = {
-        split: evaluate(
-            model,
-            batches,
-            class_names=data.class_names,
-            precision=config.precision,
-            device=device,
-        )
-        for split, batches in (("val", splits.val.batches()), ("test", splits.test.batches()))
-    }
-    test = found["test"].metrics
+    # The chosen epoch's validation is at hand, unless that epoch lies before a checkpoint.
+    val = state.best_predictions or predict(
+        model, splits.val.batches(), precision=config.precision, device=device
+    )
+    test = predict(model, splits.test.batches(), precision=config.precision, device=device)
+    found = {"val": classification_metrics(*val), "test": classification_metrics(*test)}
     one, sixteen = (
         measure_latency(
             model,
@@ -230,15 +226,16 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
         )
         for size in (1, 16)
     )
+    scores = found["test"]
     attempt.row.update(
-        test_top1=test.top1,
-        test_top5=test.top5,
-        test_loss=test.loss,
-        test_macro_precision=test.macro_precision,
-        test_macro_recall=test.macro_recall,
-        test_macro_f1=test.macro_f1,
-        test_macro_auc=test.macro_auc,
-        test_ece=test.ece,
+        test_top1=scores.top1,
+        test_top5=scores.top5,
+        test_loss=scores.loss,
+        test_macro_precision=scores.macro_precision,
+        test_macro_recall=scores.macro_recall,
+        test_macro_f1=scores.macro_f1,
+        test_macro_auc=scores.macro_auc,
+        test_ece=scores.ece,
         latency_ms_p50=one.p50_ms,
         latency_ms_p95=one.p95_ms,
         batch16_latency_ms=sixteen.p50_ms,
@@ -246,8 +243,8 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
     )
     rows = [
         row
-        for split, evaluation in found.items()
-        for row in class_rows(evaluation, trial_id=trial_id, split=split)
+        for split, metrics in found.items()
+        for row in class_rows(metrics, data.class_names, trial_id=trial_id, split=split)
     ]
     store.write("classes", trial_id, rows)
     if job.keep_predictions == "all" or job.keep_predictions == job.trial.role:

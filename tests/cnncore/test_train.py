@@ -13,6 +13,7 @@ from torch import nn
 from cnncore.checkpoint import load_checkpoint, save_checkpoint
 from cnncore.config import TrialConfig
 from cnncore.data import load_dataset, open_splits
+from cnncore.evaluate import predict
 from cnncore.seeding import seed_everything
 from cnncore.train import (
     Diverged,
@@ -22,7 +23,7 @@ from cnncore.train import (
     start,
     train,
     update_ema,
-    validate,
+    validation_scores,
 )
 
 CPU = torch.device("cpu")
@@ -176,8 +177,12 @@ def test_it_learns_digits_and_reports_what_the_model_does(data_dir):
     assert results[-1].train_loss < results[0].train_loss
     best = max(results, key=lambda result: result.val_top1)
     assert state.best_epoch == best.epoch
-    values = validate(chosen_model(state), splits.val, "fp32")
-    assert values == (best.val_loss, best.val_top1, best.val_top5)
+    again = predict(
+        chosen_model(state), splits.val.batches(), precision="fp32", device=torch.device("cpu")
+    )
+    for kept, predicted in zip(state.best_predictions, again, strict=True):
+        assert torch.equal(kept, predicted)
+    assert validation_scores(*again) == (best.val_loss, best.val_top1, best.val_top5)
     with torch.inference_mode():
         images, labels = zip(*((x.clone(), y) for x, y in splits.val.batches()), strict=True)
         logits = chosen_model(state)(torch.cat(images))
@@ -223,7 +228,7 @@ def test_a_longer_budget_goes_on_from_a_shorter_ones_end(data_dir, one_thread):
 def test_a_plateau_cuts_as_pytorchs(data_dir, monkeypatch):
     losses = [5.0, 4.0, 4.0, 4.0, *[3.0] * 8, 1.0]
     values = itertools.chain(losses)
-    monkeypatch.setattr("cnncore.train.validate", lambda *_: (next(values), 0.5, None))
+    monkeypatch.setattr("cnncore.train.validation_scores", lambda *_: (next(values), 0.5, None))
     config = make_config(
         epochs=len(losses), limit_train=20, schedule={"plateau": {"factor": 0.5, "patience": 2}}
     )
@@ -244,7 +249,7 @@ def test_a_plateau_cuts_as_pytorchs(data_dir, monkeypatch):
 
 def test_early_stop_counts_epochs_without_enough_improvement(data_dir, monkeypatch):
     values = iter([0.1, 0.5, 0.505, 0.505, 0.9])
-    monkeypatch.setattr("cnncore.train.validate", lambda *_: (1.0, next(values), None))
+    monkeypatch.setattr("cnncore.train.validation_scores", lambda *_: (1.0, next(values), None))
     rule = {"metric": "val_top1", "patience": 2, "min_delta": 0.01}
     config = make_config(epochs=5, limit_train=20, early_stop=rule)
     state, splits = begin(config, data_dir)
