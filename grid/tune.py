@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,11 +185,13 @@ def run_tune(driver: Driver, scratch: Path) -> None:
 
     resources = driver.plan.spec.resources
     handle = DriverHandle(driver)
-    with _ray(scratch, driver.options.address, driver.display.slots * resources.cpus):
+    with (
+        _ray(scratch, driver.options.address, driver.display.slots * resources.cpus),
+        _tunes_files(driver, scratch) as storage,
+    ):
         if driver.options.address:
             _fit_to_cluster(driver)
         gpus = gpus_per_trial(resources, driver.device)
-        storage = scratch if not driver.options.address else driver.store.run / "ray"
         tuner = tune.Tuner(
             tune.with_resources(TrialActor, {"cpu": resources.cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
@@ -202,7 +205,7 @@ def run_tune(driver: Driver, scratch: Path) -> None:
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=str(storage.resolve()),
+                storage_path=str(storage),
                 callbacks=[DriverCallback(handle)],
                 stop=DriverStopper(handle),
                 # Trials keep their own checkpoints in the results folder.
@@ -212,6 +215,19 @@ def run_tune(driver: Driver, scratch: Path) -> None:
             ),
         )
         tuner.fit()
+
+
+@contextlib.contextmanager
+def _tunes_files(driver: Driver, scratch: Path) -> Iterator[Path]:
+    """A folder for what Tune writes and nobody reads; on a cluster every node must see it."""
+    if not driver.options.address:
+        yield scratch
+        return
+    folder = (driver.store.run / "ray").resolve()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _trial_id(trial: Any) -> str:

@@ -1,10 +1,14 @@
 """The same sweeps on a real Ray: equal numbers, reused actors, lost processes, Ctrl-C."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +163,52 @@ def test_more_slots_than_the_machine_has_is_an_error(
     done = cnngrid("run", write_sweep(), "--slots", "1000")
     assert done.returncode == 2
     assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in done.stderr
+
+
+@pytest.fixture
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray of one node with two slots that somebody else started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scratch = tempfile.mkdtemp(prefix="r")  # Ray's sockets want a short path
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2",
+         f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false",
+         "--disable-usage-stats", f"--temp-dir={scratch}"],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout
+    lines = iter(process.stdout.readline, "")
+    assert any("Ray runtime started" in line for line in lines)
+    yield f"127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def test_a_running_ray_cluster_gives_the_same_metrics(
+    write_sweep: Write,
+    tmp_path: Path,
+    data_dir: Path,
+    cnngrid: Command,
+    ray_cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    sweep = write_sweep()
+    run_sweep(load_sweep(sweep), results=tmp_path / "local", data_dir=data_dir, local=True,
+              quiet=True)  # fmt: skip
+    done = cnngrid("run", sweep, "--address", ray_cluster, "--results", tmp_path / "cluster")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "cluster" / "small"
+    assert metrics(folder) == metrics(tmp_path / "local" / "small")
+    assert not (folder / "run" / "ray").exists()
+    refused = cnngrid("run", sweep, "--address", ray_cluster, "--slots", "3",
+                      "--results", tmp_path / "other")  # fmt: skip
+    assert refused.returncode == 2
+    assert "--slots 3: the cluster takes 2 trials at a time" in refused.stderr
