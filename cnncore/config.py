@@ -17,6 +17,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -50,14 +52,33 @@ class Cosine(Part):
     final: Fraction = 0.0
 
 
+class Restarts(Part):
+    """Cosines from `lr` to `lr * final`, the first over `first` epochs, each next one over
+    `factor` times as many (arXiv 1608.03983).
+    """
+
+    kind: Literal["restarts"] = "restarts"
+    first: PositiveInt
+    factor: PositiveInt = 1
+    final: Fraction = 0.0
+
+
 class Plateau(Part):
-    """`lr` is multiplied by `factor` after more than `patience` epochs without a lower `val_loss`
-    (as PyTorch's `ReduceLROnPlateau` counts).
+    """`lr` is multiplied by `factor` after more than `patience` epochs without a better `metric`
+    (as PyTorch's `ReduceLROnPlateau` with `threshold=0` counts).
+
+    `metric: null` is `val_loss`, which resolves to null.
     """
 
     kind: Literal["plateau"] = "plateau"
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     patience: NonNegativeInt = 10
+    metric: Literal["val_loss", "val_top1"] | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _plain_metric(cls, value: str | None) -> str | None:
+        return None if value == "val_loss" else value
 
 
 class Flip(Part):
@@ -103,7 +124,7 @@ def _named(value: Any) -> Any:
 
 
 Schedule = Annotated[
-    Annotated[Constant | Step | Cosine | Plateau, Field(discriminator="kind")],
+    Annotated[Constant | Step | Cosine | Restarts | Plateau, Field(discriminator="kind")],
     BeforeValidator(_named),
 ]
 Augment = Annotated[
@@ -124,6 +145,7 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
 OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "momentum": ("sgd",),
     "nesterov": ("sgd",),
+    "momentum_form": ("sgd",),
     "betas": ("adam", "adamw"),
 }
 
@@ -151,8 +173,10 @@ class TrialConfig(Part):
     lr: PositiveFloat
     momentum: Fraction | None = None
     nesterov: bool | None = None
+    momentum_form: Literal["sum", "average"] | None = None
     betas: tuple[Fraction, Fraction] | None = None
     weight_decay: NonNegativeFloat
+    l2: NonNegativeFloat | None = None
     schedule: Schedule = Constant()
     warmup_epochs: NonNegativeInt | None = None
     grad_clip: PositiveFloat | None = None
@@ -181,3 +205,21 @@ class TrialConfig(Part):
             if optimizer not in optimizers:
                 data[key] = None
         return data
+
+    @field_validator("momentum_form")
+    @classmethod
+    def _check_momentum_form(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """`sum` is PyTorch's own form and resolves to null."""
+        if value == "average" and info.data.get("nesterov"):
+            raise ValueError("momentum_form: average has no Nesterov step; leave nesterov out")
+        return None if value == "sum" else value
+
+    @field_validator("l2")
+    @classmethod
+    def _check_l2(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("optimizer") == "adamw":
+            raise ValueError(
+                "adamw decays weights apart from the gradient, and l2 is a part of the gradient; "
+                "use weight_decay under adamw, or adam with l2"
+            )
+        return value

@@ -3,31 +3,89 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import nn
 
-from cnncore.config import OPTIMIZER_DEFAULTS, Cosine, Step, TrialConfig
+from cnncore.complexity import Counted
+from cnncore.config import OPTIMIZER_DEFAULTS, Cosine, Restarts, Step, TrialConfig
 
 
-def build_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(
+    config: TrialConfig, model: nn.Module, without_l2: Collection[str] = ()
+) -> torch.optim.Optimizer:
     """SGD, Adam or AdamW over the weights that take a gradient.
 
-    The update runs as one fused kernel over all of them, on a CPU too.
+    `without_l2` names parameters that `l2` leaves alone, such as pre-trained ones. The update
+    runs as one fused kernel over all weights of a group, on a CPU too.
     """
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
     options = {key: getattr(config, key) for key in OPTIMIZER_DEFAULTS[config.optimizer]}
+    average = config.momentum_form == "average"
+    if average:
+        options["dampening"] = config.momentum
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    optimizer = kinds[config.optimizer](weights, lr=config.lr, fused=True, **options)
+    groups = parameter_groups(config, model, without_l2)
+    optimizer = kinds[config.optimizer](groups, lr=config.lr, fused=True, **options)
     assert isinstance(optimizer, torch.optim.Optimizer)
+    if average:
+        start_from_zero_velocity(optimizer)
     return optimizer
+
+
+def parameter_groups(
+    config: TrialConfig, model: nn.Module, without_l2: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """The weights that take a gradient, those under `l2` in a second group.
+
+    The penalty `l2 * sum(w ** 2)` has the gradient `2 * l2 * w`. SGD's and Adam's weight decay
+    adds just that to the gradient before anything else, so it carries the penalty, and the loss
+    stays without it; `grad_clip` does not see either.
+    """
+    weights = {name: w for name, w in model.named_parameters() if w.requires_grad}
+    if not config.l2:
+        return [{"params": list(weights.values())}]
+    penalized = l2_names(model, without_l2)
+    return [
+        {"params": [w for name, w in weights.items() if name not in penalized]},
+        {
+            "params": [w for name, w in weights.items() if name in penalized],
+            "weight_decay": config.weight_decay + 2 * config.l2,
+        },
+    ]
+
+
+def l2_names(model: nn.Module, without: Collection[str] = ()) -> set[str]:
+    """Names of the weights of convolutions and dense layers, but for those in `without`.
+
+    Biases and BatchNorm have no part in it (astrokhet-2024; Keras' `kernel_regularizer`).
+    """
+    names = {
+        f"{name}.weight".lstrip(".")
+        for name, module in model.named_modules()
+        if isinstance(module, Counted)
+    }
+    return names - set(without)
+
+
+def start_from_zero_velocity(optimizer: torch.optim.Optimizer) -> None:
+    """Give SGD the velocity 0, from which `dampening` holds in its first step as well.
+
+    With `dampening` equal to the momentum b, each step is then v = b v + (1 - b) g and
+    w = w - lr v (astrokhet-2024): PyTorch's own form at lr (1 - b). Left alone, PyTorch takes the
+    first gradient whole for its velocity.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
 
 def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int, cuts: int = 0) -> float:
     """The learning rate of `step` (from 1): a function of the arguments alone.
 
     `cuts` is how often a plateau schedule has cut it. Warm-up rises linearly from `lr / n` at the
-    first of its n steps to `lr` at the last; a cosine spans the steps after warm-up, from `lr`
+    first of its n steps to `lr` at the last; cosines span the steps after warm-up, each from `lr`
     towards, but not quite, `lr * final`; a step schedule counts epochs from the first.
     """
     warmup = (config.warmup_epochs or 0) * steps_per_epoch
@@ -38,8 +96,17 @@ def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int, cuts: in
         return config.lr * schedule.factor ** ((step - 1) // steps_per_epoch // schedule.every)
     if isinstance(schedule, Cosine):
         span = config.epochs * steps_per_epoch - warmup
-        share = 0.5 * (1 + math.cos(math.pi * (step - 1 - warmup) / span))
-        return config.lr * (schedule.final + (1 - schedule.final) * share)
+        return config.lr * half_cosine(step - 1 - warmup, span, schedule.final)
+    if isinstance(schedule, Restarts):
+        done, span = step - 1 - warmup, schedule.first * steps_per_epoch
+        while done >= span:
+            done, span = done - span, span * schedule.factor
+        return config.lr * half_cosine(done, span, schedule.final)
     if schedule.kind == "plateau":
         return config.lr * schedule.factor**cuts
     return config.lr
+
+
+def half_cosine(done: int, span: int, final: float) -> float:
+    """From 1 where none of `span` steps is done down to `final` where all are."""
+    return final + (1 - final) * (0.5 * (1 + math.cos(math.pi * done / span)))

@@ -256,7 +256,7 @@ def train(
             if config.select == "best":
                 state.best_weights = copy_weights(ema or model)
         if isinstance(config.schedule, Plateau):
-            state.plateau.update(val_loss)
+            state.plateau.update(watched(config.schedule.metric, val_loss, val_top1))
             if state.plateau.waited > config.schedule.patience:  # as PyTorch counts
                 state.cuts += 1
                 state.plateau.waited = 0
@@ -354,9 +354,14 @@ def validation_scores(logits: Tensor, labels: Tensor) -> tuple[float, float, flo
     return loss, top1, top5 if logits.shape[1] >= TOP5_CLASSES else None
 
 
+def watched(metric: str | None, val_loss: float, val_top1: float) -> float:
+    """The value of a validation metric for a `Watch`: lower is better."""
+    return -val_top1 if metric == "val_top1" else val_loss
+
+
 def early_stop(watch: Watch, rule: EarlyStop, val_loss: float, val_top1: float) -> str | None:
     """Count one more epoch; why the training ends, if it does."""
-    watch.update(val_loss if rule.metric == "val_loss" else -val_top1, rule.min_delta)
+    watch.update(watched(rule.metric, val_loss, val_top1), rule.min_delta)
     if watch.waited < rule.patience:
         return None
     return f"early_stop: no better {rule.metric} in {watch.waited} epochs"

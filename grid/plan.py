@@ -234,7 +234,8 @@ class Resolver:
         key = str(details["loc"][0]) if details["loc"] else ""
         if details["type"] == "missing":
             return (), f"{key} is required: give it under fixed, compare or tune.axes"
-        return self._place(key), f"{details['msg']}, but got {details['input']!r}"
+        message = details["msg"].removeprefix("Value error, ")
+        return self._place(key), f"{message}, but got {details['input']!r}"
 
     def _place(self, *keys: str) -> Path_:
         """Where the sweep file sets the first of these keys that it sets at all."""
@@ -285,7 +286,7 @@ def digest(content: Any) -> str:
 
 
 # Schedules whose learning rate at an epoch does not depend on how many epochs there will be.
-BUDGET_FREE_SCHEDULES = ("constant", "step", "plateau")
+BUDGET_FREE_SCHEDULES = ("constant", "step", "restarts", "plateau")
 
 
 def _lineage_id(config: TrialConfig, content: dict[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cnncore.checkpoint import load_checkpoint, save_checkpoint
-from cnncore.config import TrialConfig
+from cnncore.config import EarlyStop, TrialConfig
 from cnncore.data import load_dataset, open_splits
 from cnncore.evaluate import predict
 from cnncore.seeding import seed_everything
@@ -19,7 +19,9 @@ from cnncore.train import (
     Diverged,
     EpochResult,
     Pause,
+    Watch,
     chosen_model,
+    early_stop,
     start,
     train,
     update_ema,
@@ -112,8 +114,10 @@ def continued(config, data_dir, checkpoint, queue):
 CASES = {
     "sgd, plateau, ema": {
         "schedule": {"plateau": {"factor": 0.5, "patience": 0}},
+        "momentum_form": "average",
+        "l2": 0.001,
         "ema": 0.5,
-        "lr": 2.0,
+        "lr": 20.0,
         "grad_clip": 1.0,
         "epochs": 5,
     },
@@ -225,13 +229,13 @@ def test_a_longer_budget_goes_on_from_a_shorter_ones_end(data_dir, one_thread):
     assert flat(state.state_dict()) == final
 
 
-def test_a_plateau_cuts_as_pytorchs(data_dir, monkeypatch):
+@pytest.mark.parametrize("metric", [None, "val_top1"])
+def test_a_plateau_cuts_as_pytorchs(metric, data_dir, monkeypatch):
     losses = [5.0, 4.0, 4.0, 4.0, *[3.0] * 8, 1.0]
-    values = itertools.chain(losses)
-    monkeypatch.setattr("cnncore.train.validation_scores", lambda *_: (next(values), 0.5, None))
-    config = make_config(
-        epochs=len(losses), limit_train=20, schedule={"plateau": {"factor": 0.5, "patience": 2}}
-    )
+    scores = ((0.9, 1 - x / 10, None) if metric else (x, 0.5, None) for x in losses)
+    monkeypatch.setattr("cnncore.train.validation_scores", lambda *_: next(scores))
+    schedule = {"plateau": {"factor": 0.5, "patience": 2, "metric": metric}}
+    config = make_config(epochs=len(losses), limit_train=20, schedule=schedule)
     state, splits = begin(config, data_dir)
     got = [result.lr for result in train(state, splits, config)]
 
@@ -245,6 +249,38 @@ def test_a_plateau_cuts_as_pytorchs(data_dir, monkeypatch):
         plateau.step(loss)
     assert got == pytest.approx(expected)
     assert len(set(got)) == 3
+
+
+def test_stopping_six_epochs_after_a_cut_is_early_stop_after_twelve():
+    """astrokhet-2024's rule: cut after more than 5 epochs without a better val_top1; stop when
+    a cut was followed by another 6 without one.
+    """
+    rule = EarlyStop(metric="val_top1", patience=12)
+    lengths = []
+    for seed in range(200):
+        scores = np.random.default_rng(seed).integers(0, 40, 100) / 40
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode="max", factor=1 / 3, patience=5, threshold=0
+        )
+        best, cut_without_better, since_cut, stopped = -1.0, False, 0, None
+        for epoch, score in enumerate(scores, start=1):
+            before = optimizer.param_groups[0]["lr"]
+            plateau.step(score)
+            if score > best:
+                best, cut_without_better = score, False
+            elif cut_without_better:
+                since_cut += 1
+                if since_cut == 6:
+                    stopped = epoch
+                    break
+            elif optimizer.param_groups[0]["lr"] < before:
+                cut_without_better, since_cut = True, 0
+        watch = Watch()
+        ours = next((i for i, x in enumerate(scores, 1) if early_stop(watch, rule, 0.0, x)), None)
+        assert ours == stopped
+        lengths.append(stopped)
+    assert len(set(lengths)) > 20
 
 
 def test_early_stop_counts_epochs_without_enough_improvement(data_dir, monkeypatch):

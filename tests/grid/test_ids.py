@@ -82,7 +82,13 @@ def test_keys_that_do_not_apply_are_null() -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "free"),
-    [("constant", True), ({"step": {"every": 5}}, True), ("plateau", True), ("cosine", False)],
+    [
+        ("constant", True),
+        ({"step": {"every": 5}}, True),
+        ({"restarts": {"first": 1, "factor": 2}}, True),
+        ("plateau", True),
+        ("cosine", False),
+    ],
 )
 def test_lineage_exists_where_the_schedule_does_not_depend_on_the_budget(
     schedule: Any, free: bool

@@ -73,6 +73,10 @@ def test_the_image_size_defaults_to_the_data_sets() -> None:
             r"a\.yaml:2: compare: cells momentum=0\.1 optimizer=adam and momentum=0\.9 "
             r"optimizer=adam are the same",
         ),
+        (
+            COMPARE.replace("sgd, adam", "sgd, adamw") + FIXED.replace("lr", "l2: 0.01, lr"),
+            r"a\.yaml:5: fixed\.l2: adamw decays weights .* use weight_decay",
+        ),
     ],
 )
 def test_problems_are_found_in_the_plan(text: str, expected: str) -> None:
