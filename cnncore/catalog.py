@@ -29,12 +29,18 @@ class Network:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set: `module:function` that reads it, number of classes, side of its images."""
+    """A data set: `module:function` that reads it, number of classes, side of its images.
+
+    `labels` names its sets of labels, the default first, where it has several; `classes` is that
+    of the first. In a `folder` of image files `image_size` is only a default.
+    """
 
     load: str
     classes: int
     image_size: int
     note: str
+    labels: tuple[str, ...] = ()
+    folder: bool = False
 
 
 NETWORKS: dict[str, Network] = {
@@ -95,6 +101,32 @@ DATASETS: dict[str, DataSource] = {
         32,
         "60,000 photographs, 32x32, in ten classes",
     ),
+    "cifar100": DataSource(
+        "cnncore.data.cifar100:read_cifar100",
+        100,
+        32,
+        "60,000 photographs, 32x32; labels: fine (100 classes) or coarse (20 superclasses)",
+        labels=("fine", "coarse"),
+    ),
+    "flowers": DataSource(
+        "cnncore.data.flowers:list_flowers",
+        5,
+        224,
+        "photographs of five kinds of flowers, cut to image_size",
+        folder=True,
+    ),
+    "fashion_mnist": DataSource(
+        "cnncore.data.fashion_mnist:read_fashion_mnist",
+        10,
+        28,
+        "70,000 grey pictures of clothes, 28x28, in ten classes",
+    ),
+    "svhn": DataSource(
+        "cnncore.data.svhn:read_svhn",
+        10,
+        32,
+        "99,289 digits of house numbers, 32x32 photographs",
+    ),
 }
 
 
@@ -103,6 +135,17 @@ def unknown_name(kind: str, name: str, known: dict[str, Network] | dict[str, Dat
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (closest: {close[0]})" if close else ""
     return f"unknown {kind} {name!r}{hint}; known: {', '.join(sorted(known))}"
+
+
+def check_labels(dataset: str, labels: str | None) -> str | None:
+    """What is wrong with asking this data set for these labels, or None."""
+    source = DATASETS.get(dataset)
+    known = source.labels if source else ()
+    if labels is None or labels in known:
+        return None
+    if not known:
+        return f"{dataset} has one set of labels; leave `labels` out"
+    return f"{dataset} has no labels {labels!r}; it has {' and '.join(known)}"
 
 
 def check_network(arch: str, image_size: int, options: Mapping[str, Any]) -> str | None:

@@ -120,7 +120,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     import torch  # isort: skip
 
     assert config.image_size is not None
-    data = load_dataset(config.dataset, data_dir, config.image_size)
+    data = load_dataset(config.dataset, data_dir, config.image_size, config.labels)
     splits = open_splits(config, data, torch.device(device))
     short = min(PROBE_BATCHES * config.batch_size, len(splits.train))
     probe = config.model_copy(

@@ -61,8 +61,9 @@ def datasets() -> None:
     made = Table("data set", "classes", "image size", "here", "what it is", box=None)
     for name, source in DATASETS.items():
         try:
-            check_dataset(name, folder)
-            here = "yes"
+            info = check_dataset(name, folder)
+            published = source.folder or info.fingerprint is None
+            here = "yes" if published else "yes, but not the published files"
         except DataError:
             here = "no"
         made.add_row(name, str(source.classes), str(source.image_size), here, source.note)

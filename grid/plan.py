@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
-from cnncore.catalog import NETWORKS, check_network
+from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
 from cnncore.config import TrialConfig
 from grid.axes import Choice, holds
 from grid.errors import SweepError
@@ -186,15 +186,15 @@ class Resolver:
             config = TrialConfig.model_validate(merged)
         except ValidationError as error:
             raise ConfigProblem(*self._explain(error)) from None
-        if config.labels is not None:
-            raise ConfigProblem(
-                self._place("labels"), f"{config.dataset} has one set of labels; leave `labels` out"
-            )
+        if problem := check_labels(config.dataset, config.labels):
+            raise ConfigProblem(self._place("labels"), problem)
         facts = self._inspect(config.dataset, config.image_size)
         update: dict[str, Any] = {}
         if config.image_size is None:
             update["image_size"] = facts.image_size
-        if config.dataset.startswith("imagefolder:"):
+        if config.labels is None and config.dataset in DATASETS:
+            update["labels"] = next(iter(DATASETS[config.dataset].labels), None)
+        if facts.fingerprint is not None:
             update["data_fingerprint"] = facts.fingerprint
         config = config.model_copy(update=update)
         assert config.image_size is not None

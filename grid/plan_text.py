@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cnncore.catalog import DATASETS
+from cnncore.config import TrialConfig
 from grid.cost import Cost
 from grid.plan import Plan, plan_rows
 from grid.progress import format_s
@@ -35,6 +37,8 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
     sizes = sorted({t.config.image_size for t in plan.trials if t.config.image_size})
     if len(sizes) > 1:
         lines.append(f"  note    image sizes differ between cells: {', '.join(map(str, sizes))}")
+    for name in sorted({t.config.dataset for t in plan.trials if _not_published(t.config)}):
+        lines.append(f"  note    {name}: other files than the published ones, such as a subset")
     lines.append(f"{len(plan.cells)} cells, {plan.planned} trials, {cost.left} of them to run:")
     listed = plan.trials[:MOST_LISTED]
     labels = {cell.cell_id: cell.label() for cell in plan.cells}
@@ -54,6 +58,12 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         f"{cost.memory_mib:,.0f} MiB for networks at a time, {cost.disk_mib:,.0f} MiB of disk"
     )
     return "\n".join(lines)
+
+
+def _not_published(config: TrialConfig) -> bool:
+    """Whether a data set that is published as arrays was found with other content."""
+    source = DATASETS.get(config.dataset)
+    return source is not None and not source.folder and config.data_fingerprint is not None
 
 
 MOST_LISTED = 40

@@ -84,7 +84,7 @@ def open_trial(job: Job) -> OpenTrial:
         sys.path.append(job.module_path)
     torch.set_num_threads(job.threads)
     device = torch.device(job.device)
-    data = load_dataset(config.dataset, Path(job.data_dir), config.image_size)
+    data = load_dataset(config.dataset, Path(job.data_dir), config.image_size, config.labels)
     splits = open_splits(config, data, device)
     seed_everything(derive_seed(seed, "weights"))
     model = build_model(

@@ -4,13 +4,14 @@ Tiny Images", 2009, https://www.cs.toronto.edu/~kriz/cifar.html."""
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
 
 import numpy as np
 
 from cnncore.data.arrays import ImageArrays, Images, Labels
 from cnncore.data.errors import DataError, DataMissing
+from cnncore.data.plain_pickle import load_plain
+from cnncore.data.published import fetch
 
 FOLDER = "cifar-10-batches-py"
 CLASS_NAMES = (
@@ -60,7 +61,7 @@ def read_cifar10(data_dir: Path) -> ImageArrays:
     try:
         check_files(data_dir)
     except DataMissing as missing:
-        _download(data_dir, missing)
+        fetch(data_dir, missing, _download)
         check_files(data_dir)
     train = [_read_batch(data_dir / FOLDER / name, md5) for name, (_, md5) in TRAIN_FILES.items()]
     test = [_read_batch(data_dir / FOLDER / name, md5) for name, (_, md5) in TEST_FILES.items()]
@@ -73,24 +74,20 @@ def read_cifar10(data_dir: Path) -> ImageArrays:
     )
 
 
-def _download(data_dir: Path, missing: DataMissing) -> None:
+def _download(folder: str) -> None:
     from torchvision.datasets import CIFAR10
 
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        CIFAR10(str(data_dir), download=True)
-    except Exception as error:  # whatever the network, the disk or the archive does
-        raise DataError(f"{missing} (the download failed: {error})") from error
+    CIFAR10(folder, download=True)
 
 
 def _read_batch(path: Path, md5: str) -> tuple[Images, Labels]:
-    """Images `(10000, 32, 32, 3)` and labels; the checksum makes the pickle safe to load."""
+    """Images `(10000, 32, 32, 3)` and labels."""
     content = path.read_bytes()
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise DataError(
             f"data set cifar10: {path} is damaged (MD5 differs); delete it and run again"
         )
-    batch = pickle.loads(content, encoding="bytes")
+    batch = load_plain(content)
     planes = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.asarray(
         batch[b"labels"], np.int64

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+from cnncore.catalog import check_labels
 from cnncore.data.cache import ImageData, cache_roots, make_copy, open_copy
-from cnncore.data.errors import DataMissing
-from cnncore.data.source import DatasetInfo, open_source
+from cnncore.data.errors import DataError, DataMissing
+from cnncore.data.source import DatasetInfo, label_set, open_source
 
 
 def check_dataset(
@@ -47,13 +49,18 @@ def prepare_dataset(
 
 
 def load_dataset(
-    name: str, data_dir: str | PathLike[str], image_size: int | None = None
+    name: str,
+    data_dir: str | PathLike[str],
+    image_size: int | None = None,
+    labels: str | None = None,
 ) -> ImageData:
     """The decoded data set, memory-mapped; prepared first where that was not done.
 
-    Cheap when called again in the same process. Raises `DataError`.
+    `labels` names one of the label sets of the catalog, where a data set has several; the images
+    are the same. Cheap when called again in the same process. Raises `DataError`.
     """
-    return _load(name, str(Path(data_dir).expanduser().absolute()), image_size)
+    data = _load(name, str(Path(data_dir).expanduser().absolute()), image_size)
+    return data if labels is None else _relabelled(data, labels)
 
 
 @functools.lru_cache(maxsize=8)
@@ -64,3 +71,17 @@ def _load(name: str, data_dir: str, image_size: int | None) -> ImageData:
         return data
     fingerprint = source.info.fingerprint if source.info else None
     return make_copy(name, source.key, fingerprint, roots, source.read)
+
+
+@functools.lru_cache(maxsize=8)
+def _relabelled(data: ImageData, labels: str) -> ImageData:
+    """The same images under another of the data set's label sets."""
+    if problem := check_labels(data.name, labels):
+        raise DataError(problem)
+    class_names, label_of = label_set(data.name, labels)
+    return replace(
+        data,
+        class_names=class_names,
+        train_labels=label_of[data.train_labels],
+        test_labels=label_of[data.test_labels],
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Images
+from cnncore.data.digests import files_digest
 from cnncore.data.errors import DataError
 from cnncore.data.stratify import stratified_split
 
@@ -60,36 +60,9 @@ def list_files(name: str, path: str, data_dir: Path) -> FolderFiles:
 
 
 def fingerprint(files: FolderFiles, roots: Iterable[Path]) -> str:
-    """16 hex digits that change when a file's name, class or content does.
-
-    Kept in the first writable of `roots` by the listing of paths, sizes and times of change, so
-    that an unchanged folder is not read again.
-    """
+    """16 hex digits that change when a file's name, class or content does (`files_digest`)."""
     paths = [path for path, _ in (*files.train, *files.test)]
-    listing = hashlib.sha256()
-    for path in paths:
-        status = path.stat()
-        listing.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    kept = f"listing-{listing.hexdigest()[:32]}"
-    for root in roots:
-        try:
-            return (root / kept).read_text()
-        except OSError:
-            continue
-    content = hashlib.sha256()
-    with ThreadPoolExecutor() as pool:
-        for path, digest in zip(paths, pool.map(_digest, paths), strict=True):
-            content.update(f"{path.relative_to(files.root).as_posix()}\0{digest}\n".encode())
-    value = content.hexdigest()[:16]
-    for root in roots:
-        part = root / f"{kept}.{os.getpid()}.tmp"
-        try:
-            part.write_text(value)
-            part.replace(root / kept)
-            break
-        except OSError:
-            continue
-    return value
+    return files_digest(files.root, paths, roots, "sha256")
 
 
 def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> ImageArrays:
@@ -166,10 +139,6 @@ def _files(name: str, root: Path, classes: tuple[str, ...]) -> list[tuple[Path, 
             )
         files += [(path, label) for path in sorted(own)]
     return files
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _decode_into(images: Images, index: int, path: Path) -> str | None:

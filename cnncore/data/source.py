@@ -10,6 +10,7 @@ from typing import Any
 
 from cnncore.catalog import DATASETS, unknown_name
 from cnncore.data import function, imagefolder
+from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
 
 FOLDER_PREFIX = "imagefolder:"
@@ -19,8 +20,9 @@ FOLDER_PREFIX = "imagefolder:"
 class DatasetInfo:
     """What can be known of a data set without decoding it.
 
-    `fingerprint` is a hash of the files of an image folder, which counts by content and not by
-    path; None for the others.
+    `fingerprint` is a hash of the files where these, and not the name, say which images there
+    are: image folders, and files that are not the published ones. None for the others.
+    `classes` are those of the default labels.
     """
 
     name: str
@@ -53,33 +55,52 @@ def open_source(name: str, data_dir: Path, roots: list[Path], image_size: int | 
     Raises `DataError` for an unknown name and for a folder that is not laid out as it must be.
     """
     if name in DATASETS:
-        return _built_in(name, data_dir)
+        return _built_in(name, data_dir, roots, image_size)
     if name.startswith(FOLDER_PREFIX):
-        return _folder(name, data_dir, roots, image_size)
+        if image_size is None:
+            raise DataError(f"{name}: image_size must be set; its images are cut to that size")
+        files = imagefolder.list_files(name, name.removeprefix(FOLDER_PREFIX), data_dir)
+        return _folder(name, files, roots, image_size)
     if ":" in name:
         return Source(name, None, None, lambda: None, lambda _: function.call(name))
     known = unknown_name("data set", name, DATASETS)
     raise DataError(f"{known}, {FOLDER_PREFIX}PATH or package.module:function")
 
 
-def _built_in(name: str, data_dir: Path) -> Source:
-    """A data set of the catalog; its module has `CLASS_NAMES` and `check_files` beside `load`."""
+def label_set(name: str, labels: str) -> tuple[tuple[str, ...], Labels]:
+    """The class names of one of a catalog's data set's label sets, and the label that each of its
+    default classes has in it.
+    """
+    module = importlib.import_module(DATASETS[name].load.partition(":")[0])
+    class_names, label_of = module.LABEL_SETS[labels]
+    return class_names, label_of
+
+
+def _built_in(name: str, data_dir: Path, roots: list[Path], image_size: int | None) -> Source:
+    """A data set of the catalog; its module has `CLASS_NAMES` and `check_files` beside `load`.
+
+    A module with `FILES` takes other files than the published ones too.
+    """
     entry = DATASETS[name]
     module_name, _, read = entry.load.partition(":")
     module = importlib.import_module(module_name)
+    load = getattr(module, read)
+    if entry.folder:
+        return _folder(name, load(data_dir), roots, image_size or entry.image_size)
+    published = getattr(module, "FILES", None)
+    fingerprint = published.fingerprint(data_dir, roots) if published else None
     return Source(
         name=name,
-        info=DatasetInfo(name, module.CLASS_NAMES, entry.classes, entry.image_size, None),
-        key=name,
+        info=DatasetInfo(name, module.CLASS_NAMES, entry.classes, entry.image_size, fingerprint),
+        key=f"{name}-{fingerprint}" if fingerprint else name,
         check=lambda: module.check_files(data_dir),
-        read=lambda _: getattr(module, read)(data_dir),
+        read=lambda _: load(data_dir),
     )
 
 
-def _folder(name: str, data_dir: Path, roots: list[Path], image_size: int | None) -> Source:
-    if image_size is None:
-        raise DataError(f"{name}: image_size must be set; its images are cut to that size")
-    files = imagefolder.list_files(name, name.removeprefix(FOLDER_PREFIX), data_dir)
+def _folder(
+    name: str, files: imagefolder.FolderFiles, roots: list[Path], image_size: int
+) -> Source:
     fingerprint = imagefolder.fingerprint(files, roots)
     classes = files.classes
     return Source(

@@ -106,3 +106,31 @@ def test_a_tuned_plan_counts_every_suggestion_and_seed() -> None:
     assert {row.get("trial_id") for row in rows} == {None}
     # Every cell is asked for its suggestion n before any is asked for n + 1.
     assert [row["suggestion"] for row in rows] == sorted(row["suggestion"] for row in rows)
+
+
+CIFAR100 = "fixed: {dataset: cifar100, image_size: 32, lr: 0.1, epochs: 3}\n"
+
+
+def test_labels_resolve_to_the_first_that_the_data_set_has() -> None:
+    fine = plan(COMPARE + CIFAR100).trials[0]
+    assert fine.config.labels == "fine"
+    coarse = plan(COMPARE + CIFAR100.replace("lr", "labels: coarse, lr")).trials[0]
+    assert coarse.config.labels == "coarse"
+    assert coarse.config_id != fine.config_id
+    assert plan(COMPARE + FIXED).trials[0].config.labels is None
+    for text, problem in (
+        (CIFAR100.replace("lr", "labels: rough, lr"), "no labels 'rough'; it has fine and coarse"),
+        (FIXED.replace("lr", "labels: fine, lr"), "digits has one set of labels"),
+    ):
+        with pytest.raises(SweepError, match=rf"a\.yaml:5: fixed\.labels: .*{problem}"):
+            plan(COMPARE + text)
+
+
+def test_a_data_set_that_counts_by_content_has_it_in_its_ids() -> None:
+    def ids(fingerprint: str | None) -> set[str]:
+        facts = SimpleNamespace(image_size=32, fingerprint=fingerprint)
+        made = make_plan(parse_sweep(COMPARE + CIFAR100), lambda name, size: facts)
+        return {trial.trial_id for trial in made.trials}
+
+    assert not ids(None) & ids("one")
+    assert not ids("two") & ids("one")
