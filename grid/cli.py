@@ -36,6 +36,9 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a fixed setting; repeatable."),
 ]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")
+]
 
 
 def main() -> None:
@@ -76,6 +79,7 @@ def run(
     results: ResultsDir = Path("results"),
     data: DataDir = None,
     change: Changes = None,
+    skip_unreadable: SkipUnreadable = False,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     slots: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster's address.")] = None,
@@ -89,7 +93,7 @@ def run(
 
     if local and (slots or address):
         fail("--local runs one trial at a time here; leave --slots and --address out")
-    _, plan = _plan(sweep, change, data, download=True)
+    _, plan = _plan(sweep, change, data, skip_unreadable, download=True)
     folder = (data or default_data_dir()).absolute()
     console = Console(stderr=True)
     options = RunOptions(results, folder, local, slots, address, retry)
@@ -105,6 +109,7 @@ def plan(
     results: ResultsDir = Path("results"),
     data: DataDir = None,
     change: Changes = None,
+    skip_unreadable: SkipUnreadable = False,
     slots: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="The plan as JSON, a trial each.")] = False,
 ) -> None:
@@ -113,7 +118,7 @@ def plan(
     from grid.plan_text import plan_json, plan_text
     from grid.runner import default_data_dir
 
-    _, planned = _plan(sweep, change, data)
+    _, planned = _plan(sweep, change, data, skip_unreadable)
     if json_:
         print(plan_json(planned))
         return
@@ -128,6 +133,7 @@ def debug(
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
     data: DataDir = None,
     change: Changes = None,
+    skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Run one trial in this process, without Ray; an exception opens the debugger."""
     import pdb
@@ -138,7 +144,7 @@ def debug(
     from grid.runner import default_data_dir
     from grid.slots import pick_device
 
-    spec, planned = _plan(sweep, change, data, download=True)
+    spec, planned = _plan(sweep, change, data, skip_unreadable, download=True)
     job = Job(
         trial=find_trial(planned, trial),
         sweep=spec.sweep,
@@ -151,6 +157,7 @@ def debug(
         checkpoint_s=spec.checkpoint_s,
         git_commit=None,
         module_path=str(Path.cwd()),
+        skip_unreadable=skip_unreadable,
     )
     try:
         for line in debug_trial(job, steps):
@@ -163,7 +170,12 @@ def debug(
 
 
 def _plan(
-    sweep: str, changes: list[str] | None, data: Path | None, *, download: bool = False
+    sweep: str,
+    changes: list[str] | None,
+    data: Path | None,
+    skip_unreadable: bool,
+    *,
+    download: bool = False,
 ) -> tuple[SweepSpec, Plan]:
     from grid.runner import make_plan
     from grid.spec import load_sweep, parse_changes
@@ -171,7 +183,11 @@ def _plan(
     spec = load_sweep(sweep)
     with _data_errors():
         planned = make_plan(
-            spec, parse_changes(changes or [], spec), data_dir=data, download=download
+            spec,
+            parse_changes(changes or [], spec),
+            data_dir=data,
+            download=download,
+            skip_unreadable=skip_unreadable,
         )
     return spec, planned
 

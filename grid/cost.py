@@ -120,7 +120,13 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     import torch  # isort: skip
 
     assert config.image_size is not None
-    data = load_dataset(config.dataset, data_dir, config.image_size, config.labels)
+    data = load_dataset(
+        config.dataset,
+        data_dir,
+        config.image_size,
+        config.labels,
+        skip_unreadable=plan.skip_unreadable,
+    )
     splits = open_splits(config, data, torch.device(device))
     short = min(PROBE_BATCHES * config.batch_size, len(splits.train))
     probe = config.model_copy(
@@ -138,6 +144,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
         checkpoint_s=1e9,
         git_commit=None,
         module_path=str(Path.cwd()),
+        skip_unreadable=plan.skip_unreadable,
     )
     trial = open_trial(job)
     rate = 1.0

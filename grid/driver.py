@@ -109,6 +109,7 @@ class Driver:
             checkpoint_s=spec.checkpoint_s,
             git_commit=self.commit,
             module_path=str(Path.cwd()),
+            skip_unreadable=self.plan.skip_unreadable,
         )
 
     def progress(self, progress: Progress) -> bool:
@@ -229,7 +230,12 @@ def _driver(
     from grid.slots import count_slots, pick_device
 
     for name, image_size in plan.resolver.datasets():
-        prepare_dataset(name, options.data_dir, image_size)  # once here, not in every trial
+        # Once here, not in every trial.
+        prepare_dataset(name, options.data_dir, image_size, skip_unreadable=plan.skip_unreadable)
+    for name, skipped in plan.resolver.skipped().items() if plan.skip_unreadable else ():
+        console.print(
+            f"{name}: left {skipped} unreadable image(s) out", style="yellow", highlight=False
+        )
     resources = plan.spec.resources
     if options.address:  # the cluster says, once it is joined
         device, slots = "cpu", 1

@@ -24,6 +24,7 @@ class Job:
     git_commit: str | None
     # Where modules of the sweep author's own are looked for, after everything installed.
     module_path: str | None = None
+    skip_unreadable: bool = False
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class DataFacts(Protocol):
     def image_size(self) -> int: ...
     @property
     def fingerprint(self) -> str | None: ...
+    @property
+    def skipped(self) -> int: ...
 
 
 # Looks up a data set by name; raises an exception with a message for the user.
@@ -78,6 +80,8 @@ class Plan:
     cells: tuple[Cell, ...]
     trials: tuple[Trial, ...]
     resolver: Resolver = field(repr=False)
+    # Image files that cannot be read do not count, here and in every trial.
+    skip_unreadable: bool = False
 
     @property
     def planned(self) -> int:
@@ -210,6 +214,10 @@ class Resolver:
     def datasets(self) -> list[tuple[str, int | None]]:
         """Data sets and image sides looked up so far: after `make_plan` all of the plan's."""
         return list(self._facts)
+
+    def skipped(self) -> dict[str, int]:
+        """How many unreadable image files were left out, by data set."""
+        return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
 
     def cell_id(self, values: Values) -> str:
         """Hash of the compared axes' names and values, image folders by their content."""

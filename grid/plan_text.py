@@ -39,6 +39,8 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         lines.append(f"  note    image sizes differ between cells: {', '.join(map(str, sizes))}")
     for name in sorted({t.config.dataset for t in plan.trials if _not_published(t.config)}):
         lines.append(f"  note    {name}: other files than the published ones, such as a subset")
+    for name, skipped in plan.resolver.skipped().items() if plan.skip_unreadable else ():
+        lines.append(f"  note    {name}: {skipped} unreadable image(s) left out")
     lines.append(f"{len(plan.cells)} cells, {plan.planned} trials, {cost.left} of them to run:")
     listed = plan.trials[:MOST_LISTED]
     labels = {cell.cell_id: cell.label() for cell in plan.cells}

@@ -115,6 +115,7 @@ TRIALS: tuple[Column, ...] = (
         versions="versions of Python and the libraries, JSON",
         data_fingerprint="hash of the data set's images and labels",
     ),
+    *_columns(INT, skipped_images="unreadable image files left out (--skip-unreadable)"),
     *_columns(TIME, started_at="first start", ended_at="end"),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,18 @@ def make_plan(
     *,
     data_dir: str | Path | None = None,
     download: bool = False,
+    skip_unreadable: bool = False,
 ) -> Plan:
     """Expand and check a sweep against the data in `data_dir`.
 
-    `download` fetches absent data sets where that is possible. Raises `SweepError` with every
+    `download` fetches absent data sets where that is possible; `skip_unreadable` leaves out image
+    files that cannot be decoded. Raises `SweepError` with every
     problem found.
     """
     folder = Path(data_dir) if data_dir else default_data_dir()
     use_own_modules()
-    return expand(spec, partial(_inspect, data_dir=folder, download=download), changes)
+    inspect = partial(_inspect, data_dir=folder, download=download, skip_unreadable=skip_unreadable)
+    return replace(expand(spec, inspect, changes), skip_unreadable=skip_unreadable)
 
 
 def run_sweep(
@@ -48,6 +52,7 @@ def run_sweep(
     slots: int | None = None,
     address: str | None = None,
     retry: bool = False,
+    skip_unreadable: bool = False,
     quiet: bool = False,
 ) -> Summary:
     """Plan a sweep and run what its results folder lacks.
@@ -59,7 +64,7 @@ def run_sweep(
     from rich.console import Console
 
     folder = Path(data_dir) if data_dir else default_data_dir()
-    plan = make_plan(spec, changes, data_dir=folder, download=True)
+    plan = make_plan(spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable)
     options = RunOptions(Path(results), folder.absolute(), local, slots, address, retry)
     return run_plan(plan, options, Console(stderr=True, quiet=quiet))
 
@@ -71,11 +76,14 @@ def use_own_modules() -> None:
         sys.path.append(here)
 
 
-def _inspect(name: str, image_size: int | None, *, data_dir: Path, download: bool) -> DataFacts:
+def _inspect(
+    name: str, image_size: int | None, *, data_dir: Path, download: bool, skip_unreadable: bool
+) -> DataFacts:
+    check = partial(check_dataset, name, data_dir, image_size, skip_unreadable=skip_unreadable)
     try:
-        return check_dataset(name, data_dir, image_size)
+        return check()
     except DataMissing:
         if not download:
             raise
         prepare_dataset(name, data_dir, image_size)
-        return check_dataset(name, data_dir, image_size)
+        return check()

@@ -84,7 +84,13 @@ def open_trial(job: Job) -> OpenTrial:
         sys.path.append(job.module_path)
     torch.set_num_threads(job.threads)
     device = torch.device(job.device)
-    data = load_dataset(config.dataset, Path(job.data_dir), config.image_size, config.labels)
+    data = load_dataset(
+        config.dataset,
+        Path(job.data_dir),
+        config.image_size,
+        config.labels,
+        skip_unreadable=job.skip_unreadable,
+    )
     splits = open_splits(config, data, device)
     seed_everything(derive_seed(seed, "weights"))
     model = build_model(
@@ -107,6 +113,7 @@ def _steps(
         _cost_columns(config, len(data.class_names)),
         device=device_name(device),
         data_fingerprint=data.fingerprint,
+        skipped_images=data.skipped,
         checkpoint_mib=_size_mib(state.model),
     )
     energy = energy_meter(device)

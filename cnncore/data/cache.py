@@ -27,7 +27,8 @@ class ImageData:
 
     Images are uint8 `(images, side, side, 3)`, memory-mapped; labels are int64 from 0.
     `fingerprint` is a hash of the image files of a folder, or else of the arrays. `mean` and
-    `std` are per channel over the training images, pixel values in [0, 1].
+    `std` are per channel over the training images, pixel values in [0, 1]. `skipped` counts image
+    files that were left out because they cannot be read.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ImageData:
     fingerprint: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    skipped: int = 0
 
 
 def cache_roots(data_dir: Path) -> list[Path]:

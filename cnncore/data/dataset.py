@@ -14,17 +14,22 @@ from cnncore.data.source import DatasetInfo, label_set, open_source
 
 
 def check_dataset(
-    name: str, data_dir: str | PathLike[str], image_size: int | None = None
+    name: str,
+    data_dir: str | PathLike[str],
+    image_size: int | None = None,
+    *,
+    skip_unreadable: bool = False,
 ) -> DatasetInfo:
     """What is known of data set `name` before it is decoded; loads no torch.
 
     `name` is one of the catalog, `imagefolder:PATH` or `package.module:function`; only the last
-    is read for it (the function is called). Raises `DataMissing` where `prepare_dataset` may be
-    able to download the files, and `DataError` where the data cannot be used.
+    is read for it (the function is called), and the images of a folder with `skip_unreadable`,
+    which leaves those out that cannot be decoded. Raises `DataMissing` where `prepare_dataset` may
+    be able to download the files, and `DataError` where the data cannot be used.
     """
     folder = Path(data_dir).expanduser()
     roots = cache_roots(folder)
-    source = open_source(name, folder, roots, image_size)
+    source = open_source(name, folder, roots, image_size, skip_unreadable=skip_unreadable)
     if source.info is None:
         data = load_dataset(name, data_dir, image_size)
         side = data.train_images.shape[1]
@@ -38,14 +43,18 @@ def check_dataset(
 
 
 def prepare_dataset(
-    name: str, data_dir: str | PathLike[str], image_size: int | None = None
+    name: str,
+    data_dir: str | PathLike[str],
+    image_size: int | None = None,
+    *,
+    skip_unreadable: bool = False,
 ) -> ImageData:
     """Download the data set if need be and decode it, once per machine, before the trials.
 
     `image_size` is the side to which the images of a folder are cut; the others keep theirs.
     Raises `DataError`.
     """
-    return load_dataset(name, data_dir, image_size)
+    return load_dataset(name, data_dir, image_size, skip_unreadable=skip_unreadable)
 
 
 def load_dataset(
@@ -53,24 +62,30 @@ def load_dataset(
     data_dir: str | PathLike[str],
     image_size: int | None = None,
     labels: str | None = None,
+    *,
+    skip_unreadable: bool = False,
 ) -> ImageData:
     """The decoded data set, memory-mapped; prepared first where that was not done.
 
     `labels` names one of the label sets of the catalog, where a data set has several; the images
     are the same. Cheap when called again in the same process. Raises `DataError`.
     """
-    data = _load(name, str(Path(data_dir).expanduser().absolute()), image_size)
+    folder = str(Path(data_dir).expanduser().absolute())
+    data = _load(name, folder, image_size, skip_unreadable)
     return data if labels is None else _relabelled(data, labels)
 
 
 @functools.lru_cache(maxsize=8)
-def _load(name: str, data_dir: str, image_size: int | None) -> ImageData:
+def _load(
+    name: str, data_dir: str, image_size: int | None, skip_unreadable: bool = False
+) -> ImageData:
     roots = cache_roots(Path(data_dir))
-    source = open_source(name, Path(data_dir), roots, image_size)
-    if source.key is not None and (data := open_copy(name, source.key, roots)):
-        return data
-    fingerprint = source.info.fingerprint if source.info else None
-    return make_copy(name, source.key, fingerprint, roots, source.read)
+    source = open_source(name, Path(data_dir), roots, image_size, skip_unreadable=skip_unreadable)
+    info = source.info
+    data = open_copy(name, source.key, roots) if source.key is not None else None
+    if data is None:
+        data = make_copy(name, source.key, info.fingerprint if info else None, roots, source.read)
+    return replace(data, skipped=info.skipped) if info and info.skipped else data
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Images
-from cnncore.data.digests import files_digest
+from cnncore.data.digests import files_digest, remembered
 from cnncore.data.errors import DataError
 from cnncore.data.stratify import stratified_split
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test"})
@@ -30,11 +35,11 @@ class FolderFiles:
     test: tuple[tuple[Path, int], ...]
 
 
-def list_files(name: str, path: str, data_dir: Path) -> FolderFiles:
+def list_files(name: str, path: str, data_dir: Path, without: Collection[Path] = ()) -> FolderFiles:
     """The files of data set `name` at `path`: absolute, or below `data_dir` or the current folder.
 
     Where there is no `train/` and `test/`, a fixed, stratified fifth of the images is the test
-    split. Raises `DataError` for a folder that is not laid out so.
+    split. Files in `without` do not count. Raises `DataError` for a folder that is not laid out so.
     """
     given = Path(path).expanduser()
     candidates = [data_dir / given, Path.cwd() / given]
@@ -44,14 +49,14 @@ def list_files(name: str, path: str, data_dir: Path) -> FolderFiles:
         raise DataError(f"{name}: there is no folder {places}")
     folders = _folders(root)
     if {"train", "test"} <= set(folders):
-        return _official_splits(name, root, folders)
+        return _official_splits(name, root, folders, without)
     if set(folders) & SPLIT_NAMES:
         raise DataError(
             f"{name}: {root} holds {', '.join(folders)}; expected either train and test with the "
             "classes inside, or the classes themselves"
         )
     classes = _classes(name, root, folders)
-    files = _files(name, root, classes)
+    files = _files(name, root, classes, without)
     labels = np.array([label for _, label in files], np.int64)
     kept, held_out = stratified_split(labels, TEST_FRACTION, TEST_SPLIT_SEED)
     return FolderFiles(
@@ -63,6 +68,20 @@ def fingerprint(files: FolderFiles, roots: Iterable[Path]) -> str:
     """16 hex digits that change when a file's name, class or content does (`files_digest`)."""
     paths = [path for path, _ in (*files.train, *files.test)]
     return files_digest(files.root, paths, roots, "sha256")
+
+
+def unreadable(files: FolderFiles, roots: Iterable[Path]) -> frozenset[Path]:
+    """The files that are no image that can be decoded; unchanged files are not tried again."""
+    paths = [path for path, _ in (*files.train, *files.test)]
+
+    def find_out() -> str:
+        with ThreadPoolExecutor() as pool:
+            problems = list(pool.map(_decoding_problem, paths))
+        bad = [path for path, problem in zip(paths, problems, strict=True) if problem]
+        return json.dumps([path.relative_to(files.root).as_posix() for path in bad])
+
+    names = json.loads(remembered("unreadable", paths, roots, find_out))
+    return frozenset(files.root / name for name in names)
 
 
 def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> ImageArrays:
@@ -86,12 +105,17 @@ def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> 
             bad = [problem for task in tasks if (problem := task.result())]
         if bad:
             more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-            raise DataError(f"{files.name}: cannot read {'; '.join(bad[:3])}{more}")
+            raise DataError(
+                f"{files.name}: cannot read {'; '.join(bad[:3])}{more}; remove or replace what is "
+                "damaged, or leave it out with --skip-unreadable"
+            )
         splits[split] = (images, np.array([label for _, label in members], np.int64))
     return ImageArrays(*splits["train"], files.classes, *splits["test"])
 
 
-def _official_splits(name: str, root: Path, folders: list[str]) -> FolderFiles:
+def _official_splits(
+    name: str, root: Path, folders: list[str], without: Collection[Path]
+) -> FolderFiles:
     if unused := [folder for folder in folders if folder not in ("train", "test")]:
         raise DataError(
             f"{name}: {root} also holds {', '.join(unused)}; move its images into train "
@@ -105,7 +129,7 @@ def _official_splits(name: str, root: Path, folders: list[str]) -> FolderFiles:
             f"only in train: {', '.join(sorted(set(classes) - set(in_test))) or 'none'}; "
             f"only in test: {', '.join(sorted(set(in_test) - set(classes))) or 'none'}"
         )
-    train, test = (_files(name, root / split, classes) for split in ("train", "test"))
+    train, test = (_files(name, root / split, classes, without) for split in ("train", "test"))
     return FolderFiles(name, root, classes, tuple(train), tuple(test))
 
 
@@ -124,7 +148,9 @@ def _classes(name: str, root: Path, folders: list[str]) -> tuple[str, ...]:
     return tuple(folders)
 
 
-def _files(name: str, root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+def _files(
+    name: str, root: Path, classes: tuple[str, ...], without: Collection[Path]
+) -> list[tuple[Path, int]]:
     files: list[tuple[Path, int]] = []
     for label, folder in enumerate(classes):
         own = [
@@ -133,6 +159,7 @@ def _files(name: str, root: Path, classes: tuple[str, ...]) -> list[tuple[Path, 
             for file in inside
             if os.path.splitext(file)[1].lower() in SUFFIXES and file[0] != "."
         ]
+        own = [path for path in own if path not in without]
         if not own:
             raise DataError(
                 f"{name}: no images in {root / folder} (looked for {', '.join(sorted(SUFFIXES))})"
@@ -146,10 +173,22 @@ def _decode_into(images: Images, index: int, path: Path) -> str | None:
     from PIL import Image, ImageOps
 
     side = images.shape[1]
+
+    def fill(image: Image.Image) -> None:
+        images[index] = np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR))
+
+    return _decoding_problem(path, fill)
+
+
+def _decoding_problem(path: Path, use: Callable[[Image.Image], None] | None = None) -> str | None:
+    """Decode an image as RGB and hand it to `use`; what went wrong, if anything did."""
+    from PIL import Image
+
     try:
         with Image.open(path) as image:
-            square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
-            images[index] = np.asarray(square)
+            decoded = image.convert("RGB")
+            if use:
+                use(decoded)
     except Exception as error:  # Pillow raises many kinds for damaged files
         return f"{path} ({error})"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class DatasetInfo:
 
     `fingerprint` is a hash of the files where these, and not the name, say which images there
     are: image folders, and files that are not the published ones. None for the others.
-    `classes` are those of the default labels.
+    `classes` are those of the default labels. `skipped` counts unreadable image files left out.
     """
 
     name: str
@@ -30,6 +31,7 @@ class DatasetInfo:
     class_count: int
     image_size: int
     fingerprint: str | None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,32 @@ class Source:
     read: Callable[[Path | None], Any]
 
 
-def open_source(name: str, data_dir: Path, roots: list[Path], image_size: int | None) -> Source:
+def open_source(
+    name: str,
+    data_dir: Path,
+    roots: list[Path],
+    image_size: int | None,
+    *,
+    skip_unreadable: bool = False,
+) -> Source:
     """The source that `name` names; `roots` are the folders where decoded copies are kept.
 
-    Raises `DataError` for an unknown name and for a folder that is not laid out as it must be.
+    With `skip_unreadable` a folder's image files that cannot be decoded do not count. Raises
+    `DataError` for an unknown name and for a folder that is not laid out as it must be.
     """
+    if name in DATASETS and DATASETS[name].folder:
+        image_size = image_size or DATASETS[name].image_size
+        list_own = _catalog_function(name)
+        return _folder(name, partial(list_own, data_dir), roots, image_size, skip_unreadable)
     if name in DATASETS:
-        return _built_in(name, data_dir, roots, image_size)
+        return _arrays(name, data_dir, roots)
     if name.startswith(FOLDER_PREFIX):
         if image_size is None:
             raise DataError(f"{name}: image_size must be set; its images are cut to that size")
-        files = imagefolder.list_files(name, name.removeprefix(FOLDER_PREFIX), data_dir)
-        return _folder(name, files, roots, image_size)
+        list_files = partial(
+            imagefolder.list_files, name, name.removeprefix(FOLDER_PREFIX), data_dir
+        )
+        return _folder(name, list_files, roots, image_size, skip_unreadable)
     if ":" in name:
         return Source(name, None, None, lambda: None, lambda _: function.call(name))
     known = unknown_name("data set", name, DATASETS)
@@ -71,22 +87,25 @@ def label_set(name: str, labels: str) -> tuple[tuple[str, ...], Labels]:
     """The class names of one of a catalog's data set's label sets, and the label that each of its
     default classes has in it.
     """
-    module = importlib.import_module(DATASETS[name].load.partition(":")[0])
-    class_names, label_of = module.LABEL_SETS[labels]
+    class_names, label_of = _module(name).LABEL_SETS[labels]
     return class_names, label_of
 
 
-def _built_in(name: str, data_dir: Path, roots: list[Path], image_size: int | None) -> Source:
+def _module(name: str) -> Any:
+    return importlib.import_module(DATASETS[name].load.partition(":")[0])
+
+
+def _catalog_function(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(_module(name), DATASETS[name].load.partition(":")[2])
+    return function
+
+
+def _arrays(name: str, data_dir: Path, roots: list[Path]) -> Source:
     """A data set of the catalog; its module has `CLASS_NAMES` and `check_files` beside `load`.
 
     A module with `FILES` takes other files than the published ones too.
     """
-    entry = DATASETS[name]
-    module_name, _, read = entry.load.partition(":")
-    module = importlib.import_module(module_name)
-    load = getattr(module, read)
-    if entry.folder:
-        return _folder(name, load(data_dir), roots, image_size or entry.image_size)
+    entry, module, read = DATASETS[name], _module(name), _catalog_function(name)
     published = getattr(module, "FILES", None)
     fingerprint = published.fingerprint(data_dir, roots) if published else None
     return Source(
@@ -94,18 +113,26 @@ def _built_in(name: str, data_dir: Path, roots: list[Path], image_size: int | No
         info=DatasetInfo(name, module.CLASS_NAMES, entry.classes, entry.image_size, fingerprint),
         key=f"{name}-{fingerprint}" if fingerprint else name,
         check=lambda: module.check_files(data_dir),
-        read=lambda _: load(data_dir),
+        read=lambda _: read(data_dir),
     )
 
 
 def _folder(
-    name: str, files: imagefolder.FolderFiles, roots: list[Path], image_size: int
+    name: str,
+    list_files: Callable[..., imagefolder.FolderFiles],
+    roots: list[Path],
+    image_size: int,
+    skip_unreadable: bool,
 ) -> Source:
+    files = list_files()
+    skipped = imagefolder.unreadable(files, roots) if skip_unreadable else frozenset()
+    if skipped:
+        files = list_files(without=skipped)
     fingerprint = imagefolder.fingerprint(files, roots)
     classes = files.classes
     return Source(
         name=name,
-        info=DatasetInfo(name, classes, len(classes), image_size, fingerprint),
+        info=DatasetInfo(name, classes, len(classes), image_size, fingerprint, len(skipped)),
         key=f"imagefolder-{fingerprint}-{image_size}",
         check=lambda: None,
         read=lambda workspace: imagefolder.read_images(files, image_size, workspace),

@@ -18,6 +18,7 @@ from cnncore.data import (
     check_dataset,
     cifar,
     dataset,
+    imagefolder,
     load_dataset,
 )
 from cnncore.data import cache as cache_module
@@ -192,6 +193,28 @@ def test_an_unreadable_image_is_named_and_leaves_nothing_behind(tmp_path):
         check_dataset(name, tmp_path)
     with pytest.raises(DataError, match=r"there is no folder .*absent"):
         check_dataset("imagefolder:absent", tmp_path, 8)
+
+
+def test_unreadable_images_can_be_left_out_and_the_rest_counts(tmp_path, monkeypatch):
+    name = write_images(tmp_path / "own", {"a": 5, "b": 5})
+    whole = check_dataset(name, tmp_path, 8)
+    assert check_dataset(name, tmp_path, 8, skip_unreadable=True) == whole
+    for place in ("a/broken.jpg", "b/0a.png"):
+        (tmp_path / "own" / place).write_bytes(b"not an image")
+    with pytest.raises(DataError, match="--skip-unreadable"):
+        load_dataset(name, tmp_path, 8)
+    info = check_dataset(name, tmp_path, 8, skip_unreadable=True)
+    data = load_dataset(name, tmp_path, 8, skip_unreadable=True)
+    assert (info.fingerprint, data.fingerprint) == (whole.fingerprint, whole.fingerprint)
+    assert (info.skipped, data.skipped) == (2, 2)
+    assert len(data.train_labels) + len(data.test_labels) == 10
+    monkeypatch.setattr(imagefolder, "_decoding_problem", None)  # remembered, not tried again
+    assert check_dataset(name, tmp_path, 8, skip_unreadable=True) == info
+    monkeypatch.undo()
+    for i in range(5):
+        (tmp_path / "own" / "a" / f"{i}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no images in .*a"):
+        check_dataset(name, tmp_path, 8, skip_unreadable=True)
 
 
 GREY = np.zeros((10, 4, 4), np.uint8)

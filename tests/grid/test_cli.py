@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from grid.schema import sweep_schema
@@ -118,3 +120,26 @@ def test_the_schema_takes_good_files_and_refuses_bad_ones() -> None:
         {"tune": {"trials": 1, "axes": {"lr": {"loguniform": [1, 2]}}}},
     ):
         assert not _validates({**good, **bad}), bad
+
+
+def test_an_unreadable_image_is_named_or_left_out_and_counted(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{i}.png")
+    (tmp_path / "pets" / "cat" / "torn.jpg").write_bytes(b"torn")
+    fixed = {"dataset": f"imagefolder:{tmp_path}/pets", "image_size": 32, "epochs": 1, "lr": 0.1}
+    sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed=fixed, seeds=[0])
+    refused = cnngrid("run", sweep, "--local")
+    assert refused.returncode == 2
+    assert "cat/torn.jpg" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    done = cnngrid("run", sweep, "--local", "--skip-unreadable")
+    assert done.returncode == 0, done.stderr
+    assert "left 1 unreadable image(s) out" in " ".join(done.stderr.split())
+    asked = "SELECT skipped_images AS n FROM trials"
+    assert cnngrid("sql", "results/small", asked, "--format", "csv").stdout.split() == ["n", "1"]
