@@ -80,7 +80,8 @@ def _comparison_caption(found: list[Row], tuned: bool) -> str:
     counts = sorted({row["n"] for row in complete})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     parts = [f"Mean ± standard deviation over n = {n} complete trials"]
-    parts[0] += " that differ in the seed; sorted by test top-1."
+    differ = "seed or fold" if any(row["folded"] for row in complete) else "seed"
+    parts[0] += f" that differ in the {differ}; sorted by test top-1."
     chosen = {row["select"] or "best" for row in complete}
     if chosen == {"best"}:
         parts.append("Numbers are those of the epoch with the best val top-1 (select: best).")

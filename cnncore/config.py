@@ -163,7 +163,8 @@ class TrialConfig(Part):
     labels: str | None = None
     limit_train: PositiveInt | None = None
     limit_test: PositiveInt | None = None
-    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    # Null under `folds`, which set the validation images aside instead.
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = 0.1
     split_seed: NonNegativeInt = 0
     image_size: PositiveInt | None = None
     normalize: Literal["dataset", "imagenet", "half"] | MeanStd = "dataset"

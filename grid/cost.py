@@ -97,7 +97,7 @@ def _configs(plan: Plan) -> Iterable[tuple[TrialConfig, str | None]]:
                 for key, axis in axes.items()
             }
             config = plan.resolver.resolve({**cell.values, **first})
-            for _ in range(plan.spec.tune.trials * len(plan.seeds)):
+            for _ in range(plan.spec.tune.trials * len(plan.replicates)):
                 yield config, None
 
 
@@ -127,13 +127,14 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
         config.labels,
         skip_unreadable=plan.skip_unreadable,
     )
-    splits = open_splits(config, data, torch.device(device))
+    folds = plan.spec.folds
+    splits = open_splits(config, data, torch.device(device), (0, folds) if folds else None)
     short = min(PROBE_BATCHES * config.batch_size, len(splits.train))
     probe = config.model_copy(
         update={"limit_train": max(short, len(data.class_names)), "limit_test": None, "epochs": 2}
     )
     job = Job(
-        trial=make_trial(probe, 0, ""),
+        trial=make_trial(probe, 0, "", fold=0 if folds else None, folds=folds),
         sweep="",
         results="",
         data_dir=str(data_dir),

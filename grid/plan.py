@@ -38,11 +38,13 @@ class DataFacts(Protocol):
 
 # Looks up a data set by name; raises an exception with a message for the user.
 Inspect = Callable[[str, int | None], DataFacts]
+# The class with the fewest training images, by name and number, of a config's data set.
+SmallestClass = Callable[[TrialConfig], tuple[str, int]]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One config with one seed, to be trained once."""
+    """One config with one seed, and one of `folds` folds where there are any, trained once."""
 
     trial_id: str
     config_id: str
@@ -51,6 +53,7 @@ class Trial:
     config: TrialConfig
     seed: int
     fold: int | None = None
+    folds: int | None = None
     role: Role = "searched"
     suggestion: int | None = None
 
@@ -88,17 +91,27 @@ class Plan:
         """How many trials there will be, asked or not."""
         if self.spec.tune is None:
             return len(self.trials)
-        return len(self.cells) * self.spec.tune.trials * len(self.seeds)
+        return len(self.cells) * self.spec.tune.trials * len(self.replicates)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The replicate axis."""
+        """The seeds that every config is trained with."""
         return tuple(self.changes.get("seeds", self.spec.seeds))
+
+    @property
+    def replicates(self) -> tuple[tuple[int, int | None], ...]:
+        """The trials of one config, as seed and fold (None without folds)."""
+        return replicates(self.seeds, self.spec.folds)
 
     @property
     def folder(self) -> str:
         """Name of the results folder; with changes it carries four hex digits of them."""
         return folder_name(self.spec, self.changes)
+
+
+def replicates(seeds: Iterable[int], folds: int | None) -> tuple[tuple[int, int | None], ...]:
+    """Every seed with every fold (from 0), or with None where there are no folds."""
+    return tuple(itertools.product(seeds, range(folds) if folds else (None,)))
 
 
 def folder_name(spec: SweepSpec, changes: Values) -> str:
@@ -108,8 +121,16 @@ def folder_name(spec: SweepSpec, changes: Values) -> str:
     return f"{spec.sweep}-{digest(changes)[:4]}"
 
 
-def make_plan(spec: SweepSpec, inspect: Inspect, changes: Values | None = None) -> Plan:
-    """Expand and check a sweep. Raises `SweepError` with every problem found."""
+def make_plan(
+    spec: SweepSpec,
+    inspect: Inspect,
+    changes: Values | None = None,
+    smallest_class: SmallestClass | None = None,
+) -> Plan:
+    """Expand and check a sweep; `smallest_class` is needed where the sweep has folds.
+
+    Raises `SweepError` with every problem found.
+    """
     changes = dict(changes or {})
     settings = {key: value for key, value in changes.items() if key != "seeds"}
     resolver = Resolver(spec, settings, inspect)
@@ -140,20 +161,37 @@ def make_plan(spec: SweepSpec, inspect: Inspect, changes: Values | None = None) 
         configs.append(resolved[0])
     if not cells and not problems:
         problems.append((("exclude",), "leaves no cell to run"))
+    if spec.folds and smallest_class and not problems:
+        problems += _fold_problems(spec.folds, configs, smallest_class)
     if problems:
         raise SweepError(_once(f"{spec.source.place(path)}: {text}" for path, text in problems))
     seeds = tuple(changes.get("seeds", spec.seeds))
     trials: tuple[Trial, ...] = ()
     if spec.tune is None:
-        # Seeds outermost: every cell has its first result before any has its second.
+        # Replicates outermost: every cell has its first result before any has its second.
         trials = tuple(
-            make_trial(config, seed, cell.cell_id)
-            for seed in seeds
+            make_trial(config, seed, cell.cell_id, fold=fold, folds=spec.folds)
+            for seed, fold in replicates(seeds, spec.folds)
             for cell, config in zip(cells, configs, strict=True)
         )
     tune = spec.tune.model_dump(mode="json") if spec.tune else None
-    plan_id = digest([[c.cell_id for c in cells], [t.trial_id for t in trials], tune, seeds])
+    content = [[c.cell_id for c in cells], [t.trial_id for t in trials], tune, seeds]
+    plan_id = digest([*content, spec.folds] if spec.folds else content)
     return Plan(plan_id, spec, changes, tuple(cells), trials, resolver)
+
+
+def _fold_problems(
+    folds: int, configs: Iterable[TrialConfig], smallest_class: SmallestClass
+) -> Iterator[tuple[Path_, str]]:
+    """Data sets with a class that has fewer training images than there are folds."""
+    for config in configs:
+        name, images = smallest_class(config)
+        if images < folds:
+            yield (
+                ("folds",),
+                f"at most {images} for {config.dataset}, whose class {name} has {images} training "
+                f"images, but got {folds}",
+            )
 
 
 class ConfigProblem(Exception):
@@ -181,6 +219,8 @@ class Resolver:
                 merged.update(rule.set)
         merged.update(values)
         merged.update(self.settings)
+        if self.spec.folds:
+            merged["val_fraction"] = None
         arch = str(merged.get("arch", ""))
         if arch in NETWORKS:
             for option in ("activation", "dropout"):
@@ -192,6 +232,10 @@ class Resolver:
             raise ConfigProblem(*self._explain(error)) from None
         if problem := check_labels(config.dataset, config.labels):
             raise ConfigProblem(self._place("labels"), problem)
+        if config.val_fraction is None and not self.spec.folds:
+            raise ConfigProblem(
+                self._place("val_fraction"), "val_fraction is null only under `folds`"
+            )
         facts = self._inspect(config.dataset, config.image_size)
         update: dict[str, Any] = {}
         if config.image_size is None:
@@ -264,16 +308,21 @@ def make_trial(
     *,
     role: Role = "searched",
     suggestion: int | None = None,
+    fold: int | None = None,
+    folds: int | None = None,
 ) -> Trial:
     """A trial with its ids."""
     content = identity(config)
+    part = {} if fold is None else {"fold": fold, "folds": folds}
     return Trial(
-        trial_id=digest({"config": content, "seed": seed}),
+        trial_id=digest({"config": content, "seed": seed, **part}),
         config_id=digest(content),
         lineage_id=_lineage_id(config, content),
         cell_id=cell_id,
         config=config,
         seed=seed,
+        fold=fold,
+        folds=folds,
         role=role,
         suggestion=suggestion,
     )
@@ -322,10 +371,16 @@ def plan_rows(plan: Plan) -> list[dict[str, Any]]:
     ]
     if plan.spec.tune:
         rows = [
-            {"cell_id": cell.cell_id, "role": "searched", "suggestion": n, "seed": seed}
+            {
+                "cell_id": cell.cell_id,
+                "role": "searched",
+                "suggestion": n,
+                "seed": seed,
+                "fold": fold,
+            }
             for n in range(plan.spec.tune.trials)
             for cell in plan.cells
-            for seed in plan.seeds
+            for seed, fold in plan.replicates
         ]
     for position, row in enumerate(rows):
         row["plan_id"] = plan.plan_id

@@ -8,7 +8,7 @@ from pathlib import Path
 from cnncore.catalog import DATASETS
 from cnncore.config import TrialConfig
 from grid.cost import Cost
-from grid.plan import Plan, plan_rows
+from grid.plan import Plan, Trial, plan_rows
 from grid.progress import format_s
 
 
@@ -34,6 +34,11 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
             f"  tune    {axes}: {spec.tune.trials} suggestions a cell ({spec.tune.sampler})"
         )
     lines.append(f"  seeds   {', '.join(map(str, plan.seeds))}")
+    if spec.folds:
+        lines.append(
+            f"  folds   {spec.folds} parts of the training images, each validates once "
+            "(val_fraction does not apply)"
+        )
     sizes = sorted({t.config.image_size for t in plan.trials if t.config.image_size})
     if len(sizes) > 1:
         lines.append(f"  note    image sizes differ between cells: {', '.join(map(str, sizes))}")
@@ -45,7 +50,7 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
     listed = plan.trials[:MOST_LISTED]
     labels = {cell.cell_id: cell.label() for cell in plan.cells}
     for trial in listed:
-        lines.append(f"  {trial.trial_id}  {labels[trial.cell_id]}  seed {trial.seed}")
+        lines.append(f"  {trial.trial_id}  {labels[trial.cell_id]}  {_replicate(trial)}")
     if len(plan.trials) > len(listed):
         lines.append(f"  ... {len(plan.trials) - len(listed)} more (--json lists all)")
     if spec.tune:
@@ -60,6 +65,10 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         f"{cost.memory_mib:,.0f} MiB for networks at a time, {cost.disk_mib:,.0f} MiB of disk"
     )
     return "\n".join(lines)
+
+
+def _replicate(trial: Trial) -> str:
+    return f"seed {trial.seed}" if trial.fold is None else f"seed {trial.seed} fold {trial.fold}"
 
 
 def _not_published(config: TrialConfig) -> bool:

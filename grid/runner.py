@@ -10,7 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cnncore.data import DataMissing, check_dataset, prepare_dataset
+from cnncore.config import TrialConfig
+from cnncore.data import (
+    DataMissing,
+    check_dataset,
+    load_dataset,
+    prepare_dataset,
+    smallest_class,
+)
 from grid.driver import RunOptions, Summary, run_plan
 from grid.plan import DataFacts, Plan
 from grid.plan import make_plan as expand
@@ -39,7 +46,8 @@ def make_plan(
     folder = Path(data_dir) if data_dir else default_data_dir()
     use_own_modules()
     inspect = partial(_inspect, data_dir=folder, download=download, skip_unreadable=skip_unreadable)
-    return replace(expand(spec, inspect, changes), skip_unreadable=skip_unreadable)
+    count = partial(_smallest_class, data_dir=folder, skip_unreadable=skip_unreadable)
+    return replace(expand(spec, inspect, changes, count), skip_unreadable=skip_unreadable)
 
 
 def run_sweep(
@@ -74,6 +82,19 @@ def use_own_modules() -> None:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
+
+
+def _smallest_class(
+    config: TrialConfig, *, data_dir: Path, skip_unreadable: bool
+) -> tuple[str, int]:
+    data = load_dataset(
+        config.dataset,
+        data_dir,
+        config.image_size,
+        config.labels,
+        skip_unreadable=skip_unreadable,
+    )
+    return smallest_class(data)
 
 
 def _inspect(

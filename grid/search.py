@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass
 class Suggestion:
-    """One point of a tuned cell: its values and its trials, one per seed."""
+    """One point of a tuned cell: its values and its trials, one per seed and fold."""
 
     number: int
     params: dict[str, Any]
@@ -265,8 +265,15 @@ class Search:
         number = len(search.suggestions)
         config = self._config(search, params)
         trials = tuple(
-            make_trial(config, seed, search.cell.cell_id, suggestion=number)
-            for seed in self._plan.seeds
+            make_trial(
+                config,
+                seed,
+                search.cell.cell_id,
+                suggestion=number,
+                fold=fold,
+                folds=self._plan.spec.folds,
+            )
+            for seed, fold in self._plan.replicates
         )
         suggestion = Suggestion(number, params, trials)
         search.suggestions.append(suggestion)

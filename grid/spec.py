@@ -89,6 +89,7 @@ class SweepSpec(Section):
     rules: tuple[Rule, ...] = ()
     exclude: tuple[dict[str, Any], ...] = ()
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    folds: Annotated[int, Field(ge=2)] | None = None
     stop: Stop | None = None
     resources: Resources = Resources()
     keep: Literal["none", "last", "best"] = "best"

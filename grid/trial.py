@@ -91,7 +91,9 @@ def open_trial(job: Job) -> OpenTrial:
         config.labels,
         skip_unreadable=job.skip_unreadable,
     )
-    splits = open_splits(config, data, device)
+    fold, folds = job.trial.fold, job.trial.folds
+    part = None if fold is None or folds is None else (fold, folds)
+    splits = open_splits(config, data, device, part)
     seed_everything(derive_seed(seed, "weights"))
     model = build_model(
         config.arch,

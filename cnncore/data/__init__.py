@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnncore.data.arrays import ImageArrays
 from cnncore.data.cache import ImageData
-from cnncore.data.dataset import check_dataset, load_dataset, prepare_dataset
+from cnncore.data.dataset import (
+    check_dataset,
+    load_dataset,
+    prepare_dataset,
+    smallest_class,
+)
 from cnncore.data.errors import DataError, DataMissing
 from cnncore.data.source import DatasetInfo
 from cnncore.data.stratify import stratified_split, stratified_subset
@@ -28,6 +33,7 @@ __all__ = [
     "load_dataset",
     "open_splits",
     "prepare_dataset",
+    "smallest_class",
     "stratified_split",
     "stratified_subset",
 ]

@@ -7,6 +7,8 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+
 from cnncore.catalog import check_labels
 from cnncore.data.cache import ImageData, cache_roots, make_copy, open_copy
 from cnncore.data.errors import DataError, DataMissing
@@ -73,6 +75,13 @@ def load_dataset(
     folder = str(Path(data_dir).expanduser().absolute())
     data = _load(name, folder, image_size, skip_unreadable)
     return data if labels is None else _relabelled(data, labels)
+
+
+def smallest_class(data: ImageData) -> tuple[str, int]:
+    """Name and number of training images of the class that has the fewest."""
+    counts = np.bincount(data.train_labels, minlength=len(data.class_names))
+    fewest = int(counts.argmin())
+    return data.class_names[fewest], int(counts[fewest])
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,7 +14,7 @@ from torch import Tensor
 from cnncore.config import MeanStd, TrialConfig
 from cnncore.data.batches import EvalSplit, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
-from cnncore.data.stratify import stratified_split, stratified_subset
+from cnncore.data.stratify import stratified_fold, stratified_split, stratified_subset
 
 # torchvision's constants for networks trained on ImageNet.
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -32,14 +32,24 @@ class Splits:
     class_names: tuple[str, ...]
 
 
-def open_splits(config: TrialConfig, data: ImageData, device: torch.device) -> Splits:
+def open_splits(
+    config: TrialConfig,
+    data: ImageData,
+    device: torch.device,
+    fold: tuple[int, int] | None = None,
+) -> Splits:
     """The splits that `config` asks for, served on `device`.
 
-    Validation images are taken first, a stratified `val_fraction` of the training images;
+    Validation images are taken first: a stratified `val_fraction` of the training images, or, with
+    `fold` (number from 0, how many), that part of them in cross-validation;
     `limit_train` and `limit_test` then keep stratified subsets. All of it depends on
     `split_seed`, not on the trial's seed. `image_size` is by default that of the data.
     """
-    train, val = stratified_split(data.train_labels, config.val_fraction, config.split_seed)
+    if fold is not None:
+        train, val = stratified_fold(data.train_labels, *fold, config.split_seed)
+    else:
+        assert config.val_fraction is not None  # the plan refuses it
+        train, val = stratified_split(data.train_labels, config.val_fraction, config.split_seed)
     test = np.arange(len(data.test_labels), dtype=np.int64)
     if config.limit_train is not None:
         train = stratified_subset(train, data.train_labels, config.limit_train, config.split_seed)

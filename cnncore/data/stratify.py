@@ -29,6 +29,22 @@ def stratified_split(
     return everything[kept], held_out
 
 
+def stratified_fold(
+    labels: npt.NDArray[np.int64], fold: int, folds: int, seed: int
+) -> tuple[Indices, Indices]:
+    """Indices outside and inside of part `fold` (from 0) of `folds`, both ascending.
+
+    The parts are disjoint and hold everything; their sizes, and those of every class in them,
+    differ by one at most. The result depends on nothing but the four arguments.
+    """
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold must be 0 to {folds - 1}, got {fold}")
+    inside = np.zeros(len(labels), bool)
+    # Dealt out class after class, going on from part to part where the last class ended.
+    inside[_by_class(labels, seed)[fold::folds]] = True
+    return np.flatnonzero(~inside), np.flatnonzero(inside)
+
+
 def stratified_subset(
     indices: Indices, labels: npt.NDArray[np.int64], n: int, seed: int
 ) -> Indices:
@@ -41,14 +57,19 @@ def stratified_subset(
     own = labels[indices]
     counts = np.bincount(own)
     wanted = _shares(counts, n)
-    # A random order first, then a stable sort by class: each class is shuffled within itself.
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(indices))
-    by_class = order[np.argsort(own[order], kind="stable")]
+    by_class = _by_class(own, seed)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     chosen = np.concatenate(
         [by_class[start : start + k] for start, k in zip(starts, wanted, strict=True)]
     )
     return np.sort(indices[chosen])
+
+
+def _by_class(labels: npt.NDArray[np.int64], seed: int) -> Indices:
+    """Places in `labels`, class after class, each shuffled within itself."""
+    # A random order first, then a stable sort by class.
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
+    return order[np.argsort(labels[order], kind="stable")]
 
 
 def _shares(counts: npt.NDArray[np.int64], n: int) -> list[int]:

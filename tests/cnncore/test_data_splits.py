@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from cnncore.config import TrialConfig
 from cnncore.data import load_dataset, open_splits, stratified_split, stratified_subset
+from cnncore.data.stratify import stratified_fold
 
 CPU = torch.device("cpu")
 
@@ -33,6 +34,20 @@ def test_splits_hold_every_image_once_and_keep_the_classes_shares():
     assert len(few) == 70
     assert set(few) <= set(train)
     assert np.ptp(np.bincount(labels[few])) <= 3
+
+
+def test_folds_are_disjoint_stratified_and_cover_everything():
+    labels = np.random.default_rng(0).integers(0, 7, 1003)
+    parts = [stratified_fold(labels, fold, 5, seed=3) for fold in range(5)]
+    assert sorted(np.concatenate([val for _, val in parts])) == list(range(1003))
+    counts = np.stack([np.bincount(labels[val], minlength=7) for _, val in parts])
+    assert np.ptp(counts, axis=0).max() <= 1
+    assert np.ptp(counts.sum(axis=1)) <= 1
+    for train, val in parts:
+        assert sorted([*train, *val]) == list(range(1003))
+    assert (stratified_fold(labels, 0, 5, seed=4)[1] != parts[0][1]).any()
+    with pytest.raises(ValueError, match="fold must be 0 to 4, got 5"):
+        stratified_fold(labels, 5, 5, seed=3)
 
 
 def test_limits_apply_after_the_validation_split(digits):

@@ -134,3 +134,33 @@ def test_a_data_set_that_counts_by_content_has_it_in_its_ids() -> None:
 
     assert not ids(None) & ids("one")
     assert not ids("two") & ids("one")
+
+
+def test_folds_are_replicates_beside_the_seeds() -> None:
+    made = plan(COMPARE + FIXED + "seeds: [5, 6]\nfolds: 3\n")
+    cells = len(made.cells)
+    found = [(trial.seed, trial.fold) for trial in made.trials]
+    assert found == [(s, f) for s in (5, 6) for f in range(3) for _ in range(cells)]
+    assert [row["fold"] for row in plan_rows(made)] == [fold for _, fold in found]
+    assert len({trial.trial_id for trial in made.trials}) == made.planned == 6 * cells
+    assert len({trial.config_id for trial in made.trials}) == cells
+    assert {trial.config.val_fraction for trial in made.trials} == {None}
+    # Neither the trials without folds nor those of another number of folds are the same.
+    for other in ("", "folds: 2\n"):
+        others = plan(COMPARE + FIXED + "seeds: [5, 6]\n" + other).trials
+        assert not {t.trial_id for t in others} & {t.trial_id for t in made.trials}
+
+
+def test_folds_out_of_range_are_refused() -> None:
+    for folds in (1, -3):
+        with pytest.raises(SweepError, match=r"a\.yaml:6: folds: .* 2, but got"):
+            plan(COMPARE + FIXED + f"folds: {folds}\n")
+    spec = parse_sweep(COMPARE + FIXED + "folds: 9\n", "a.yaml")
+    make_plan(spec, inspect, None, lambda config: ("eight", 9))
+    with pytest.raises(SweepError, match=r"a\.yaml:6: folds: at most 8 for digits, .*eight"):
+        make_plan(spec, inspect, None, lambda config: ("eight", 8))
+
+
+def test_no_validation_images_are_refused_without_folds() -> None:
+    with pytest.raises(SweepError, match="null only under `folds`"):
+        plan(COMPARE + FIXED.replace("lr", "val_fraction: null, lr"))

@@ -11,9 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from analysis import open_results
+from analysis.tables import make_table
+from cnncore.data import load_dataset
 from grid import load_sweep, run_sweep
 from grid.errors import ResultsError, SweepError
 from grid.search import Search
@@ -89,6 +93,28 @@ def test_every_number_is_in_the_store(write_sweep: Write, tmp_path: Path, data_d
         tmp_path / "small" / "checkpoints" / trial["trial_id"] / "best.pt", weights_only=True
     )
     assert sum(tensor.numel() for tensor in weights["weights"].values()) == 842_630
+
+
+def test_every_fold_validates_images_of_its_own(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0], folds=3)
+    summary = run(sweep, tmp_path, data_dir)
+    assert summary.states == {"complete": 3}
+    found = metrics(tmp_path / "small")
+    assert sorted(trial["fold"] for trial in found["trials"]) == [0, 1, 2]
+    validated: dict[int, int] = {}
+    for row in found["classes"]:
+        if row["split"] == "val":
+            validated[row["class_index"]] = validated.get(row["class_index"], 0) + row["support"]
+    labels = load_dataset("digits", data_dir).train_labels
+    assert [validated[label] for label in range(10)] == np.bincount(labels).tolist()
+    assert (
+        "differ in the seed or fold"
+        in make_table(open_results(summary.folder), "comparison").caption
+    )
+    with pytest.raises(SweepError, match=r"folds: at most \d+ for digits"):
+        run(write_sweep(folds=200), tmp_path, data_dir)
 
 
 def test_killing_the_driver_and_running_again_changes_no_bit(
