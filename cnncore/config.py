@@ -45,6 +45,17 @@ class Step(Part):
     factor: PositiveFloat = 0.1
 
 
+class Milestones(Part):
+    """The learning rate is multiplied by `factor` at each of `at`, shares of all epochs.
+
+    A share that falls within an epoch counts from that epoch's end.
+    """
+
+    kind: Literal["milestones"] = "milestones"
+    at: Annotated[tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], Field(min_length=1)]
+    factor: PositiveFloat = 0.1
+
+
 class Cosine(Part):
     """Half a cosine from `lr` to `lr * final` over all steps (arXiv 1608.03983, no restarts)."""
 
@@ -124,7 +135,9 @@ def _named(value: Any) -> Any:
 
 
 Schedule = Annotated[
-    Annotated[Constant | Step | Cosine | Restarts | Plateau, Field(discriminator="kind")],
+    Annotated[
+        Constant | Step | Milestones | Cosine | Restarts | Plateau, Field(discriminator="kind")
+    ],
     BeforeValidator(_named),
 ]
 Augment = Annotated[

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnncore.complexity import Counted
-from cnncore.config import OPTIMIZER_DEFAULTS, Cosine, Restarts, Step, TrialConfig
+from cnncore.config import OPTIMIZER_DEFAULTS, Cosine, Milestones, Restarts, Step, TrialConfig
 
 
 def build_optimizer(
@@ -86,7 +86,7 @@ def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int, cuts: in
 
     `cuts` is how often a plateau schedule has cut it. Warm-up rises linearly from `lr / n` at the
     first of its n steps to `lr` at the last; cosines span the steps after warm-up, each from `lr`
-    towards, but not quite, `lr * final`; a step schedule counts epochs from the first.
+    towards, but not quite, `lr * final`; steps and milestones count epochs from the first.
     """
     warmup = (config.warmup_epochs or 0) * steps_per_epoch
     if step <= warmup:
@@ -94,6 +94,10 @@ def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int, cuts: in
     schedule = config.schedule
     if isinstance(schedule, Step):
         return config.lr * schedule.factor ** ((step - 1) // steps_per_epoch // schedule.every)
+    if isinstance(schedule, Milestones):
+        epoch = (step - 1) // steps_per_epoch
+        passed = sum(epoch >= share * config.epochs for share in schedule.at)
+        return float(config.lr * schedule.factor**passed)
     if isinstance(schedule, Cosine):
         span = config.epochs * steps_per_epoch - warmup
         return config.lr * half_cosine(step - 1 - warmup, span, schedule.final)

@@ -46,6 +46,7 @@ _SHORT: dict[str, list[dict[str, Any]]] = {
     "Constant": [{"const": "constant"}],
     "Cosine": [{"const": "cosine"}, {**_NAMED, "required": ["cosine"]}],
     "Step": [{**_NAMED, "required": ["step"]}],
+    "Milestones": [{**_NAMED, "required": ["milestones"]}],
     "Restarts": [{**_NAMED, "required": ["restarts"]}],
     "Plateau": [{"const": "plateau"}, {**_NAMED, "required": ["plateau"]}],
     "Flip": [{"const": "flip"}],

@@ -173,3 +173,12 @@ def test_l2_steps_as_the_gradient_of_the_explicit_penalty(optimizer):
 def test_l2_is_refused_where_weight_decay_is_decoupled():
     with pytest.raises(ValidationError, match="use weight_decay under adamw"):
         config(optimizer="adamw", l2=0.01)
+
+
+def test_milestones_are_shares_of_the_budget():
+    schedule = {"milestones": {"at": [0.5, 0.75], "factor": 0.1}}
+    eight = config(epochs=8, schedule=schedule)
+    got = [learning_rate(eight, step, 2) for step in range(1, 17)]
+    assert got == pytest.approx([0.5] * 8 + [0.05] * 4 + [0.005] * 4)
+    three = config(epochs=3, schedule=schedule)
+    assert [learning_rate(three, step, 1) for step in (1, 2, 3)] == pytest.approx([0.5, 0.5, 0.05])
