@@ -6,9 +6,10 @@ later (always with the default null) changes no id. Nothing here imports torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -108,6 +109,82 @@ class Crop(Part):
     padding: PositiveInt | None = None
 
 
+class Rotate(Part):
+    """Each training image is turned by up to `degrees`, either way; corners become black."""
+
+    kind: Literal["rotate"] = "rotate"
+    degrees: Annotated[float, Field(gt=0.0, le=180.0)]
+
+
+class Translate(Part):
+    """Each training image is moved by up to `fraction` of its side, along each axis."""
+
+    kind: Literal["translate"] = "translate"
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Between(Part):
+    """A factor from `low` to `high`, drawn for each training image."""
+
+    low: NonNegativeFloat
+    high: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.high:
+            raise ValueError(f"low <= high must hold, but got low={self.low:g}, high={self.high:g}")
+        return self
+
+
+class Scale(Between):
+    """Each training image is enlarged about its centre by a factor above 0; below 1 it shrinks."""
+
+    kind: Literal["scale"] = "scale"
+    low: PositiveFloat
+
+
+class Brightness(Between):
+    """Factor of brightness: 0 is black, 1 changes nothing (Pillow's `ImageEnhance`)."""
+
+    kind: Literal["brightness"] = "brightness"
+
+
+class Contrast(Between):
+    """Factor of contrast: 0 is grey, 1 changes nothing."""
+
+    kind: Literal["contrast"] = "contrast"
+
+
+class Saturation(Between):
+    """Factor of colour: 0 is black and white, 1 changes nothing."""
+
+    kind: Literal["saturation"] = "saturation"
+
+
+class Sharpness(Between):
+    """Factor of sharpness: 0 is smoothed, 1 changes nothing."""
+
+    kind: Literal["sharpness"] = "sharpness"
+
+
+class Erase(Part):
+    """A square of `size` pixels anywhere in each training image becomes random pixels.
+
+    Its centre lies in the image, so the border may cut it (arXiv 1708.04552).
+    """
+
+    kind: Literal["erase"] = "erase"
+    size: PositiveInt
+
+
+class Enhance(Part):
+    """Fixed factors of Pillow's `ImageEnhance` for the images of every split, in this order."""
+
+    brightness: NonNegativeFloat = 1.0
+    contrast: NonNegativeFloat = 1.0
+    sharpness: NonNegativeFloat = 1.0
+
+
 class MeanStd(Part):
     """Per-channel mean and standard deviation of pixel values in [0, 1], red, green, blue."""
 
@@ -140,10 +217,29 @@ Schedule = Annotated[
     ],
     BeforeValidator(_named),
 ]
+AugmentKind = (
+    Flip
+    | Crop
+    | Rotate
+    | Translate
+    | Scale
+    | Brightness
+    | Contrast
+    | Saturation
+    | Sharpness
+    | Erase
+)
 Augment = Annotated[
-    Annotated[Flip | Crop, Field(discriminator="kind")],
+    Annotated[AugmentKind, Field(discriminator="kind")],
     BeforeValidator(_named),
 ]
+
+
+def _each_once(parts: tuple[AugmentKind, ...]) -> tuple[AugmentKind, ...]:
+    kinds = [part.kind for part in parts]
+    if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        raise ValueError(f"each kind once, but got {', '.join(twice)} more than once")
+    return parts
 
 
 # What an optimizer uses where the sweep file is silent. PyTorch's own defaults, but for SGD's
@@ -181,7 +277,10 @@ class TrialConfig(Part):
     split_seed: NonNegativeInt = 0
     image_size: PositiveInt | None = None
     normalize: Literal["dataset", "imagenet", "half"] | MeanStd = "dataset"
-    augment: tuple[Augment, ...] = ()
+    enhance: Enhance | None = None
+    augment: Annotated[tuple[Augment, ...], AfterValidator(_each_once)] = ()
+    mixup: PositiveFloat | None = None
+    cutmix: PositiveFloat | None = None
 
     optimizer: Literal["sgd", "adam", "adamw"]
     lr: PositiveFloat

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cnncore.allocator import keep_freed_memory
 from cnncore.config import EarlyStop, Plateau, TrialConfig
+from cnncore.data.mixing import draw_mix
 from cnncore.data.splits import Splits
 from cnncore.evaluate import autocast, predict
 from cnncore.optim import build_optimizer, learning_rate
@@ -39,7 +40,8 @@ class Diverged(Exception):
 class EpochResult:
     """What one epoch came to.
 
-    `train_*` are running means in training mode, on augmented images; `lr` is that of the last
+    `train_*` are running means in training mode, on augmented images; of mixed images `train_top1`
+    counts the label with the larger weight. `lr` is that of the last
     step; `val_top5` is None below six classes. `is_best`: `select` would take this epoch, of those
     so far. `stop_reason` is set in the epoch after which `early_stop` ends the training.
     """
@@ -208,9 +210,18 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
+            mixed = draw_mix(config, images, state.seed, epoch, state.step)
+            if mixed is not None:
+                images = mixed.images(images)
             with autocast(device, config.precision):
                 logits = model(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+            if mixed is not None:
+                other = F.cross_entropy(
+                    logits.float(), labels[mixed.partner], label_smoothing=smoothing
+                )
+                loss = mixed.share * loss + (1 - mixed.share) * other
+                labels = mixed.main_labels(labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
             if config.grad_clip is not None:

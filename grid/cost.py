@@ -104,7 +104,7 @@ def _configs(plan: Plan) -> Iterable[tuple[TrialConfig, str | None]]:
 def _key(config: TrialConfig) -> str:
     """Configs with the same key cost the same."""
     names = ("arch", "arch_options", "dataset", "image_size", "batch_size", "precision", "epochs")
-    more = ("augment", "limit_train", "limit_test", "val_fraction", "ema")
+    more = ("augment", "limit_train", "limit_test", "val_fraction", "ema", "mixup", "cutmix")
     content = config.model_dump(mode="json", include={*names, *more})
     return json.dumps(content, sort_keys=True)
 

@@ -106,7 +106,9 @@ def _explain_inside(details: Any) -> str:
 # Tags of unions and validators appear in pydantic's path, not in the file.
 UNION_TAGS = {
     *("choice", "uniform", "log_uniform", "int_range"),
-    *("constant", "step", "milestones", "cosine", "restarts", "plateau", "flip", "crop"),
+    *("constant", "step", "milestones", "cosine", "restarts", "plateau"),
+    *("flip", "crop", "rotate", "translate", "scale", "erase"),
+    *("brightness", "contrast", "saturation", "sharpness"),
     *("literal['auto']", "constrained-float", "float"),
     *("literal['dataset','imagenet','half']", "MeanStd"),
 }

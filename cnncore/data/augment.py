@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnncore.config import Crop, Flip
+from cnncore.config import AugmentKind, Crop
 from cnncore.seeding import derive_seed
 
 
@@ -36,7 +36,7 @@ class Draws:
 
 
 def draw(
-    augment: Iterable[Crop | Flip], images: int, batch_size: int, side: int, seed: int, epoch: int
+    augment: Iterable[AugmentKind], images: int, batch_size: int, side: int, seed: int, epoch: int
 ) -> Draws:
     """The draws of one epoch: a function of the arguments alone.
 

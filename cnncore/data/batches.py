@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnncore.config import Crop, Flip
+from cnncore.config import AugmentKind
 from cnncore.data.arrays import Labels
 from cnncore.data.augment import HostAugmenter, batches_on_device, draw
+from cnncore.data.distortion import Distortion, distorts
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
 
@@ -57,13 +59,16 @@ class InputStage:
         self._buffer = torch.empty(batch_size, pixels * 3, device=device)
         self._side, self._image_size = side, image_size
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """`change` is applied to the pixels, float32 `(batch, 3, side, side)` from 0 to 255."""
         n, side = len(images), self._side
         # Whole images as rows: the innermost loop then runs over all pixels, not over 3 channels.
         flat = self._buffer[:n]
         flat.copy_(images.view(n, -1))
-        torch.addcmul(self._shift, flat, self._scale, out=flat)
         batch = flat.view(n, side, side, 3).permute(0, 3, 1, 2)
+        if change is not None:
+            batch.copy_(change(batch))
+        torch.addcmul(self._shift, flat, self._scale, out=flat)
         if self._image_size == side:
             return batch
         return F.interpolate(
@@ -90,7 +95,7 @@ class TrainSplit:
         images: Tensor,
         labels: Labels,
         indices: Indices,
-        augment: tuple[Crop | Flip, ...],
+        augment: tuple[AugmentKind, ...],
         batch_size: int,
         image_size: int,
         normalization: Normalization,
@@ -135,8 +140,15 @@ class TrainSplit:
             batches = self._host.batches(order, draws, first)
         else:
             batches = batches_on_device(self._images, order, draws, self.batch_size, first)
+        distortion = self._distortion(n, seed, epoch)
         for start, images in zip(range(first, n, self.batch_size), batches, strict=True):
-            yield self._input(images), labels[start : start + self.batch_size]
+            change = partial(distortion, start=start) if distortion else None
+            yield self._input(images, change), labels[start : start + self.batch_size]
+
+    def _distortion(self, images: int, seed: int, epoch: int) -> Distortion | None:
+        if not distorts(self._augment):
+            return None
+        return Distortion(self._augment, images, self._side, seed, epoch, self._device)
 
 
 class EvalSplit:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnncore.config import MeanStd, TrialConfig
+from cnncore.config import Enhance, MeanStd, TrialConfig
 from cnncore.data.batches import EvalSplit, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
+from cnncore.data.enhancement import enhanced
 from cnncore.data.stratify import stratified_fold, stratified_split, stratified_subset
 
 # torchvision's constants for networks trained on ImageNet.
@@ -55,8 +56,8 @@ def open_splits(
         train = stratified_subset(train, data.train_labels, config.limit_train, config.split_seed)
     if config.limit_test is not None:
         test = stratified_subset(test, data.test_labels, config.limit_test, config.split_seed)
-    train_images = stored(data, "train", device)
-    test_images = stored(data, "test", device)
+    train_images = stored(data, "train", device, config.enhance)
+    test_images = stored(data, "test", device, config.enhance)
     size = config.image_size or data.train_images.shape[1]
     normalization = _normalization(config, data)
     return Splits(
@@ -77,15 +78,23 @@ def open_splits(
 
 
 @functools.lru_cache(maxsize=4)
-def stored(data: ImageData, split: Literal["train", "test"], device: torch.device) -> Tensor:
+def stored(
+    data: ImageData,
+    split: Literal["train", "test"],
+    device: torch.device,
+    enhance: Enhance | None = None,
+) -> Tensor:
     """The images of a split where batches are made of them, once for all trials of the process.
 
-    On a CPU that is the memory map itself, not to be written. On a CUDA device it is the device's
-    memory, unless they take more than `RESIDENT_SHARE` of what is free there.
+    On a CPU that is the memory map itself, not to be written, unless they are enhanced. On a CUDA
+    device it is the device's memory, unless they take more than `RESIDENT_SHARE` of what is free
+    there.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         images = torch.from_numpy(data.train_images if split == "train" else data.test_images)
+    if enhance is not None:
+        images = enhanced(images, enhance)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if images.nbytes < RESIDENT_SHARE * free:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from cnncore.checkpoint import load_checkpoint, save_checkpoint
 from cnncore.config import EarlyStop, TrialConfig
 from cnncore.data import load_dataset, open_splits
+from cnncore.data.mixing import draw_mix
 from cnncore.evaluate import predict
-from cnncore.seeding import seed_everything
+from cnncore.seeding import derive_seed, seed_everything, seed_torch
 from cnncore.train import (
     Diverged,
     EpochResult,
@@ -131,6 +133,12 @@ CASES = {
         "warmup_epochs": 1,
         "epochs": 9,
         "early_stop": {"patience": 2, "min_delta": 0.05},
+    },
+    "mixed and distorted images": {
+        "mixup": 0.3,
+        "cutmix": 1.0,
+        "augment": ["flip", "crop", {"rotate": {"degrees": 10}}, {"erase": {"size": 3}}],
+        "enhance": {"contrast": 1.5},
     },
 }
 
@@ -335,3 +343,25 @@ def test_top5_is_none_below_six_classes(data_dir):
     (result,) = train(start(config, model, 0, CPU), splits, config)
     assert result.val_top5 is None
     assert np.isfinite(result.val_loss)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_the_loss_of_mixed_images_is_that_of_soft_labels(data_dir, seed):
+    keys = {"mixup": 1.0, "cutmix": 1.0, "label_smoothing": 0.1}
+    config = make_config(epochs=1, limit_train=48, **keys)
+    state, splits = begin(config, data_dir, seed)
+    (result,) = train(state, splits, config)
+
+    state, splits = begin(config, data_dir, seed)
+    images, labels = next(splits.train.batches(seed, epoch=1))
+    mixed = draw_mix(config, images, seed, 1, 1)
+    assert 0 < mixed.share < 1
+    own = F.one_hot(labels, 10).float()
+    soft = mixed.share * own + (1 - mixed.share) * own[mixed.partner]
+    torch.testing.assert_close(soft.sum(1), torch.ones(48))
+    seed_torch(derive_seed(seed, "epoch", 1))  # of dropout
+    logits = state.model.train()(mixed.images(images))
+    expected = F.cross_entropy(logits, soft, label_smoothing=0.1)
+    assert result.train_loss == pytest.approx(expected.item(), rel=1e-5)
+    right = torch.eq(logits.argmax(1), soft.argmax(1)).float().mean()
+    assert result.train_top1 == pytest.approx(right.item())

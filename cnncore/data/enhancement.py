@@ -1,0 +1,72 @@
+"""Brightness, contrast, saturation and sharpness of whole batches, as Pillow's `ImageEnhance`.
+
+Pixels are float32 `(batch, 3, height, width)` with whole values 0 to 255, and so are the results.
+A factor is one number, or one per image as `(batch, 1, 1, 1)`: 1 changes nothing, 0 gives a black,
+an evenly grey, a colourless or a smoothed image, and above 1 the difference to that grows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnncore.config import Enhance
+
+# Pillow's weights of red, green and blue in 65,536ths (ITU-R 601-2), and its filter `SMOOTH`.
+LUMA = (19_595.0, 38_470.0, 7_471.0)
+SMOOTH = ((1.0, 1.0, 1.0), (1.0, 5.0, 1.0), (1.0, 1.0, 1.0))
+# Images that `enhanced` changes at a time.
+CHUNK = 1000
+
+
+def brightness(pixels: Tensor, factor: Tensor | float) -> Tensor:
+    """Away from black."""
+    return _blend(torch.zeros_like(pixels), pixels, factor)
+
+
+def contrast(pixels: Tensor, factor: Tensor | float) -> Tensor:
+    """Away from the mean grey of each image."""
+    mean = _grey(pixels).mean((1, 2, 3), keepdim=True, dtype=torch.float64)
+    return _blend((mean + 0.5).floor().float().expand_as(pixels), pixels, factor)
+
+
+def saturation(pixels: Tensor, factor: Tensor | float) -> Tensor:
+    """Away from the image's own grey (Pillow's `Color`)."""
+    return _blend(_grey(pixels).expand_as(pixels), pixels, factor)
+
+
+def sharpness(pixels: Tensor, factor: Tensor | float) -> Tensor:
+    """Away from the smoothed image; pixels at the border stay."""
+    kernel = torch.tensor(SMOOTH, device=pixels.device)
+    sums = F.conv2d(pixels, kernel.expand(3, 1, 3, 3), groups=3)
+    smooth = pixels.clone()
+    smooth[:, :, 1:-1, 1:-1] = (sums / kernel.sum() + 0.5).floor()
+    return _blend(smooth, pixels, factor)
+
+
+def enhanced(images: Tensor, factors: Enhance) -> Tensor:
+    """Uint8 images `(images, side, side, 3)` with fixed factors, in memory of their own."""
+    result = torch.empty_like(images)
+    for start in range(0, len(images), CHUNK):
+        pixels = images[start : start + CHUNK].permute(0, 3, 1, 2).float()
+        for change, factor in (
+            (brightness, factors.brightness),
+            (contrast, factors.contrast),
+            (sharpness, factors.sharpness),
+        ):
+            if factor != 1:
+                pixels = change(pixels, factor)
+        result[start : start + CHUNK] = pixels.permute(0, 2, 3, 1)
+    return result
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """Luma `(batch, 1, height, width)`, rounded."""
+    weights = torch.tensor(LUMA, device=pixels.device)[:, None, None]
+    return (((pixels * weights).sum(1, keepdim=True) + 2**15) / 2**16).floor()
+
+
+def _blend(base: Tensor, pixels: Tensor, factor: Tensor | float) -> Tensor:
+    """From `base` at factor 0 to `pixels` at 1 and beyond; fractions are cut off, as in Pillow."""
+    return (base + factor * (pixels - base)).clamp(0, 255).floor()
