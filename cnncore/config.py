@@ -259,6 +259,18 @@ OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
+# What a study's code really ran, against good practice. These evaluate validation and test images
+# under the training augmentation, which must then be the study's own.
+Quirk = Literal["hu-mobilenet-crop", "hu-random-test", "kumar-augmented-eval", "simpson-scale"]
+QUIRK_AUGMENT: dict[str, tuple[str, ...]] = {
+    "hu-mobilenet-crop": ("flip",),
+    "hu-random-test": ("crop", "flip"),
+    "kumar-augmented-eval": ("flip", "rotate", "scale"),
+}
+# The side that `hu-mobilenet-crop` cuts images to.
+WINDOW_SIDE = 32
+
+
 class TrialConfig(Part):
     """Everything that can change a trial's result, without its seed and fold."""
 
@@ -281,6 +293,7 @@ class TrialConfig(Part):
     augment: Annotated[tuple[Augment, ...], AfterValidator(_each_once)] = ()
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
+    quirk: Quirk | None = None
 
     optimizer: Literal["sgd", "adam", "adamw"]
     lr: PositiveFloat
@@ -336,3 +349,21 @@ class TrialConfig(Part):
                 "use weight_decay under adamw, or adam with l2"
             )
         return value
+
+def check_quirk(config: TrialConfig) -> str | None:
+    """What does not go with the config's quirk, or None; `image_size` is filled in."""
+    if config.quirk is None:
+        return None
+    needed = QUIRK_AUGMENT.get(config.quirk)
+    kinds = sorted(part.kind for part in config.augment)
+    if needed is not None and kinds != list(needed):
+        return (
+            f"{config.quirk} evaluates under its study's augmentation, so augment must be "
+            f"{', '.join(needed)}, but got {', '.join(kinds) or 'none'}"
+        )
+    if config.quirk == "hu-mobilenet-crop" and config.image_size != WINDOW_SIDE:
+        return (
+            f"{config.quirk} cuts images to {WINDOW_SIDE} pixels, so image_size must be "
+            f"{WINDOW_SIDE}, but got {config.image_size}"
+        )
+    return None

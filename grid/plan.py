@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from pydantic import ValidationError
 
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
-from cnncore.config import TrialConfig
+from cnncore.config import TrialConfig, check_quirk
 from grid.axes import Choice, holds
 from grid.errors import SweepError
 from grid.spec import SweepSpec
@@ -246,6 +246,8 @@ class Resolver:
             update["data_fingerprint"] = facts.fingerprint
         config = config.model_copy(update=update)
         assert config.image_size is not None
+        if problem := check_quirk(config):
+            raise ConfigProblem(self._place("quirk"), problem)
         options = {
             "activation": config.activation,
             "dropout": config.dropout,

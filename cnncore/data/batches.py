@@ -16,6 +16,7 @@ from cnncore.data.arrays import Labels
 from cnncore.data.augment import HostAugmenter, batches_on_device, draw
 from cnncore.data.distortion import Distortion, distorts
 from cnncore.data.stratify import Indices
+from cnncore.data.window import Window
 from cnncore.seeding import derive_seed
 
 # Pixels in an evaluation batch: 1,024 images of 32x32 on a GPU; on a CPU 128, whose activations
@@ -23,6 +24,7 @@ from cnncore.seeding import derive_seed
 EVAL_PIXELS = {"cuda": 2**20, "cpu": 2**17}
 
 Batches = Iterator[tuple[Tensor, Tensor]]
+Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,17 @@ class InputStage:
         self._shift = (-mean / std).float().repeat(pixels).to(device)
         # Kept, because on a CPU a fresh buffer costs twenty times the arithmetic in page faults.
         self._buffer = torch.empty(batch_size, pixels * 3, device=device)
-        self._side, self._image_size = side, image_size
+        self.side, self._image_size = side, image_size
+        # What a black pixel becomes, per channel.
+        self.black = (-mean / std).float()
 
-    def __call__(self, images: Tensor, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """`change` is applied to the pixels, float32 `(batch, 3, side, side)` from 0 to 255."""
-        n, side = len(images), self._side
+    def __call__(
+        self, images: Tensor, change: Change | None = None, resize: Change | None = None
+    ) -> Tensor:
+        """`change` is applied to the pixels, float32 `(batch, 3, side, side)` from 0 to 255;
+        `resize` brings the normalised ones to `image_size` in place of scaling.
+        """
+        n, side = len(images), self.side
         # Whole images as rows: the innermost loop then runs over all pixels, not over 3 channels.
         flat = self._buffer[:n]
         flat.copy_(images.view(n, -1))
@@ -69,6 +77,8 @@ class InputStage:
         if change is not None:
             batch.copy_(change(batch))
         torch.addcmul(self._shift, flat, self._scale, out=flat)
+        if resize is not None:
+            return resize(batch)
         if self._image_size == side:
             return batch
         return F.interpolate(
@@ -80,6 +90,34 @@ class InputStage:
         ).contiguous(memory_format=torch.channels_last)
 
 
+class Changes:
+    """The random steps of one pass over a split, beyond crop and flip."""
+
+    def __init__(
+        self,
+        augment: tuple[AugmentKind, ...],
+        window: bool,
+        images: int,
+        stage: InputStage,
+        seed: int,
+        epoch: int,
+        device: torch.device,
+    ) -> None:
+        self._distortion = (
+            Distortion(augment, images, stage.side, seed, epoch, device)
+            if distorts(augment)
+            else None
+        )
+        self._window = Window(images, stage.black, seed, epoch, device) if window else None
+
+    def at(self, start: int) -> tuple[Change | None, Change | None]:
+        """What the input stage is given for the batch that begins at place `start`."""
+        return (
+            partial(self._distortion, start=start) if self._distortion else None,
+            partial(self._window, start=start) if self._window else None,
+        )
+
+
 class TrainSplit:
     """Shuffled, augmented batches; the last one of an epoch may be smaller.
 
@@ -87,7 +125,7 @@ class TrainSplit:
     different one in each epoch, is left out.
 
     Order and augmentation of an epoch depend on `(seed, epoch)` alone, so an epoch can be entered
-    at any step.
+    at any step. With `window` the images are cut as `Window` says.
     """
 
     def __init__(
@@ -100,9 +138,12 @@ class TrainSplit:
         image_size: int,
         normalization: Normalization,
         device: torch.device,
+        *,
+        window: bool = False,
     ) -> None:
         self.indices = indices
         self.batch_size = batch_size
+        self._window = window
         self._augment = augment
         self._labels = labels
         self._device = device
@@ -140,19 +181,18 @@ class TrainSplit:
             batches = self._host.batches(order, draws, first)
         else:
             batches = batches_on_device(self._images, order, draws, self.batch_size, first)
-        distortion = self._distortion(n, seed, epoch)
+        changes = Changes(self._augment, self._window, n, self._input, seed, epoch, self._device)
         for start, images in zip(range(first, n, self.batch_size), batches, strict=True):
-            change = partial(distortion, start=start) if distortion else None
-            yield self._input(images, change), labels[start : start + self.batch_size]
-
-    def _distortion(self, images: int, seed: int, epoch: int) -> Distortion | None:
-        if not distorts(self._augment):
-            return None
-        return Distortion(self._augment, images, self._side, seed, epoch, self._device)
+            batch = self._input(images, *changes.at(start))
+            yield batch, labels[start : start + self.batch_size]
 
 
 class EvalSplit:
-    """Batches in a fixed order, as they are but for normalisation and size."""
+    """Batches in a fixed order, as they are but for normalisation and size.
+
+    Only quirks of the studies give it `augment` and `window`; what they draw depends on `seed`, the
+    same in every epoch, so that epochs compare on the same pixels.
+    """
 
     def __init__(
         self,
@@ -162,7 +202,12 @@ class EvalSplit:
         image_size: int,
         normalization: Normalization,
         device: torch.device,
+        *,
+        augment: tuple[AugmentKind, ...] = (),
+        window: bool = False,
+        seed: int = 0,
     ) -> None:
+        self._augment, self._window, self._seed = augment, window, seed
         self.indices = indices
         self.labels = labels[indices]
         side = images.shape[1]
@@ -179,6 +224,17 @@ class EvalSplit:
         """Images and labels, as those of `TrainSplit.batches`."""
         labels = torch.from_numpy(self.labels).to(self._device)
         indices = torch.from_numpy(self.indices).to(self._images.device)
-        for start in range(0, len(indices), self.batch_size):
-            at = slice(start, start + self.batch_size)
-            yield self._input(self._images.index_select(0, indices[at])), labels[at]
+        n, size = len(indices), self.batch_size
+        changes = Changes(self._augment, self._window, n, self._input, self._seed, 0, self._device)
+        cut = self._cut(indices) if self._augment else None
+        for start in range(0, n, size):
+            at = slice(start, start + size)
+            images = next(cut) if cut else self._images.index_select(0, indices[at])
+            yield self._input(images, *changes.at(start)), labels[at]
+
+    def _cut(self, indices: Tensor) -> Iterator[Tensor]:
+        """The images under crop and flip."""
+        # Drawn as for batches of one: the order is fixed, so the mirrored may not come last.
+        side = self._images.shape[1]
+        draws = draw(self._augment, len(indices), 1, side, self._seed, 0).to(self._images.device)
+        return batches_on_device(self._images, indices, draws, self.batch_size, 0)

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnncore.config import Enhance, MeanStd, TrialConfig
+from cnncore.config import QUIRK_AUGMENT, Enhance, MeanStd, TrialConfig
+from cnncore.data.arrays import Labels
 from cnncore.data.batches import EvalSplit, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
 from cnncore.data.enhancement import enhanced
-from cnncore.data.stratify import stratified_fold, stratified_split, stratified_subset
+from cnncore.data.stratify import Indices, stratified_fold, stratified_split, stratified_subset
+from cnncore.seeding import derive_seed
 
 # torchvision's constants for networks trained on ImageNet.
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -60,6 +62,22 @@ def open_splits(
     test_images = stored(data, "test", device, config.enhance)
     size = config.image_size or data.train_images.shape[1]
     normalization = _normalization(config, data)
+    window = config.quirk == "hu-mobilenet-crop"
+    augmented = config.augment if config.quirk in QUIRK_AUGMENT else ()
+
+    def evaluated(name: str, images: Tensor, labels: Labels, indices: Indices) -> EvalSplit:
+        return EvalSplit(
+            images,
+            labels,
+            indices,
+            size,
+            normalization,
+            device,
+            augment=augmented,
+            window=window,
+            seed=derive_seed(config.split_seed, name),
+        )
+
     return Splits(
         train=TrainSplit(
             train_images,
@@ -68,11 +86,12 @@ def open_splits(
             config.augment,
             config.batch_size,
             size,
-            normalization,
+            _scaled(normalization, 255) if config.quirk == "simpson-scale" else normalization,
             device,
+            window=window,
         ),
-        val=EvalSplit(train_images, data.train_labels, val, size, normalization, device),
-        test=EvalSplit(test_images, data.test_labels, test, size, normalization, device),
+        val=evaluated("val", train_images, data.train_labels, val),
+        test=evaluated("test", test_images, data.test_labels, test),
         class_names=data.class_names,
     )
 
@@ -100,6 +119,12 @@ def stored(
         if images.nbytes < RESIDENT_SHARE * free:
             return images.to(device)
     return images
+
+
+def _scaled(normalization: Normalization, factor: float) -> Normalization:
+    """The normalization that gives `factor` times the values."""
+    red, green, blue = normalization.std
+    return Normalization(normalization.mean, (red / factor, green / factor, blue / factor))
 
 
 def _normalization(config: TrialConfig, data: ImageData) -> Normalization:

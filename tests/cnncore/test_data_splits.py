@@ -8,8 +8,10 @@ from torch.nn import functional as F
 from cnncore.config import TrialConfig
 from cnncore.data import load_dataset, open_splits, stratified_split, stratified_subset
 from cnncore.data.stratify import stratified_fold
+from cnncore.data.window import Window
 
 CPU = torch.device("cpu")
+SCALE = {"low": 0.9, "high": 1.1}
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +124,72 @@ def test_no_training_batch_is_a_single_image(digits):
     assert [len(labels) for _, labels in split.batches(1, 1, first_step=2)] == [33]
     alone = open_splits(config(batch_size=1, limit_train=10), digits, CPU).train
     assert len(list(alone.batches(1, 1))) == 10
+
+
+def everything(split):
+    return torch.cat([images.clone() for images, _ in split.batches()])
+
+
+def test_a_window_is_cut_out_of_the_enlarged_and_padded_image():
+    images = torch.randn(40, 3, 20, 20)
+    black = torch.tensor([-1.0, -2.0, -3.0])
+    window = Window(60, black, 1, 2, CPU)
+    got = window(images, 20)
+    for i, image in enumerate(images):
+        enlarged = F.interpolate(image[None], size=(224, 224), mode="bilinear")[0]
+        padded = black[:, None, None].repeat(1, 232, 232)
+        padded[:, 4:228, 4:228] = enlarged
+        top, left = window.corner[:, 20 + i].tolist()
+        torch.testing.assert_close(
+            got[i], padded[:, top : top + 32, left : left + 32], rtol=1e-4, atol=1e-4
+        )
+    corners = Window(20_000, black, 1, 3, CPU).corner
+    assert (corners.min().item(), corners.max().item()) == (0, 200)
+
+
+def test_the_mobilenet_crop_is_what_train_and_test_images_go_through(digits):
+    odd = open_splits(
+        config(quirk="hu-mobilenet-crop", augment=["flip"], image_size=32), digits, CPU
+    )
+    train, _ = next(odd.train.batches(seed=1, epoch=1))
+    assert train.shape == (128, 3, 32, 32)
+    # An eighth of the side of a digit is in sight, so most pieces hardly differ within.
+    plain = open_splits(config(image_size=32), digits, CPU)
+    within = everything(odd.test).std((1, 2, 3)).median()
+    assert within < 0.7 * everything(plain.test).std((1, 2, 3)).median()
+
+
+@pytest.mark.parametrize(
+    ("quirk", "augment"),
+    [
+        ("hu-random-test", ["crop", "flip"]),
+        ("kumar-augmented-eval", ["flip", {"rotate": {"degrees": 2}}, {"scale": SCALE}]),
+    ],
+)
+def test_quirks_that_augment_the_evaluation_do_so_alike_in_every_epoch(digits, quirk, augment):
+    odd = open_splits(config(quirk=quirk, augment=augment), digits, CPU)
+    plain = open_splits(config(augment=augment), digits, CPU)
+    for split, usual in ((odd.val, plain.val), (odd.test, plain.test)):
+        first, again, untouched = everything(split), everything(split), everything(usual)
+        assert torch.equal(first, again)
+        assert not torch.equal(first, untouched)
+        torch.testing.assert_close(first.mean(), untouched.mean(), atol=0.1, rtol=0)
+    train, usual_train = (next(s.train.batches(1, 1))[0].clone() for s in (odd, plain))
+    assert torch.equal(train, usual_train)
+
+
+def test_a_random_test_image_is_mirrored_wherever_it_stands_in_its_batch(digits):
+    odd = open_splits(config(quirk="hu-random-test", augment=["flip"]), digits, CPU)
+    untouched = everything(open_splits(config(), digits, CPU).test)
+    pairs = zip(everything(odd.test), untouched.flip(3), strict=True)
+    mirrored = np.array([torch.equal(image, mirror) for image, mirror in pairs])
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.1)
+    assert abs(np.corrcoef(mirrored, np.arange(len(mirrored)))[0, 1]) < 0.15
+
+
+def test_simpsons_scale_multiplies_the_training_images_alone(digits):
+    odd = open_splits(config(quirk="simpson-scale"), digits, CPU)
+    plain = open_splits(config(), digits, CPU)
+    train, usual = (next(s.train.batches(1, 1))[0].clone() for s in (odd, plain))
+    torch.testing.assert_close(train, 255 * usual, rtol=1e-4, atol=1e-3)
+    assert torch.equal(everything(odd.val), everything(plain.val))

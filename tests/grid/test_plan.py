@@ -164,3 +164,32 @@ def test_folds_out_of_range_are_refused() -> None:
 def test_no_validation_images_are_refused_without_folds() -> None:
     with pytest.raises(SweepError, match="null only under `folds`"):
         plan(COMPARE + FIXED.replace("lr", "val_fraction: null, lr"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("quirk: hu-random-test, augment: [crop]", "must be crop, flip, but got crop"),
+        ("quirk: kumar-augmented-eval", "must be flip, rotate, scale, but got none"),
+        ("quirk: hu-mobilenet-crop, augment: [crop, flip]", "must be flip, but got crop, flip"),
+        ("quirk: hu-mobilenet-crop, augment: [flip], image_size: 64", "must be 32, but got 64"),
+        ("quirk: hu-random", "known: .*hu-random-test"),
+    ],
+)
+def test_a_quirk_goes_with_its_studys_other_settings_alone(settings: str, problem: str) -> None:
+    fixed = "fixed: {dataset: digits, lr: 0.1, epochs: 3, " + settings + "}\n"
+    with pytest.raises(SweepError, match=rf"a\.yaml:5: fixed\.quirk: .*{problem}"):
+        plan(COMPARE.replace("cnn3, ", "") + fixed)
+
+
+def test_a_quirk_with_its_studys_settings_is_planned() -> None:
+    for settings in (
+        "quirk: hu-mobilenet-crop, augment: [flip], image_size: 32",
+        "quirk: hu-random-test, augment: [flip, crop]",
+        "quirk: simpson-scale",
+    ):
+        fixed = "fixed: {dataset: digits, lr: 0.1, epochs: 3, " + settings + "}\n"
+        assert (
+            plan(COMPARE.replace("cnn3, ", "") + fixed).trials[0].config.quirk
+            == settings.split(",")[0][7:]
+        )
