@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from analysis import AnalysisError, connect, save_plot
-from analysis.plots import FILE_FORMATS, PLOTS, make_plot, script
+from analysis.drawings import FILE_FORMATS, script
+from analysis.plots import PLOTS, make_plot
 
 STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}
 

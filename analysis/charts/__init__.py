@@ -1,0 +1,1 @@
+"""The figures' definitions in Altair, a family per file."""

@@ -1,0 +1,107 @@
+"""What stands for what: axes of a sweep as colours, shapes and dashes, values as scales."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import altair as alt
+
+from analysis.charts.style import DASHES, PALETTE, SHAPES
+from analysis.formats import MISSING
+from analysis.tables import Row, cell_axes, cell_value
+
+
+def cell_roles(found: list[Row]) -> tuple[str, str | None, list[str]]:
+    """The axis that colours (or panels) stand for, the one for shapes (or colours), all axes.
+
+    Networks come first, then optimizers, then what else differs, in the sweep file's order.
+    """
+    axes = cell_axes(found)
+    differ = [axis for axis in axes if varies(found, axis)] or axes or ["arch"]
+    order = sorted(differ, key=lambda axis: (axis != "arch", axis != "optimizer"))
+    return order[0], order[1] if len(order) > 1 else None, axes
+
+
+def varies(found: list[Row], axis: str) -> bool:
+    """Whether the rows' cells have different values of an axis."""
+    return len({plain(cell_value(row, axis)) for row in found}) > 1
+
+
+def plain(value: Any) -> str:
+    """A value as a figure names it, on one line."""
+    text = f"{value:g}" if isinstance(value, float) else MISSING if value is None else str(value)
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def domain(points: list[dict[str, Any]], field: str) -> list[str]:
+    """The values of a field, sorted."""
+    return sorted({point[field] for point in points})
+
+
+def colour_encoding(points: list[dict[str, Any]], title: str | None) -> alt.Color:
+    """Colours in the names' alphabetical order, so that a name keeps its colour in every figure."""
+    names = domain(points, "colour")
+    scale = (
+        alt.Scale(domain=names, range=PALETTE[: len(names)])
+        if len(names) <= len(PALETTE)
+        else alt.Scale(domain=names, scheme="tableau20")
+    )
+    legend = alt.Legend(title=title, symbolOpacity=1) if title else None
+    return alt.Color("colour:N", scale=scale, legend=legend)
+
+
+def shape_encoding(points: list[dict[str, Any]], title: str | None) -> Any:
+    """Shapes, or circles without a title for them."""
+    if title is None:
+        return alt.value("circle")
+    scale = alt.Scale(domain=domain(points, "shape"), range=SHAPES)
+    return alt.Shape("shape:N", scale=scale, legend=alt.Legend(title=title))
+
+
+def dash_encoding(points: list[dict[str, Any]]) -> Any:
+    """Dashes, or full lines where all are of one kind."""
+    names = domain(points, "dash")
+    if len(names) < 2:
+        return alt.value([1, 0])
+    legend = alt.Legend(
+        title=None,
+        symbolType="stroke",
+        symbolSize=500,
+        symbolStrokeColor="#333333",
+        symbolStrokeWidth=2,
+    )
+    return alt.StrokeDash("dash:N", scale=alt.Scale(domain=names, range=DASHES), legend=legend)
+
+
+def tooltips(names: list[str], points: list[dict[str, Any]]) -> list[alt.Tooltip]:
+    """Tooltips by title: an axis, a field, or the value's own title."""
+    tips = []
+    for name in names:
+        if f"axis {name}" in points[0]:
+            tips.append(alt.Tooltip(f"axis {name}:N".replace(".", "\\."), title=name))
+        elif name in ("params", "trials", "epoch", "image_size"):
+            title = {"params": "trainable parameters", "image_size": "image size"}.get(name, name)
+            tips.append(alt.Tooltip(f"{name}:Q", title=title, format=","))
+        else:
+            tips.append(alt.Tooltip("shown:N", title=name))
+    return tips
+
+
+def log_scale(values: list[float]) -> dict[str, Any]:
+    """Scale and axis of a logarithmic encoding with room at both ends for names and bars."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    margin = max(0.15, 0.14 * (high - low))
+    low, high = low - margin, high + margin
+    steps = (1, 3) if high - low > 2 else (1, 2, 5)
+    ticks = [
+        step * 10.0**power
+        for power in range(math.floor(low), math.ceil(high) + 1)
+        for step in steps
+        if low <= math.log10(step * 10.0**power) <= high
+    ]
+    large = "~s" if min(values) >= 1 else "~g"
+    return {
+        "scale": alt.Scale(type="log", domain=[10**low, 10**high], nice=False),
+        "axis": alt.Axis(values=ticks, format=large),
+    }
