@@ -42,10 +42,18 @@ VIEWS = (
     "cells",
     "best",
     "confusion",
+    "classification",
+    "reported",
     "learning_curves",
     "pareto",
     "damaged",
 )
+
+# What ships with this package, beside `sql/`: the papers' numbers, CIFAR-100's coarse classes.
+GIVEN = {
+    "reported": sorted(Path(__file__).parent.glob("reported/*.csv")),
+    "cifar100": [Path(__file__).parent / "cifar100.csv"],
+}
 
 # Predictions up to this size in files are held in memory, larger ones are left where they are.
 HELD_BYTES = 16 * 2**20
@@ -127,6 +135,8 @@ def _connect(*folders: str | Path, all: bool) -> Connection:
         connection.execute(sql(f"stored/{table}"))
         connection.table(f"empty.{table}").create_view(table)
     connection.execute("USE main")
+    for name, files in GIVEN.items():
+        connection.execute(sql(f"given/{name}"), {"files": [str(file) for file in files]})
     _add_folders(connection, folders)
     _add_heartbeats(connection)
     _create_views(connection)

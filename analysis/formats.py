@@ -21,10 +21,14 @@ MISSING = "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean over replicates and their standard deviation, None below two."""
+    """A mean over replicates and their standard deviation, None below two.
+
+    `kind` is for a column whose rows are of several kinds.
+    """
 
     mean: float | None
-    sd: float | None
+    sd: float | None = None
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,11 @@ class Table:
 def shown(value: Any, kind: Kind) -> str:
     """A value as a table shows it: fractions in percent, counts whole, the rest in 3 digits."""
     if isinstance(value, Spread):
-        return _shown_spread(value, kind)
+        return _shown_spread(value, value.kind or kind)
     if value is None:
         return MISSING
+    if isinstance(value, list) and kind != "text":
+        return ", ".join(shown(each, kind) for each in value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return _one_line(value if isinstance(value, str) else json.dumps(value, default=str))
     if isinstance(value, float) and math.isnan(value):

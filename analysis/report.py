@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from string import Template
 
+from analysis.cells import Row
 from analysis.database import AnalysisError, Connection, damage, folders_of, rows, sql
 from analysis.drawings import Spec, embedded, script, to_svg
 from analysis.formats import MISSING, Table, render, shown, to_html
 from analysis.plots import PLOTS, make_plot
-from analysis.tables import TABLES, Row, make_table, trials_text
+from analysis.tables import TABLES, make_table, trials_text
 
 PAIRED_WIDTH = 410  # points; two figures stand side by side
 TABLE_FILES = {"csv": ".csv", "markdown": ".md"}

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from analysis import paper_tables
+from analysis.cells import (
+    Row,
+    cell_axes,
+    cell_columns,
+    cell_value,
+    compact,
+    folder_column,
+    settings_text,
+)
 from analysis.database import AnalysisError, Connection, rows, sql
-from analysis.formats import MISSING, Column, Spread, Table
-
-Row = dict[str, Any]
+from analysis.formats import Column, Spread, Table
 
 
 def make_table(connection: Connection, name: str) -> Table:
@@ -29,8 +37,7 @@ def comparison(connection: Connection) -> Table:
     several = any((row["configs"] or 0) > 1 for row in found)
     tuned = several or any(row["params"] for row in found)
     columns = [
-        *_folder_column(found),
-        *(Column(axis, axis, _axis_kind(found, axis)) for axis in axes),
+        *cell_columns(found, axes),
     ]
     if "image_size" not in axes:
         columns.append(Column("image_size", "image size", "count"))
@@ -108,8 +115,7 @@ def per_class(connection: Connection) -> Table:
     found = rows(connection, sql("questions/per_class"))
     axes = cell_axes(found)
     columns = [
-        *_folder_column(found),
-        *(Column(axis, axis, _axis_kind(found, axis)) for axis in axes),
+        *cell_columns(found, axes),
         Column("class_name", "class"),
         Column("support", "test images", "count"),
         Column("precision", "precision (%)", "percent"),
@@ -134,8 +140,7 @@ def coverage(connection: Connection) -> Table:
     found = rows(connection, sql("questions/coverage"))
     axes = cell_axes(found)
     columns = [
-        *_folder_column(found),
-        *(Column(axis, axis, _axis_kind(found, axis)) for axis in axes),
+        *cell_columns(found, axes),
         *(Column(state, state, "count") for state in STATES),
     ]
     lines = [
@@ -157,8 +162,7 @@ def failures(connection: Connection) -> Table:
         [Column("fold", "fold", "count")] if any(row["fold"] is not None for row in found) else []
     )
     columns = [
-        *_folder_column(found),
-        *(Column(axis, axis, _axis_kind(found, axis)) for axis in axes),
+        *cell_columns(found, axes),
         Column("seed", "seed", "count"),
         *folds,
         Column("state", "state"),
@@ -189,7 +193,7 @@ def settings(connection: Connection) -> Table:
             config["image_size"] = row["image_size"]
         for key, value in config.items():
             if value is not None:
-                values.setdefault(key, {})[_compact(value)] = None
+                values.setdefault(key, {})[compact(value)] = None
     lines = []
     for key in sorted(values, key=lambda key: (key not in compared, key not in tuned, key)):
         standing = "differs" if len(values[key]) > 1 else "fixed"
@@ -213,7 +217,7 @@ def provenance(connection: Connection) -> Table:
     """A row per way in which trials ran: machine, versions, commit, data."""
     found = rows(connection, sql("questions/provenance"))
     columns = [
-        *_folder_column(found),
+        *folder_column(found),
         Column("host", "host"),
         Column("device", "device"),
         Column("threads", "threads", "count"),
@@ -245,30 +249,8 @@ TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
     "failures": (failures, "trials that failed, diverged or were pruned, and why"),
     "settings": (settings, "what was compared, tuned and fixed"),
     "provenance": (provenance, "machines, versions, commits and data"),
+    **paper_tables.TABLES,
 }
-
-
-def cell_axes(found: Iterable[Row]) -> list[str]:
-    """The compared axes of the rows' cells, in the order in which the sweep file has them."""
-    axes: dict[str, None] = {}
-    for row in found:
-        axes.update(dict.fromkeys(json.loads(row["cell"] or "{}")))
-    return list(axes)
-
-
-def cell_value(row: Row, axis: str) -> Any:
-    """A cell's value of an axis: a number, text, or None where it has none."""
-    value = json.loads(row["cell"] or "{}").get(axis)
-    return value if value is None or isinstance(value, (str, int, float)) else _compact(value)
-
-
-def cell_label(row: Row, axes: list[str]) -> str:
-    """A cell in a few words: `resnet18 · sgd · lr 0.1`."""
-    parts = [(axis, cell_value(row, axis)) for axis in axes]
-    return " · ".join(
-        str(value) if isinstance(value, str) else f"{axis} {MISSING if value is None else value}"
-        for axis, value in parts
-    )
 
 
 def trials_text(row: Row) -> str:
@@ -281,28 +263,6 @@ def trials_text(row: Row) -> str:
         if state not in ("planned", "complete") and row[state]
     ]
     return ", ".join([f"{row['complete']}/{row['planned']}", *others])
-
-
-def settings_text(values: dict[str, Any]) -> str:
-    """Settings in a few words: `lr=0.01, momentum=0.9`."""
-    return ", ".join(f"{key}={_compact(value)}" for key, value in values.items())
-
-
-def _folder_column(found: list[Row]) -> list[Column]:
-    several = len({row["results"] for row in found}) > 1
-    return [Column("results", "results")] if several else []
-
-
-def _axis_kind(found: list[Row], axis: str) -> Any:
-    values = [cell_value(row, axis) for row in found]
-    numeric = all(value is None or isinstance(value, (int, float)) for value in values)
-    return "number" if numeric else "text"
-
-
-def _compact(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _listed(values: list[str], most: int = 12) -> str:

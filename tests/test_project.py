@@ -105,6 +105,7 @@ def test_the_wheel_holds_exactly_the_four_packages(tmp_path: Path) -> None:
     shipped = {str(p.relative_to(ROOT)) for p in (ROOT / "grid" / "presets").glob("*.yaml")}
     shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "analysis").rglob("*.sql")}
     shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "analysis").glob("*.html")}
+    shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "analysis").rglob("*.csv")}
     shipped |= {"grid/template.yaml", *(f"{package}/__init__.py" for package in PACKAGES)}
     assert shipped <= names, shipped - names
 

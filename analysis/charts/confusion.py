@@ -6,10 +6,10 @@ from typing import Any
 
 import altair as alt
 
+from analysis.cells import Row, cell_axes, cell_label
 from analysis.charts.encodings import plain
 from analysis.charts.style import Chart
 from analysis.database import Connection, rows, sql
-from analysis.tables import Row, cell_axes, cell_label
 
 
 def best_of_each_data_set(connection: Connection) -> Chart | None:

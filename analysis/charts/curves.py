@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
+from analysis.cells import cell_value
 from analysis.charts.encodings import (
     cell_roles,
     colour_encoding,
@@ -14,7 +15,6 @@ from analysis.charts.encodings import (
 )
 from analysis.charts.style import Chart
 from analysis.database import Connection, rows, sql
-from analysis.tables import cell_value
 
 
 def val_top1(connection: Connection) -> Chart | None:

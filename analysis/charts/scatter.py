@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from analysis.cells import Row, cell_value
 from analysis.charts.encodings import (
     cell_roles,
     colour_encoding,
@@ -18,7 +19,6 @@ from analysis.charts.encodings import (
 )
 from analysis.charts.style import Chart
 from analysis.database import Connection, rows, sql
-from analysis.tables import Row, cell_value
 
 
 def accuracy_vs_params(connection: Connection) -> Chart | None:

@@ -19,10 +19,13 @@ def by_name(table):
     return [dict(zip(names, row, strict=True)) for row in table.rows]
 
 
+OF_PAPERS = ("reported", "label-sets", "coarse-from-fine")  # this sweep is of other data
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_in_every_format(opened, name):
     table = make_table(opened, name)
-    assert table.rows
+    assert bool(table.rows) == (name not in OF_PAPERS)
     assert table.caption
     for format in FORMATS:
         assert render(table, format)

@@ -2,6 +2,7 @@
 WITH metrics AS (
     SELECT
         best.results,
+        best.cell_id,
         best.cell,
         best.config_id,
         best.test_top1_mean AS rank,
@@ -28,6 +29,7 @@ WITH metrics AS (
 
 SELECT
     results,
+    cell_id,
     cell,
     class_index,
     any_value(class_name) AS class_name,
@@ -36,5 +38,5 @@ SELECT
     avg(COLUMNS(['precision', 'recall', 'f1', 'auc']) ORDER BY trial_id) AS '\0_mean',
     stddev_samp(COLUMNS(['precision', 'recall', 'f1', 'auc']) ORDER BY trial_id) AS '\0_sd'
 FROM metrics
-GROUP BY results, cell, config_id, rank, class_index
+GROUP BY results, cell_id, cell, config_id, rank, class_index
 ORDER BY rank DESC NULLS LAST, results, config_id, class_index;

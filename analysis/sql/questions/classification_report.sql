@@ -1,0 +1,86 @@
+-- A row is a line of a cell's winner's classification report on the test split: a class, or one
+-- of accuracy (as recall), macro average and weighted average; means over its complete trials.
+WITH classes_of_trials AS (
+    SELECT
+        best.results,
+        best.cell_id,
+        best.cell,
+        best.config_id,
+        best.test_top1_mean AS rank,
+        trials.trial_id,
+        classification.class_index,
+        coalesce(classes.class_name, classification.class_index::VARCHAR) AS class_name,
+        classification.support,
+        classification.precision,
+        classification.recall,
+        classification.f1
+    FROM best
+    JOIN trials
+        ON trials.results = best.results
+        AND trials.cell_id = best.cell_id
+        AND trials.config_id = best.config_id
+        AND trials.role IS NOT DISTINCT FROM best.role
+        AND trials.state = 'complete'
+    JOIN classification
+        ON classification.results = trials.results
+        AND classification.trial_id = trials.trial_id
+        AND classification.split = 'test'
+    LEFT JOIN classes
+        ON classes.results = trials.results
+        AND classes.trial_id = trials.trial_id
+        AND classes.split = 'test'
+        AND classes.class_index = classification.class_index
+),
+
+lines AS (
+    SELECT
+        *,
+        class_name AS line
+    FROM classes_of_trials
+    UNION ALL BY NAME
+    SELECT
+        results, cell_id, cell, config_id, rank, trial_id,
+        1_000_000 AS class_index,
+        'accuracy' AS line,
+        sum(support) AS support,
+        sum(recall * support) / sum(support) AS recall
+    FROM classes_of_trials
+    GROUP BY ALL
+    UNION ALL BY NAME
+    SELECT
+        results, cell_id, cell, config_id, rank, trial_id,
+        1_000_001 AS class_index,
+        'macro average' AS line,
+        sum(support) AS support,
+        avg(precision) AS precision,
+        avg(recall) AS recall,
+        avg(f1) AS f1
+    FROM classes_of_trials
+    GROUP BY ALL
+    UNION ALL BY NAME
+    SELECT
+        results, cell_id, cell, config_id, rank, trial_id,
+        1_000_002 AS class_index,
+        'weighted average' AS line,
+        sum(support) AS support,
+        sum(precision * support) / sum(support) AS precision,
+        sum(recall * support) / sum(support) AS recall,
+        sum(f1 * support) / sum(support) AS f1
+    FROM classes_of_trials
+    GROUP BY ALL
+)
+
+SELECT
+    results,
+    cell_id,
+    cell,
+    config_id,
+    any_value(class_name) AS class_name,
+    line,
+    any_value(support) AS support,
+    count(*) AS n,
+    avg(COLUMNS(['precision', 'recall', 'f1']) ORDER BY trial_id) AS '\0_mean',
+    stddev_samp(COLUMNS(['precision', 'recall', 'f1']) ORDER BY trial_id) AS '\0_sd'
+FROM lines
+GROUP BY results, cell_id, cell, config_id, rank, class_index, line
+ORDER BY rank DESC NULLS LAST, results, config_id, class_index;

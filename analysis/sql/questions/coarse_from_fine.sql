@@ -1,0 +1,53 @@
+-- A row is a cell whose winner learnt CIFAR-100's fine labels: its accuracy on them and on the
+-- coarse labels that its predictions imply, beside the cell that learnt those.
+WITH per_trial AS (
+    SELECT
+        best.results,
+        best.cell_id,
+        best.cell,
+        best.config_id,
+        trials.trial_id,
+        sum(confusion.n) FILTER (confusion.label = confusion.predicted) / sum(confusion.n)
+            AS fine_top1,
+        sum(confusion.n) FILTER (truth.coarse = guess.coarse) / sum(confusion.n) AS derived_top1
+    FROM best
+    JOIN trials
+        ON trials.results = best.results
+        AND trials.cell_id = best.cell_id
+        AND trials.config_id = best.config_id
+        AND trials.role IS NOT DISTINCT FROM best.role
+        AND trials.state = 'complete'
+    JOIN confusion
+        ON confusion.results = trials.results
+        AND confusion.trial_id = trials.trial_id
+        AND confusion.split = 'test'
+    JOIN held.cifar100 AS truth ON truth.fine = confusion.label
+    JOIN held.cifar100 AS guess ON guess.fine = confusion.predicted
+    WHERE best.dataset = 'cifar100' AND best.labels = 'fine'
+    GROUP BY ALL
+),
+
+fine AS (
+    SELECT
+        results,
+        cell_id,
+        cell,
+        count(*) AS n,
+        avg(COLUMNS(['fine_top1', 'derived_top1']) ORDER BY trial_id) AS '\0_mean',
+        stddev_samp(COLUMNS(['fine_top1', 'derived_top1']) ORDER BY trial_id) AS '\0_sd'
+    FROM per_trial
+    GROUP BY ALL
+)
+
+SELECT
+    fine.*,
+    coarse.test_top1_mean AS coarse_top1_mean,
+    coarse.test_top1_sd AS coarse_top1_sd
+FROM fine
+LEFT JOIN best AS coarse
+    ON coarse.results = fine.results
+    AND coarse.labels = 'coarse'
+    AND coarse.dataset = 'cifar100'
+    AND json_merge_patch(coarse.cell, '{"labels": null}')
+        = json_merge_patch(fine.cell, '{"labels": null}')
+ORDER BY derived_top1_mean DESC NULLS LAST, fine.results, fine.cell_id;

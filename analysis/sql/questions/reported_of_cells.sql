@@ -1,0 +1,9 @@
+-- A row is a number that a paper reports of a cell's whole run, a recomputed one for a printed one.
+SELECT results, cell_id, metric, class_name, setting, reported
+FROM reported
+WHERE cell_id IS NOT NULL AND (epoch IS NULL OR epoch = epochs)
+QUALIFY row_number() OVER (
+    PARTITION BY results, cell_id, metric, class_name, setting
+    ORDER BY standing = 'recomputed' DESC, place
+) = 1
+ORDER BY place;
