@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib import resources
+from typing import Any, Literal
+
+# Where a network's counts are from. "printed": a study's paper; "upstream": the public code that a
+# study names, or torchvision; "derived": by arithmetic from one of these; "assumed": the paper
+# gives no layer list, so it is a choice of ours.
+Standing = Literal["printed", "upstream", "derived", "assumed"]
+
+# What an auxiliary head's loss counts where the sweep file is silent (arXiv 1409.4842).
+AUX_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network: `module:function` that builds it, its options, and the image sides it takes."""
+    """A network: `module:function` that builds it, its options, and the image sides it takes.
+
+    `torchvision` is the name of torchvision's network with the same body: its ImageNet weights fit,
+    and a function with an argument `network` is given it.
+    """
 
     build: str
     options: tuple[str, ...]
     smallest: int
     largest: int | None
+    standing: Standing
     note: str
+    torchvision: str | None = None
 
     @property
     def sides(self) -> str:
@@ -43,50 +59,138 @@ class DataSource:
     folder: bool = False
 
 
+# Two lines each, so that the table is seen whole.
+# fmt: off
 NETWORKS: dict[str, Network] = {
     "cnn3": Network(
-        "cnncore.models.cnn3:cnn3",
-        ("activation",),
-        32,
-        39,
-        "three convolutions and two dense layers (xiong-2022)",
-    ),
+        "cnncore.models.cnn3:cnn3", ("activation",), 32, 39,
+        "printed", "three convolutions and two dense layers (xiong-2022)"),
     "mobilenet_small": Network(
         "cnncore.models.mobilenet_small:mobilenet_small",
-        ("activation", "strides"),
-        1,
-        None,
-        "stem and four depthwise-separable blocks (xiong-2022)",
-    ),
+        ("activation", "strides", "width", "depth"), 1, None,
+        "printed", "stem and four depthwise-separable blocks (xiong-2022)"),
     "alexnet": Network(
-        "cnncore.models.alexnet:alexnet",
-        ("activation", "dropout"),
-        63,
-        None,
-        "torchvision's AlexNet",
-    ),
+        "cnncore.models.alexnet:alexnet", ("activation", "dropout"), 63, None,
+        "printed", "torchvision's AlexNet (xiong-2022, hu-realm)", "alexnet"),
+    "alexnet_bn": Network(
+        "cnncore.models.alexnet:alexnet_bn", ("activation", "dropout"), 67, None,
+        "printed", "one tower with BatchNorm (astrokhet-2024)"),
+    "alexnet_227": Network(
+        "cnncore.models.alexnet:alexnet_227", ("activation", "dropout"), 67, None,
+        "assumed", "one tower (zeng-alexnet)"),
     "alexnet_cifar": Network(
-        "cnncore.models.alexnet:alexnet_cifar",
-        ("activation", "dropout"),
-        31,
-        38,
-        "AlexNet's widths on 32x32 images (zeng-alexnet, assumed)",
-    ),
+        "cnncore.models.alexnet:alexnet_cifar", ("activation", "dropout"), 31, 38,
+        "assumed", "AlexNet's widths on 32x32 images (zeng-alexnet)"),
+    "alexnet_kumar": Network(
+        "cnncore.models.alexnet_kumar:alexnet_kumar", ("activation", "dropout"), 1, 32,
+        "derived", "with BatchNorm, on the logits too (simpson-cifar100)"),
+    "alexnet_5x5": Network(
+        "cnncore.models.alexnet_kumar:alexnet_5x5", ("activation", "dropout"), 25, 32,
+        "assumed", "the same, first kernels 5x5 (simpson-cifar100)"),
+    "wrn_20_10": Network(
+        "cnncore.models.wide_resnet:wrn_20_10", ("width", "depth", "one_bit"), 1, None,
+        "upstream", "McDonnell's wide ResNet (simpson-cifar100)"),
+    "vgg11": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "upstream", "VGG-11", "vgg11"),
+    "vgg11_bn": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "upstream", "VGG-11 with BatchNorm", "vgg11_bn"),
+    "vgg13": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "upstream", "VGG-13", "vgg13"),
+    "vgg13_bn": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "upstream", "VGG-13 with BatchNorm", "vgg13_bn"),
+    "vgg16": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "printed", "VGG-16 (astrokhet-2024)", "vgg16"),
+    "vgg16_bn": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "printed", "VGG-16 with BatchNorm (astrokhet-2024)", "vgg16_bn"),
+    "vgg19": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "upstream", "VGG-19", "vgg19"),
+    "vgg19_bn": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "upstream", "VGG-19 with BatchNorm", "vgg19_bn"),
     "resnet18": Network(
-        "cnncore.models.resnet:resnet18",
-        (),
-        1,
-        None,
-        "torchvision's ResNet-18, ImageNet stem",
-    ),
+        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "upstream", "ResNet-18 (hu-realm)", "resnet18"),
+    "resnet34": Network(
+        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "upstream", "ResNet-34", "resnet34"),
+    "resnet50": Network(
+        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "upstream", "ResNet-50", "resnet50"),
+    "resnet101": Network(
+        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "upstream", "ResNet-101", "resnet101"),
+    "resnet152": Network(
+        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "upstream", "ResNet-152", "resnet152"),
+    "wide_resnet50_2": Network(
+        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "upstream", "ResNet-50, inner layers twice as wide", "wide_resnet50_2"),
+    "resnet50_keras": Network(
+        "cnncore.models.keras:resnet50_keras", (), 1, None,
+        "printed", "Keras' ResNet-50, with biases (astrokhet-2024)", "resnet50"),
+    "densenet121": Network(
+        "cnncore.models.resnet:densenet", ("stem",), 29, None,
+        "upstream", "DenseNet-121", "densenet121"),
+    "googlenet": Network(
+        "cnncore.models.inception:googlenet", ("dropout", "aux_weight"), 15, None,
+        "upstream", "GoogLeNet with two auxiliary heads", "googlenet"),
+    "inception_v3": Network(
+        "cnncore.models.inception:inception_v3", ("dropout", "aux_weight"), 75, None,
+        "upstream", "Inception v3 with an auxiliary head", "inception_v3"),
+    "inception_v3_keras": Network(
+        "cnncore.models.keras:inception_v3_keras", ("dropout",), 75, None,
+        "printed", "Keras' Inception v3 (astrokhet-2024)", "inception_v3"),
     "mobilenet_v2": Network(
-        "cnncore.models.mobilenet_v2:mobilenet_v2",
-        ("dropout",),
-        1,
-        None,
-        "torchvision's MobileNetV2",
-    ),
+        "cnncore.models.mobilenet:mobilenet", ("dropout", "width"), 1, None,
+        "upstream", "MobileNetV2 (hu-realm)", "mobilenet_v2"),
+    "mobilenet_v2_keras": Network(
+        "cnncore.models.keras:mobilenet_v2_keras", ("dropout",), 1, None,
+        "printed", "Keras' MobileNetV2 (astrokhet-2024)", "mobilenet_v2"),
+    "mobilenet_v3_small": Network(
+        "cnncore.models.mobilenet:mobilenet", ("dropout", "width"), 1, None,
+        "upstream", "MobileNetV3, small", "mobilenet_v3_small"),
+    "mobilenet_v3_large": Network(
+        "cnncore.models.mobilenet:mobilenet", ("dropout", "width"), 1, None,
+        "upstream", "MobileNetV3, large", "mobilenet_v3_large"),
+    "efficientnet_b0": Network(
+        "cnncore.models.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
+        "upstream", "EfficientNet-B0", "efficientnet_b0"),
+    "efficientnet_b1": Network(
+        "cnncore.models.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
+        "upstream", "EfficientNet-B1", "efficientnet_b1"),
+    "efficientnet_b2": Network(
+        "cnncore.models.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
+        "upstream", "EfficientNet-B2", "efficientnet_b2"),
+    "efficientnet_b3": Network(
+        "cnncore.models.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
+        "upstream", "EfficientNet-B3", "efficientnet_b3"),
+    "efficientnet_b0_keras": Network(
+        "cnncore.models.keras:efficientnet_b0_keras", ("dropout",), 1, None,
+        "printed", "Keras' EfficientNet-B0 (astrokhet-2024 prints the total)", "efficientnet_b0"),
+    "shufflenet_v2_x0_5": Network(
+        "cnncore.models.plain:plain", (), 1, None,
+        "upstream", "ShuffleNetV2, 0.5 times as wide", "shufflenet_v2_x0_5"),
+    "shufflenet_v2_x1_0": Network(
+        "cnncore.models.plain:plain", (), 1, None,
+        "upstream", "ShuffleNetV2, 1.0 times as wide", "shufflenet_v2_x1_0"),
+    "squeezenet1_0": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 21, None,
+        "upstream", "SqueezeNet 1.0", "squeezenet1_0"),
+    "squeezenet1_1": Network(
+        "cnncore.models.plain:with_activation", ("activation", "dropout"), 17, None,
+        "upstream", "SqueezeNet 1.1", "squeezenet1_1"),
+    "convnext_tiny": Network(
+        "cnncore.models.plain:plain", (), 32, None,
+        "upstream", "ConvNeXt, tiny", "convnext_tiny"),
 }
+# fmt: on
 
 DATASETS: dict[str, DataSource] = {
     "digits": DataSource(
@@ -128,6 +232,25 @@ DATASETS: dict[str, DataSource] = {
         "99,289 digits of house numbers, 32x32 photographs",
     ),
 }
+
+
+@dataclass(frozen=True)
+class NetworkCounts:
+    """What a network of ten classes costs at the image side it is made for."""
+
+    image_size: int
+    trainable: int
+    non_trainable: int
+    macs: int
+
+
+def network_counts() -> dict[str, NetworkCounts]:
+    """The counts of every network, as measured once: building them all takes a minute."""
+    text = resources.files("cnncore").joinpath("network_counts.csv").read_text(encoding="utf-8")
+    return {
+        row.pop("arch"): NetworkCounts(**{key: int(value) for key, value in row.items()})
+        for row in csv.DictReader(text.splitlines())
+    }
 
 
 def unknown_name(kind: str, name: str, known: dict[str, Network] | dict[str, DataSource]) -> str:

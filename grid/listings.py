@@ -24,25 +24,25 @@ def archs() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cnncore.catalog import NETWORKS
-    from cnncore.complexity import describe_network
+    from cnncore.catalog import NETWORKS, network_counts
 
     made = Table("architecture", box=None, header_style="bold")
     for title in ("trainable", "non-trainable", "MACs", "at side", "sides"):
         made.add_column(title, justify="right")
-    made.add_column("options")
-    made.add_column("what it is")
+    for title in ("options", "standing", "what it is"):
+        made.add_column(title)
+    counts = network_counts()
     for name, network in NETWORKS.items():
-        side = max(network.smallest, 32)
-        count, cost = describe_network(name, classes=10, image_size=side)
+        count = counts[name]
         made.add_row(
             name,
             f"{count.trainable:,}",
             f"{count.non_trainable:,}",
-            f"{cost.macs / 1e6:,.1f} M",
-            str(side),
+            f"{count.macs / 1e6:,.1f} M",
+            str(count.image_size),
             f"{network.smallest}-{network.largest or ''}",
             ", ".join(network.options),
+            network.standing,
             network.note,
         )
     print_rich(made, Console())

@@ -25,9 +25,14 @@ def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> 
     """
     if problem := check_network(arch, image_size, options):
         raise ValueError(problem)
-    function = _load(NETWORKS[arch].build if arch in NETWORKS else arch)
-    arguments = {"classes": classes} | {k: v for k, v in options.items() if v is not None}
+    network = NETWORKS.get(arch)
+    function = _load(network.build if network else arch)
+    arguments: dict[str, Any] = {"classes": classes} | {
+        k: v for k, v in options.items() if v is not None
+    }
     parameters = inspect.signature(function).parameters
+    if network and "network" in parameters:
+        arguments["network"] = network.torchvision
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if takes_any or "image_size" in parameters:
         arguments["image_size"] = image_size

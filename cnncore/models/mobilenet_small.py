@@ -8,6 +8,7 @@ compute) and the activation follows both BatchNorms, as the paper's text says.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 from torch import Tensor, nn
 
@@ -49,20 +50,33 @@ class GlobalAveragePool(nn.Module):
 
 
 def mobilenet_small(
-    classes: int, activation: str = "relu", strides: Sequence[int] = (1, 1, 1, 1)
+    classes: int,
+    activation: str = "relu",
+    strides: Sequence[int] | None = None,
+    width: float = 1.0,
+    depth: float = 1.0,
 ) -> nn.Sequential:
-    """Stem, four separable blocks of `strides`, global average pool and one dense layer."""
-    if len(strides) != len(BLOCK_WIDTHS) or not all(s in (1, 2) for s in strides):
-        raise ValueError(f"strides must be four numbers of 1 or 2, got {list(strides)}")
-    widths = (STEM_WIDTH, *BLOCK_WIDTHS)
+    """Stem, four separable blocks, global average pool and one dense layer.
+
+    `strides` has one for each block; 1 is the default. `width` multiplies the channels of every
+    layer and `depth` the number of blocks, both rounded to whole ones. The blocks of a deeper or
+    shallower network have the widths of those at the same share of the way, so the last has 128.
+    """
+    blocks = max(1, round(len(BLOCK_WIDTHS) * depth))
+    strides = [1] * blocks if strides is None else strides
+    if len(strides) != blocks or not all(s in (1, 2) for s in strides):
+        raise ValueError(
+            f"strides must be {blocks} numbers of 1 or 2, one for each block, got {list(strides)}"
+        )
+    stretched = [
+        BLOCK_WIDTHS[ceil((i + 1) * len(BLOCK_WIDTHS) / blocks) - 1] for i in range(blocks)
+    ]
+    widths = [max(1, round(w * width)) for w in (STEM_WIDTH, *stretched)]
     return nn.Sequential(
-        nn.Conv2d(3, STEM_WIDTH, 3, padding=1, bias=False),
-        nn.BatchNorm2d(STEM_WIDTH),
+        nn.Conv2d(3, widths[0], 3, padding=1, bias=False),
+        nn.BatchNorm2d(widths[0]),
         new_activation(activation),
-        *(
-            SeparableBlock(widths[i], widths[i + 1], strides[i], activation)
-            for i in range(len(strides))
-        ),
+        *(SeparableBlock(widths[i], widths[i + 1], strides[i], activation) for i in range(blocks)),
         GlobalAveragePool(),
-        nn.Linear(BLOCK_WIDTHS[-1], classes),
+        nn.Linear(widths[-1], classes),
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cnncore.catalog import DATASETS, NETWORKS, check_network
+from cnncore.models import build_model
 
 
 def load(path):
@@ -25,9 +26,8 @@ def test_reading_the_catalog_loads_neither_torch_nor_torchvision():
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_the_options_in_the_catalog_are_those_of_the_network(arch):
     parameters = inspect.signature(load(NETWORKS[arch].build)).parameters
-    assert tuple(name for name in parameters if name not in ("classes", "image_size")) == (
-        NETWORKS[arch].options
-    )
+    given = ("network", "classes", "image_size")
+    assert tuple(name for name in parameters if name not in given) == NETWORKS[arch].options
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -39,8 +39,8 @@ def test_every_data_set_has_its_function(dataset):
 def test_a_network_fails_one_pixel_below_its_smallest_image(arch):
     # On `meta`: shapes are checked and no weight is drawn.
     with torch.device("meta"):
-        model = load(NETWORKS[arch].build)(classes=10).eval()
         side = NETWORKS[arch].smallest
+        model = build_model(arch, classes=10, image_size=side).eval()
         assert model(torch.zeros(1, 3, side, side)).shape == (1, 10)
         with pytest.raises(RuntimeError):
             model(torch.zeros(1, 3, side - 1, side - 1))
@@ -51,7 +51,7 @@ def test_a_network_fails_one_pixel_above_its_largest_image(arch):
     side = NETWORKS[arch].largest
     assert side is not None
     with torch.device("meta"):
-        model = load(NETWORKS[arch].build)(classes=10).eval()
+        model = build_model(arch, classes=10, image_size=side).eval()
         assert model(torch.zeros(1, 3, side, side)).shape == (1, 10)
         with pytest.raises(RuntimeError):
             model(torch.zeros(1, 3, side + 1, side + 1))
@@ -69,8 +69,9 @@ def test_a_network_fails_one_pixel_above_its_largest_image(arch):
             {"dropout": 0.5},
             "cnn3 does not take dropout; its options: activation",
         ),
-        ("resnet18", 32, {"width": 2}, "resnet18 does not take width; its options: none"),
-        ("resnet18", 32, {"width": None}, None),
+        ("convnext_tiny", 32, {"width": 2}, "does not take width; its options: none"),
+        ("resnet18", 32, {"one_bit": True}, "does not take one_bit; its options: width, stem"),
+        ("resnet18", 32, {"one_bit": None}, None),
         ("torchvision.models:vgg11", 32, {"anything": 1}, None),
         ("json:loads", 1, {"classes": 5}, "json:loads: classes is given by cnngrid"),
         ("no_such_package.nets:tiny", 32, {}, "no module named no_such_package"),

@@ -1,25 +1,26 @@
-import functools
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from cnncore.catalog import NETWORKS
+from cnncore.complexity import ParameterCount, count_parameters
 from cnncore.models import build_model
 from cnncore.models.mobilenet_small import GlobalAveragePool, SeparableBlock
-
-
-@functools.cache
-def built(arch):
-    """One network per name: drawing AlexNet's weights takes a second."""
-    torch.manual_seed(0)
-    return build_model(arch, classes=7, image_size=NETWORKS[arch].smallest)
 
 
 def on_meta(arch, classes=10, **options):
     with torch.device("meta"):
         return build_model(arch, classes=classes, image_size=NETWORKS[arch].smallest, **options)
+
+
+# Networks whose own dropout is not one half.
+DROPOUT = {
+    **dict.fromkeys(("alexnet_kumar", "alexnet_5x5"), 0.4),
+    **dict.fromkeys(("googlenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"), 0.2),
+    **dict.fromkeys(("efficientnet_b0", "efficientnet_b1"), 0.2),
+    **dict.fromkeys(("efficientnet_b2", "efficientnet_b3"), 0.3),
+}
 
 
 def weight_layers(model):
@@ -30,20 +31,17 @@ def weight_layers(model):
 
 
 @pytest.mark.parametrize("arch", NETWORKS)
-def test_forward_gives_finite_logits_for_every_class(arch):
-    side, model = NETWORKS[arch].smallest, built(arch).eval()
+def test_the_smallest_image_gives_finite_logits_and_reaches_every_parameter(arch):
+    torch.manual_seed(0)
+    side = NETWORKS[arch].smallest
+    model = build_model(arch, classes=7, image_size=side)
     with torch.inference_mode():
-        logits = model(torch.rand(2, 3, side, side))
+        logits = model.eval()(torch.rand(2, 3, side, side))
     assert logits.shape == (2, 7)
     assert logits.isfinite().all()
-
-
-@pytest.mark.parametrize("arch", NETWORKS)
-def test_backward_reaches_every_parameter(arch):
-    side = NETWORKS[arch].smallest
-    model = built(arch).train()
-    model.zero_grad()
-    functional.cross_entropy(model(torch.rand(4, 3, side, side)), torch.arange(4)).backward()
+    outputs = model.train()(torch.rand(4, 3, side, side))
+    for output in outputs if isinstance(outputs, tuple) else (outputs,):
+        functional.cross_entropy(output, torch.arange(4)).backward(retain_graph=True)
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -59,12 +57,35 @@ def test_the_seed_decides_the_weights():
     assert not torch.equal(weights(1), weights(2))
 
 
+# Layers of alexnet_kumar between its first convolution and the first dense layer, and after that.
+KUMAR = (192, 614656, 512, 885120, 768, 1327488, 768, 884992, 512)
+KUMAR_DENSE = (8192, 16781312, 8192, 4097000, 2000, 10010, 20)
+
+
 @pytest.mark.parametrize(
     ("arch", "counts"),
     [
         ("cnn3", [280, 1820, 7240, 820480, 12810]),
         ("alexnet", [23296, 307392, 663936, 884992, 590080, 37752832, 16781312, 40970]),
         ("alexnet_cifar", [7296, 614656, 885120, 1327488, 884992, 9441280, 16781312, 40970]),
+        ("alexnet_227", [34944, 614656, 885120, 1327488, 884992, 37752832, 16781312, 40970]),
+        (
+            "alexnet_bn",
+            [
+                *(34944, 192, 614656, 512, 885120, 768, 1327488, 768, 884992, 512),
+                *(37752832, 16781312, 40970),
+            ],
+        ),
+        ("alexnet_kumar", [34944, *KUMAR, 1052672, *KUMAR_DENSE]),
+        ("alexnet_5x5", [7296, *KUMAR, 16781312, *KUMAR_DENSE]),
+        (
+            "vgg16",
+            [
+                *(1792, 36928, 73856, 147584, 295168, 590080, 590080, 1180160),
+                *(5 * [2359808]),
+                *(102764544, 16781312, 40970),
+            ],
+        ),
         (
             "mobilenet_small",
             [
@@ -82,6 +103,93 @@ def test_layers_have_the_parameters_the_papers_print_in_their_order(arch, counts
     assert weight_layers(on_meta(arch)) == counts
 
 
+@pytest.mark.parametrize(
+    ("arch", "parts"),
+    [
+        (
+            "resnet18",
+            {
+                "conv1": (9408, 0),
+                "bn1": (128, 128),
+                "layer1": (147968, 512),
+                "layer2": (525568, 1280),
+                "layer3": (2099712, 2560),
+                "layer4": (8393728, 5120),
+                "fc": (5130, 0),
+            },
+        ),
+        (
+            "resnet50_keras",
+            {
+                "conv1": (9472, 0),
+                "bn1": (128, 128),
+                "layer1": (217216, 2816),
+                "layer2": (1223168, 7168),
+                "layer3": (7108608, 20480),
+                "layer4": (14976000, 22528),
+                "fc": (20490, 0),
+            },
+        ),
+        (
+            "inception_v3_keras",
+            {
+                "Conv2d_1a_3x3": (896, 64),
+                "Conv2d_2a_3x3": (9248, 64),
+                "Conv2d_2b_3x3": (18496, 128),
+                "Conv2d_3b_1x1": (5200, 160),
+                "Conv2d_4a_3x3": (138432, 384),
+                "Mixed_5b": (255440, 928),
+                "Mixed_5c": (276976, 992),
+                "Mixed_5d": (284656, 992),
+                "Mixed_6a": (1152640, 1280),
+                "Mixed_6b": (1295872, 3072),
+                "Mixed_6c": (1689280, 3456),
+                "Mixed_6d": (1689280, 3456),
+                "Mixed_6e": (2140032, 3840),
+                "Mixed_7a": (1697024, 2560),
+                "Mixed_7b": (5041344, 6528),
+                "Mixed_7c": (6073536, 6528),
+                "fc": (2098176 + 10250, 0),
+            },
+        ),
+        (
+            "efficientnet_b0_keras",
+            {
+                "features.normalization": (0, 7),
+                "features.0": (928, 64),
+                "features.1": (1448, 96),
+                "features.2": (16714, 1056),
+                "features.3": (46640, 1696),
+                "features.4": (242930, 5280),
+                "features.5": (543148, 7968),
+                "features.6": (2026348, 18048),
+                "features.7": (717232, 5248),
+                "features.8": (412160, 2560),
+                "classifier": (1311744 + 10250, 0),
+            },
+        ),
+        (
+            "wrn_20_10",
+            {
+                "input_norm": (6, 6),
+                "stem": (4320, 0),
+                "stages.0": (2 * 230400, 2 * 320),
+                "stages.3": (460800 + 921600, 320 + 640),
+                "stages.6": (1843200 + 3686400, 640 + 1280),
+                "stages.8": (2 * 3686400, 2 * 1280),
+                "norm": (0, 1280),
+                "classifier": (6400, 20),
+            },
+        ),
+    ],
+)
+def test_parts_have_the_counts_of_the_study(arch, parts):
+    model = on_meta(arch)
+    for name, (trainable, non_trainable) in parts.items():
+        found = count_parameters(model.get_submodule(name))
+        assert found == ParameterCount(trainable, non_trainable), name
+
+
 @pytest.mark.parametrize("arch", [a for a, n in NETWORKS.items() if "activation" in n.options])
 def test_sigmoid_takes_the_place_of_every_relu(arch):
     def count(model, kind):
@@ -96,14 +204,12 @@ def test_sigmoid_takes_the_place_of_every_relu(arch):
 @pytest.mark.parametrize("arch", [a for a, n in NETWORKS.items() if "dropout" in n.options])
 def test_dropout_is_set_in_every_dropout_layer(arch):
     def rates(model):
-        return {m.p for m in model.modules() if isinstance(m, nn.Dropout)}
+        heads = [name for name, _ in model.named_modules() if name.startswith("aux")]
+        layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Dropout)}
+        return {layer.p for name, layer in layers.items() if name not in heads}
 
     assert rates(on_meta(arch, dropout=0.25)) == {0.25}
-    assert (
-        rates(on_meta(arch))
-        == rates(on_meta(arch, dropout=None))
-        == {0.2 if arch == "mobilenet_v2" else 0.5}
-    )
+    assert rates(on_meta(arch)) == rates(on_meta(arch, dropout=None)) == {DROPOUT.get(arch, 0.5)}
 
 
 def test_unknown_activation_is_refused():
@@ -161,14 +267,14 @@ def test_strides_of_mobilenet_small_shrink_the_maps_and_keep_the_parameters():
     assert isinstance(strided, nn.Sequential)
     assert strided[:7](torch.zeros(1, 3, 32, 32)).shape == (1, 128, 8, 8)
     assert weight_layers(strided) == weight_layers(on_meta("mobilenet_small"))
-    with pytest.raises(ValueError, match=r"four numbers of 1 or 2, got \[2, 2\]"):
+    with pytest.raises(ValueError, match=r"4 numbers of 1 or 2, one for each block, got \[2, 2\]"):
         build_model("mobilenet_small", classes=10, image_size=32, strides=[2, 2])
 
 
 def test_an_image_too_small_and_an_option_too_many_are_refused():
     with pytest.raises(ValueError, match="alexnet takes images of 63 pixels and more, got 32"):
         build_model("alexnet", classes=10, image_size=32)
-    with pytest.raises(ValueError, match="resnet18 does not take dropout; its options: none"):
+    with pytest.raises(ValueError, match="resnet18 does not take dropout; its options: width"):
         build_model("resnet18", classes=10, image_size=32, dropout=0.5)
     with pytest.raises(ValueError, match="unknown architecture 'alexnt'"):
         build_model("alexnt", classes=10, image_size=64)
