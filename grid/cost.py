@@ -60,10 +60,9 @@ def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None
         left = left[min(len(finished), len(left)) :]
     time_s = memory_mib = disk_mib = 0.0
     images = epochs = 0
-    measured: dict[str, _Measured] = {}
     keys = Counter(_key(config) for config in left)
     for key, config in {_key(config): config for config in left}.items():
-        one = measured.setdefault(key, _measure(plan, config, data_dir, device))
+        one = _measure(plan, config, data_dir, device)
         trials = keys[key]
         epochs += trials * config.epochs
         images += trials * config.epochs * one.train_images
@@ -131,10 +130,15 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     splits = open_splits(config, data, torch.device(device), (0, folds) if folds else None)
     short = min(PROBE_BATCHES * config.batch_size, len(splits.train))
     probe = config.model_copy(
-        update={"limit_train": max(short, len(data.class_names)), "limit_test": None, "epochs": 2}
+        update={
+            "limit_train": max(short, len(data.class_names)),
+            "limit_test": None,
+            "val_fraction": 1 / len(data.train_labels),
+            "epochs": 2,
+        }
     )
     job = Job(
-        trial=make_trial(probe, 0, "", fold=0 if folds else None, folds=folds),
+        trial=make_trial(probe, 0, ""),
         sweep="",
         results="",
         data_dir=str(data_dir),
