@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from cnncore.catalog import AUX_WEIGHT, NETWORKS
+
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -270,6 +272,9 @@ QUIRK_AUGMENT: dict[str, tuple[str, ...]] = {
 # The side that `hu-mobilenet-crop` cuts images to.
 WINDOW_SIDE = 32
 
+# Keys that are options of a network; where null, the network's own default holds.
+NETWORK_KEYS = ("activation", "dropout", "width", "depth", "stem", "aux_weight", "one_bit")
+
 
 class TrialConfig(Part):
     """Everything that can change a trial's result, without its seed and fold."""
@@ -278,6 +283,14 @@ class TrialConfig(Part):
     arch_options: dict[str, Any] | None = None
     activation: Literal["relu", "sigmoid"] | None = None
     dropout: Fraction | None = None
+    width: PositiveFloat | None = None
+    depth: PositiveFloat | None = None
+    stem: Literal["cifar", "imagenet"] | None = None
+    aux_weight: NonNegativeFloat | None = None
+    one_bit: bool | None = None
+    pretrained: str | None = None
+    pretrained_fingerprint: str | None = None
+    freeze: Literal["features"] | None = None
 
     dataset: str
     data_fingerprint: str | None = None
@@ -318,6 +331,17 @@ class TrialConfig(Part):
 
     @model_validator(mode="before")
     @classmethod
+    def _complete_heads(cls, data: Any) -> Any:
+        """Fill in what the loss of auxiliary heads counts, for networks that have them."""
+        if not isinstance(data, dict) or data.get("aux_weight") is not None:
+            return data
+        network = NETWORKS.get(str(data.get("arch")))
+        if network is None or "aux_weight" not in network.options:
+            return data
+        return {**data, "aux_weight": AUX_WEIGHT}
+
+    @model_validator(mode="before")
+    @classmethod
     def _complete_optimizer(cls, data: Any) -> Any:
         """Fill in the optimizer's defaults; keys that mean nothing to it become null."""
         if not isinstance(data, dict) or data.get("optimizer") not in OPTIMIZER_DEFAULTS:
@@ -349,6 +373,7 @@ class TrialConfig(Part):
                 "use weight_decay under adamw, or adam with l2"
             )
         return value
+
 
 def check_quirk(config: TrialConfig) -> str | None:
     """What does not go with the config's quirk, or None; `image_size` is filled in."""

@@ -16,9 +16,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cnncore.allocator import keep_freed_memory
 from cnncore.config import EarlyStop, Plateau, TrialConfig
-from cnncore.data.mixing import draw_mix
+from cnncore.data.mixing import Mix, draw_mix
 from cnncore.data.splits import Splits
 from cnncore.evaluate import autocast, predict
+from cnncore.models.head import feature_norms
 from cnncore.optim import build_optimizer, learning_rate
 from cnncore.seeding import derive_seed, seed_torch
 
@@ -193,10 +194,15 @@ def train(
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     device, steps = state.device, splits.train.steps
     smoothing = config.label_smoothing or 0.0
+    aux_weight = config.aux_weight or 0.0
+    # Statistics of frozen features stay what they were trained with.
+    frozen_norms = feature_norms(model) if config.freeze == "features" else []
 
     while state.epoch < config.epochs and state.stop_reason is None:
         epoch = state.epoch + 1
         model.train()
+        for norm in frozen_norms:
+            norm.eval()
         started = perf_counter()
         # Dropout draws from PyTorch's global generators: each epoch has a stream of its own.
         if state.step == 0:
@@ -214,13 +220,13 @@ def train(
             if mixed is not None:
                 images = mixed.images(images)
             with autocast(device, config.precision):
-                logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+                outputs = model(images)
+            # In training mode a network with auxiliary heads gives their logits after its own.
+            logits, *heads = outputs if isinstance(outputs, tuple) else (outputs,)
+            loss = cross_entropy(logits, labels, mixed, smoothing)
+            for head in heads:
+                loss = loss + aux_weight * cross_entropy(head, labels, mixed, smoothing)
             if mixed is not None:
-                other = F.cross_entropy(
-                    logits.float(), labels[mixed.partner], label_smoothing=smoothing
-                )
-                loss = mixed.share * loss + (1 - mixed.share) * other
                 labels = mixed.main_labels(labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
@@ -244,6 +250,8 @@ def train(
                 yield Pause(epoch, state.step)
                 set_random_state(state.random, device)
                 model.train()
+                for norm in frozen_norms:
+                    norm.eval()
                 started = perf_counter()
 
         add_steps(state, done)
@@ -290,6 +298,15 @@ def train(
         state.epoch, state.step, state.train_time_s = epoch, 0, 0.0
         state.loss_sum, state.correct, state.random = 0.0, 0, []
         yield result
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, mixed: Mix | None, smoothing: float) -> Tensor:
+    """Mean over the batch, in fp32; of mixed images that of both labels, weighted like pixels."""
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    if mixed is None:
+        return loss
+    other = F.cross_entropy(logits.float(), labels[mixed.partner], label_smoothing=smoothing)
+    return mixed.share * loss + (1 - mixed.share) * other
 
 
 def add_steps(state: TrainState, done: list[tuple[Tensor, Tensor, Tensor]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnncore.config import TrialConfig
+from cnncore.config import NETWORK_KEYS, TrialConfig
 from grid.plan import Plan, active_axes
 from grid.store import Store
 
@@ -104,7 +104,7 @@ def _key(config: TrialConfig) -> str:
     """Configs with the same key cost the same."""
     names = ("arch", "arch_options", "dataset", "image_size", "batch_size", "precision", "epochs")
     more = ("augment", "limit_train", "limit_test", "val_fraction", "ema", "mixup", "cutmix")
-    content = config.model_dump(mode="json", include={*names, *more})
+    content = config.model_dump(mode="json", include={*NETWORK_KEYS, "freeze", *names, *more})
     return json.dumps(content, sort_keys=True)
 
 

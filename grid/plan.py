@@ -1,4 +1,6 @@
-"""`SweepSpec` -> `Plan`: the cells of a comparison, their trials and ids. Pure.
+"""`SweepSpec` -> `Plan`: the cells of a comparison, their trials and ids.
+
+Pure, but for the weights' files that `pretrained` names, which are read.
 
 `resolve` is the one place where defaults, `fixed`, `rules`, axes and `--set` meet.
 """
@@ -10,12 +12,14 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
-from cnncore.config import TrialConfig, check_quirk
+from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
+from cnncore.weights import IMAGENET, WeightsError, check_imagenet, fingerprint
 from grid.axes import Choice, holds
 from grid.errors import SweepError
 from grid.spec import SweepSpec
@@ -210,6 +214,7 @@ class Resolver:
     settings: Values
     inspect: Inspect
     _facts: dict[tuple[str, int | None], DataFacts] = field(default_factory=dict)
+    _fitting: dict[str, str] = field(default_factory=dict)
 
     def resolve(self, values: Values) -> TrialConfig:
         """The config of these axis values. Raises `ConfigProblem`."""
@@ -248,14 +253,35 @@ class Resolver:
         assert config.image_size is not None
         if problem := check_quirk(config):
             raise ConfigProblem(self._place("quirk"), problem)
-        options = {
-            "activation": config.activation,
-            "dropout": config.dropout,
-            **(config.arch_options or {}),
-        }
+        options = {key: getattr(config, key) for key in NETWORK_KEYS}
+        options.update(config.arch_options or {})
         if problem := check_network(config.arch, config.image_size, options):
-            raise ConfigProblem(self._place("image_size", "arch"), problem)
+            takes = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
+            refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in takes]
+            raise ConfigProblem(self._place(*refused, "image_size", "arch"), problem)
+        if config.pretrained == IMAGENET:
+            if problem := check_imagenet(config.arch, options):
+                raise ConfigProblem(self._place("pretrained", "arch"), problem)
+        elif config.pretrained is not None:
+            config = config.model_copy(update=self._weights(config, options))
         return config
+
+    def _weights(self, config: TrialConfig, options: dict[str, Any]) -> dict[str, str]:
+        """The absolute path and the fingerprint of the weights' file; it must fit the network."""
+        path = str(Path(str(config.pretrained)).expanduser().absolute())
+        key = json.dumps([path, config.arch, config.image_size, options])
+        try:
+            if key not in self._fitting:
+                value = fingerprint(path)
+                # Shapes want torch, which planning does not load for anything else.
+                from cnncore.models.pretrained import check_fit
+
+                assert config.image_size is not None
+                check_fit(config.arch, config.image_size, options, path)
+                self._fitting[key] = value
+        except (WeightsError, ValueError) as error:
+            raise ConfigProblem(self._place("pretrained", "arch"), str(error)) from None
+        return {"pretrained": path, "pretrained_fingerprint": self._fitting[key]}
 
     def datasets(self) -> list[tuple[str, int | None]]:
         """Data sets and image sides looked up so far: after `make_plan` all of the plan's."""
@@ -272,6 +298,8 @@ class Resolver:
         if dataset.startswith("imagefolder:"):
             size = next(side for name, side in self._facts if name == dataset)
             shown["dataset"] = f"imagefolder:{self._facts[dataset, size].fingerprint}"
+        if shown.get("pretrained") not in (None, IMAGENET):
+            shown["pretrained"] = fingerprint(Path(str(shown["pretrained"])).expanduser())
         return digest(shown)
 
     def _inspect(self, dataset: str, image_size: int | None) -> DataFacts:
@@ -331,10 +359,12 @@ def make_trial(
 
 
 def identity(config: TrialConfig) -> dict[str, Any]:
-    """What ids are made of: every key whose value is not null, image folders by their content."""
+    """What ids are made of: every key whose value is not null, folders and files by content."""
     content: dict[str, Any] = _without_nulls(config.model_dump(mode="json"))
     if config.dataset.startswith("imagefolder:"):
         content["dataset"] = f"imagefolder:{content.pop('data_fingerprint')}"
+    if config.pretrained_fingerprint is not None:
+        content["pretrained"] = content.pop("pretrained_fingerprint")
     return content
 
 

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
-from cnncore.complexity import describe_network
-from cnncore.config import TrialConfig
+from cnncore.complexity import count_parameters, describe_network
+from cnncore.config import NETWORK_KEYS, TrialConfig
 from cnncore.data import ImageData, Splits, load_dataset, open_splits
 from cnncore.evaluate import class_rows, predict, prediction_columns
 from cnncore.metrics import classification_metrics
 from cnncore.models import build_model
+from cnncore.models.head import freeze_features
+from cnncore.models.pretrained import load_pretrained
 from cnncore.seeding import derive_seed, seed_everything
 from cnncore.timing import (
     device_name,
@@ -77,7 +79,7 @@ class OpenTrial:
 
 
 def open_trial(job: Job) -> OpenTrial:
-    """Load the data and build the network; every weight follows from the trial's seed."""
+    """Load the data and build the network; its weights are pre-trained or follow from the seed."""
     config, seed = job.trial.config, job.trial.seed
     assert config.image_size is not None  # the plan fills it in
     if job.module_path and job.module_path not in sys.path:
@@ -101,6 +103,10 @@ def open_trial(job: Job) -> OpenTrial:
         image_size=config.image_size,
         **network_options(config),
     )
+    if config.pretrained:
+        load_pretrained(model, config.arch, config.pretrained, config.pretrained_fingerprint)
+    if config.freeze:
+        freeze_features(model)
     return OpenTrial(data, splits, start(config, model, seed, device), device)
 
 
@@ -112,7 +118,7 @@ def _steps(
     trial = open_trial(job)
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
     attempt.row.update(
-        _cost_columns(config, len(data.class_names)),
+        _cost_columns(config, state.model, len(data.class_names)),
         device=device_name(device),
         data_fingerprint=data.fingerprint,
         skipped_images=data.skipped,
@@ -148,13 +154,15 @@ def _steps(
 
 def network_options(config: TrialConfig) -> dict[str, Any]:
     """What `build_model` is given beside classes and image size."""
-    options = {"activation": config.activation, "dropout": config.dropout}
+    options = {key: getattr(config, key) for key in NETWORK_KEYS}
     return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
 
 
-def _cost_columns(config: TrialConfig, classes: int) -> dict[str, int]:
+def _cost_columns(config: TrialConfig, model: torch.nn.Module, classes: int) -> dict[str, int]:
     assert config.image_size is not None
-    parameters, complexity = describe_network(
+    # Counted on the trial's own network, which knows what is frozen.
+    parameters = count_parameters(model)
+    _, complexity = describe_network(
         config.arch, classes=classes, image_size=config.image_size, **network_options(config)
     )
     return {

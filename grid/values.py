@@ -14,7 +14,7 @@ from cnncore.config import TrialConfig
 from grid.yaml_source import dotted
 
 # Keys that the planner fills in; a sweep file may not.
-FILLED_BY_PLAN = ("data_fingerprint",)
+FILLED_BY_PLAN = ("data_fingerprint", "pretrained_fingerprint")
 
 
 @cache

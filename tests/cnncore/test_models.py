@@ -9,6 +9,15 @@ from cnncore.models import build_model
 from cnncore.models.mobilenet_small import GlobalAveragePool, SeparableBlock
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Two images leave a second thread nothing to do but wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def on_meta(arch, classes=10, **options):
     with torch.device("meta"):
         return build_model(arch, classes=classes, image_size=NETWORKS[arch].smallest, **options)

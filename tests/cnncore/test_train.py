@@ -1,5 +1,6 @@
 """The training loop: what it learns, when it ends, and that it can be cut off anywhere."""
 
+import copy
 import itertools
 import multiprocessing
 from dataclasses import asdict, replace
@@ -16,6 +17,7 @@ from cnncore.config import EarlyStop, TrialConfig
 from cnncore.data import load_dataset, open_splits
 from cnncore.data.mixing import draw_mix
 from cnncore.evaluate import predict
+from cnncore.models.head import freeze_features
 from cnncore.seeding import derive_seed, seed_everything, seed_torch
 from cnncore.train import (
     Diverged,
@@ -365,3 +367,57 @@ def test_the_loss_of_mixed_images_is_that_of_soft_labels(data_dir, seed):
     assert result.train_loss == pytest.approx(expected.item(), rel=1e-5)
     right = torch.eq(logits.argmax(1), soft.argmax(1)).float().mean()
     assert result.train_top1 == pytest.approx(right.item())
+
+
+class TwoHeads(nn.Module):
+    """In training mode: logits, then those of two heads, each of one linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.BatchNorm1d(16))
+        self.fc, self.aux1, self.aux2 = (nn.Linear(16, 10) for _ in range(3))
+
+    def forward(self, x):
+        x = self.features(x)
+        return (self.fc(x), self.aux2(x), self.aux1(x)) if self.training else self.fc(x)
+
+
+def one_step(config, data_dir, model):
+    """The network after one step, its gradients, the result, and what it trained on."""
+    splits = open_splits(config, load_dataset("digits", data_dir), CPU)
+    before = copy.deepcopy(model)
+    (result,) = train(start(config, model, 3, CPU), splits, config)
+    ((images, labels),) = splits.train.batches(3, 1, 0)
+    return before.train(), result, images, labels
+
+
+def test_each_heads_loss_counts_aux_weight(data_dir):
+    seed_everything(0)
+    model = TwoHeads()
+    config = make_config(
+        aux_weight=0.3, label_smoothing=0.1, epochs=1, batch_size=160, momentum=0.0, lr=1.0
+    )
+    before, result, images, labels = one_step(config, data_dir, model)
+    losses = [
+        nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+        for logits in before(images)
+    ]
+    total = losses[0] + 0.3 * (losses[1] + losses[2])
+    total.backward()
+    assert result.train_loss == pytest.approx(total.item(), rel=1e-5)
+    for (name, old), new in zip(before.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(new, old - old.grad, msg=name)
+
+
+def test_frozen_features_keep_weights_and_statistics(data_dir):
+    seed_everything(0)
+    model = TwoHeads()
+    freeze_features(model)
+    config = make_config(freeze="features", epochs=1, batch_size=40)
+    before = copy.deepcopy(model.features.state_dict())
+    heads = copy.deepcopy(model.fc.state_dict())
+    splits = open_splits(config, load_dataset("digits", data_dir), CPU)
+    events = list(train(start(config, model, 3, CPU), splits, config, pause_s=0.0))
+    assert any(isinstance(event, Pause) for event in events)
+    assert all(torch.equal(before[n], v) for n, v in model.features.state_dict().items())
+    assert not any(torch.equal(heads[n], v) for n, v in model.fc.state_dict().items())

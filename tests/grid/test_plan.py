@@ -1,7 +1,11 @@
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from cnncore.models import build_model
 from grid.errors import SweepError
 from grid.plan import Plan, make_plan, plan_rows
 from grid.spec import parse_sweep
@@ -193,3 +197,58 @@ def test_a_quirk_with_its_studys_settings_is_planned() -> None:
             plan(COMPARE.replace("cnn3, ", "") + fixed).trials[0].config.quirk
             == settings.split(",")[0][7:]
         )
+
+
+def test_an_option_that_a_network_does_not_take_is_refused_where_it_is_set() -> None:
+    with pytest.raises(
+        SweepError, match=r"a\.yaml:5: fixed\.width: cnn3 does not take width; its .*: activation"
+    ):
+        plan(COMPARE + FIXED.replace("3}", "3, width: 0.5}"))
+
+
+def test_heads_count_what_the_paper_says_unless_told_otherwise() -> None:
+    text = "sweep: s\ncompare: {arch: [googlenet, resnet18]}\n" + FIXED.replace(
+        "{", "{optimizer: sgd, "
+    )
+    assert [t.config.aux_weight for t in plan(text).trials] == [0.3, None]
+    told = text + "rules: [{when: {arch: googlenet}, set: {aux_weight: 0}}]\n"
+    assert [t.config.aux_weight for t in plan(told).trials] == [0.0, None]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("pretrained: imagenet", "cnn3 has no ImageNet weights; give a file, or take one of alex"),
+        ("pretrained: nowhere.pt", r"nowhere\.pt cannot be read \(No such file or directory\)"),
+        (
+            "pretrained: fits.pt",
+            r".*fits\.pt does not fit: 0\.bias is not in the network.*\(arch=resnet18",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_used_are_found_in_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(build_model("cnn3", classes=5, image_size=32).state_dict(), "fits.pt")
+    with pytest.raises(SweepError, match=r"a\.yaml:5: fixed\.pretrained: .*" + expected):
+        plan(COMPARE + FIXED.replace("3}", f"3, {setting}}}"))
+
+
+def test_weights_count_by_their_content_not_their_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = build_model("cnn3", classes=5, image_size=32)
+    torch.save(model.state_dict(), "one.pt")
+    shutil.copy("one.pt", "same.pt")
+    torch.save({name: value + 1 for name, value in model.state_dict().items()}, "other.pt")
+
+    def ids(path: str) -> tuple[str, str]:
+        text = f"sweep: s\ncompare: {{arch: [cnn3], pretrained: [{path}]}}\n"
+        (trial,) = plan(text + FIXED.replace("{", "{optimizer: sgd, ")).trials
+        assert trial.config.pretrained == str(tmp_path / path)
+        return trial.trial_id, trial.cell_id
+
+    assert ids("one.pt") == ids("same.pt")
+    assert not set(ids("one.pt")) & set(ids("other.pt"))
