@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis.charts import confusion, curves, scatter
-from analysis.charts.style import Chart, styled
+from analysis.charts import bars, confusion, curves, scatter
+from analysis.charts.style import CONFIG, Chart
 from analysis.database import AnalysisError, Connection
 from analysis.drawings import FILE_FORMATS, Spec
 
@@ -25,8 +25,8 @@ def make_plot(connection: Connection, name: str) -> Spec:
     chart = PLOTS[name][0](connection)
     if chart is None:
         raise AnalysisError(f"nothing to show in {name} yet: no trial has the numbers it needs")
-    spec: Spec = styled(chart).to_dict()
-    return spec
+    spec: Spec = chart.to_dict(validate=False)  # Altair checked every part when it was made
+    return {**spec, "config": CONFIG}
 
 
 def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
@@ -55,9 +55,19 @@ PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
         "training time per epoch over parameters",
     ),
     "latency-vs-params": (scatter.latency_vs_params, "latency at batch 1 over parameters"),
-    "curves": (curves.val_top1, "val top-1 by epoch"),
-    "confusion": (
-        confusion.best_of_each_data_set,
-        "confusion matrix of the best config of each data set",
+    "batch16-latency-vs-params": (
+        scatter.batch16_latency_vs_params,
+        "latency at batch 16 over parameters",
     ),
+    "curves": (curves.val_top1, "val top-1 by epoch"),
+    "training-curves": (curves.both_splits, "top-1 and loss by epoch, on train and val"),
+    "lr-schedule": (curves.lr_schedule, "learning rate by epoch, with val top-1"),
+    "final-bars": (bars.final, "test top-1 and test loss of every cell"),
+    "ablation": (bars.ablation, "test top-1 over each compared setting, the others held"),
+    "confusion": (
+        confusion.shares,
+        "confusion matrix of the best config of each data set, in shares of the true class",
+    ),
+    "confusion-counts": (confusion.counts, "the same in images"),
+    "confusion-networks": (confusion.networks, "a small confusion matrix of every network"),
 }

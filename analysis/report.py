@@ -15,6 +15,7 @@ from analysis.plots import PLOTS, make_plot
 from analysis.tables import TABLES, make_table, trials_text
 
 PAIRED_WIDTH = 410  # points; two figures stand side by side
+HELD = ("best", "reported")  # views that a report asks for a dozen times
 TABLE_FILES = {"csv": ".csv", "markdown": ".md"}
 
 
@@ -25,14 +26,16 @@ def write_report(connection: Connection, out_dir: str | Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AnalysisError(f"{out}: cannot be made ({error.strerror})") from None
-    connection.execute(sql("questions/hold_best"))
+    for name in HELD:
+        rows(connection, sql(f"questions/hold_{name}"))
     try:
         tables = {name: make_table(connection, name) for name in TABLES}
         figures = _figures(connection)
         drawings = {name: to_svg(spec) for name, spec in figures.items()}
         page = _page(connection, tables, figures, drawings)
     finally:
-        connection.execute(sql("questions/drop_best"))
+        for name in HELD:
+            connection.execute(sql(f"questions/drop_{name}"))
     files = {f"figures/{name}.svg": content for name, content in drawings.items()}
     for name, table in tables.items():
         for format, suffix in TABLE_FILES.items():
@@ -80,13 +83,26 @@ def _page(
         facts=_facts(overview),
         notes=_notes(connection, overview),
         comparison=_table(tables["comparison"], "comparison"),
-        costs="\n".join(
-            _figure(name, drawings)
-            for name in ("accuracy-vs-params", "epoch-time-vs-params", "latency-vs-params")
+        costs="\n".join(_figure(name, drawings) for name in PLOTS if name.endswith("-params")),
+        parameters=_table(tables["parameters"], "parameters"),
+        training_time=_table(tables["training-time"], "training-time"),
+        curves="\n".join(
+            _figure(name, drawings) for name in ("curves", "training-curves", "lr-schedule")
         ),
-        curves=_figure("curves", drawings),
-        confusion=_figure("confusion", drawings),
+        gap=_table(tables["gap"], "gap"),
+        settings_figures="\n".join(_figure(name, drawings) for name in ("final-bars", "ablation")),
+        confusion="\n".join(
+            _figure(name, drawings)
+            for name in ("confusion", "confusion-counts", "confusion-networks")
+        ),
         per_class=_table(tables["per-class"], "per-class"),
+        classification=_table(tables["classification-report"], "classification-report"),
+        papers="\n".join(
+            f"<h3>{html.escape(tables[name].title)}</h3>{_table(tables[name], name)}"
+            for name in ("reported", "label-sets", "coarse-from-fine")
+            if tables[name].rows
+        )
+        or f'<p class="nothing">{html.escape(tables["reported"].caption)}</p>',
         coverage=_table(tables["coverage"], "coverage"),
         failures=_table(tables["failures"], "failures"),
         settings=_table(tables["settings"], "settings"),

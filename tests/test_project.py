@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CHARTS = ("confusion", "curves", "encodings", "scatter", "style")
+CHARTS = ("bars", "confusion", "curves", "encodings", "scatter", "style")
 PACKAGES = ("analysis", "cluster", "cnncore", "grid")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -7,29 +7,61 @@ from typing import Any
 import altair as alt
 
 from analysis.cells import Row, cell_axes, cell_label
-from analysis.charts.encodings import plain
+from analysis.charts.encodings import Points, plain
 from analysis.charts.style import Chart
 from analysis.database import Connection, rows, sql
 
+NAMED = 20  # classes whose names and numbers can still be read
+MOST_NETWORKS = 12
 
-def best_of_each_data_set(connection: Connection) -> Chart | None:
+
+def shares(connection: Connection) -> Chart | None:
     """Confusion matrix of the best config of every data set, in shares of the true class."""
-    found = rows(connection, sql("questions/confusion"))
-    if not found:
+    return _best_of_each_data_set(connection, counts=False)
+
+
+def counts(connection: Connection) -> Chart | None:
+    """Confusion matrix of the best config of every data set, in images."""
+    return _best_of_each_data_set(connection, counts=True)
+
+
+def networks(connection: Connection) -> Chart | None:
+    """Confusion matrices of every network's best config, small and with one scale."""
+    groups = _groups(connection, by_network=True)[:MOST_NETWORKS]
+    if not groups:
         return None
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in found:
-        groups.setdefault((row["results"], row["dataset"], row["labels"]), []).append(row)
-    charts = [_matrix(group) for group in groups.values()]
+    several = len({(group[0]["results"], group[0]["dataset"]) for group in groups}) > 1
+    charts = [_small_matrix(group, several) for group in groups]
+    subtitle = "shares of the true class; rows: true, columns: predicted"
+    figure: Chart = alt.concat(*charts, columns=3).properties(
+        title=alt.Title("Confusion of every network", subtitle=subtitle)
+    )
+    return figure
+
+
+def _best_of_each_data_set(connection: Connection, *, counts: bool) -> Chart | None:
+    groups = _groups(connection, by_network=False)
+    if not groups:
+        return None
+    charts = [_matrix(group, counts) for group in groups]
     figure: Chart = alt.vconcat(*charts).resolve_scale(color="independent")
     return figure
 
 
-def _matrix(group: list[Row]) -> Chart:
+def _groups(connection: Connection, *, by_network: bool) -> list[list[Row]]:
+    """The pairs of classes of each matrix."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows(connection, sql("questions/confusion"), by_network=by_network):
+        key = (row["results"], row["dataset"], row["labels"], row["arch"])
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def _pairs(group: list[Row]) -> tuple[list[dict[str, Any]], list[str]]:
+    """A matrix's pairs by the classes' names, and the names in the classes' order."""
     names = {row["label"]: plain(row["label_name"]) for row in group}
     names |= {row["predicted"]: plain(row["predicted_name"]) for row in group}
-    order = [names[index] for index in sorted(names)]
-    points = [
+    pairs = [
         {
             "label": names[row["label"]],
             "predicted": names[row["predicted"]],
@@ -38,40 +70,96 @@ def _matrix(group: list[Row]) -> Chart:
         }
         for row in group
     ]
+    return pairs, [names[index] for index in sorted(names)]
+
+
+def _small_matrix(group: list[Row], several: bool) -> Chart:
+    pairs, order = _pairs(group)
+    named = len(order) <= NAMED
+    axis = alt.Axis(labels=named, ticks=named, labelAngle=0, labelFontSize=10, domain=False)
+    side = max(2, 200 // len(order))
+    name = [group[0]["arch"], group[0]["labels"], f"({group[0]['dataset']})" if several else None]
+    cells = (
+        alt.Chart(Points(values=pairs))
+        .mark_rect()
+        .encode(
+            x=alt.X(
+                "predicted:N",
+                title=None,
+                scale=alt.Scale(domain=order),
+                axis=alt.Axis(**{**axis.to_dict(), "labelAngle": -90}),
+            ),
+            y=alt.Y("label:N", title=None, scale=alt.Scale(domain=order), axis=axis),
+            color=_share_colour(),
+            tooltip=_matrix_tooltips(),
+        )
+    )
+    title = alt.Title(plain(" ".join(str(part) for part in name if part)), fontSize=13)
+    return alt.layer(cells).properties(
+        width=side * len(order), height=side * len(order), title=title
+    )
+
+
+def _matrix(group: list[Row], counts: bool) -> Chart:
+    pairs, order = _pairs(group)
     side = max(8, min(42, 560 // len(order)))
     axes = cell_axes(group)
-    right = sum(point["images"] for point in points if point["label"] == point["predicted"])
-    total = sum(point["images"] for point in points)
-    base = alt.Chart(alt.InlineData(values=points)).encode(
-        x=alt.X("predicted:N", title="predicted class", sort=order, axis=alt.Axis(labelAngle=-45)),
-        y=alt.Y("label:N", title="true class", sort=order),
-    )
-    cells = base.mark_rect(stroke="white", strokeWidth=1 if len(order) <= 20 else 0).encode(
-        color=alt.Color(
-            "share:Q",
-            title="share of the true class",
-            scale=alt.Scale(scheme="blues", domain=[0, 1]),
-            legend=alt.Legend(format=".0%"),
+    right = sum(pair["images"] for pair in pairs if pair["label"] == pair["predicted"])
+    total = sum(pair["images"] for pair in pairs)
+    font = min(12, side)
+    base = alt.Chart(Points(values=pairs)).encode(
+        x=alt.X(
+            "predicted:N",
+            title="predicted class",
+            sort=order,
+            axis=alt.Axis(labelAngle=-45 if len(order) <= NAMED else -90, labelFontSize=font),
         ),
-        tooltip=[
-            alt.Tooltip("label:N", title="true class"),
-            alt.Tooltip("predicted:N", title="predicted class"),
-            alt.Tooltip("images:Q", title="images"),
-            alt.Tooltip("share:Q", title="share of the true class", format=".1%"),
-        ],
+        y=alt.Y("label:N", title="true class", sort=order, axis=alt.Axis(labelFontSize=font)),
+    )
+    most = max(pair["images"] for pair in pairs)
+    colour = (
+        alt.Color("images:Q", title="images", scale=alt.Scale(scheme="blues", domain=[0, most]))
+        if counts
+        else _share_colour()
+    )
+    cells = base.mark_rect(stroke="white", strokeWidth=1 if len(order) <= NAMED else 0).encode(
+        color=colour, tooltip=_matrix_tooltips()
     )
     layers: list[alt.Chart] = [cells]
-    if len(order) <= 20:
-        dark = alt.when("datum.share > 0.5")
+    if len(order) <= NAMED:
+        dark = alt.when(f"datum.images > {most / 2}" if counts else "datum.share > 0.5")
         ink = dark.then(alt.value("white")).otherwise(alt.value("#222222"))
-        layers.append(base.mark_text(fontSize=11).encode(text="images:Q", color=ink))
+        number = alt.Text("images:Q") if counts else alt.Text("share:Q", format=".2f")
+        layers.append(base.mark_text(fontSize=11).encode(text=number, color=ink))
     subtitle = (
         f"{cell_label(group[0], axes)} · {group[0]['n']} trials · {right:,} of {total:,} test "
         f"images right ({right / total:.2%})"
     )
     data = f"{group[0]['dataset'] or ''} {group[0]['labels'] or ''}".strip()
+    what = (
+        "Confusion of the best config on" if not counts else "Confused images of the best config on"
+    )
     return alt.layer(*layers).properties(
         width=side * len(order),
         height=side * len(order),
-        title=alt.Title(f"Confusion of the best config on {data}", subtitle=plain(subtitle)),
+        title=alt.Title(f"{what} {data}", subtitle=plain(subtitle)),
     )
+
+
+def _share_colour() -> alt.Color:
+    """Shares on one scale from 0 to 1, so that matrices can be held side by side."""
+    return alt.Color(
+        "share:Q",
+        title="share of the true class",
+        scale=alt.Scale(scheme="blues", domain=[0, 1]),
+        legend=alt.Legend(format=".1f"),
+    )
+
+
+def _matrix_tooltips() -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("label:N", title="true class"),
+        alt.Tooltip("predicted:N", title="predicted class"),
+        alt.Tooltip("images:Q", title="images"),
+        alt.Tooltip("share:Q", title="share of the true class", format=".1%"),
+    ]

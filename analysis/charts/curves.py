@@ -1,14 +1,18 @@
-"""Learning curves: what every epoch of every cell's winner reached."""
+"""Curves by epoch: accuracy, loss and learning rate of every cell's winner."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 
-from analysis.cells import cell_value
+from analysis.cells import Row, cell_label, cell_value
 from analysis.charts.encodings import (
+    Points,
     cell_roles,
     colour_encoding,
     dash_encoding,
+    log_scale,
     plain,
     tooltips,
     varies,
@@ -16,33 +20,110 @@ from analysis.charts.encodings import (
 from analysis.charts.style import Chart
 from analysis.database import Connection, rows, sql
 
+Point = dict[str, Any]
+
+OVER_TRIALS = "mean ± standard deviation over the trials that reached the epoch"
+
 
 def val_top1(connection: Connection) -> Chart | None:
     """Validation accuracy by epoch of every cell's winner, a panel per network."""
-    found = [
-        row for row in rows(connection, sql("questions/curves")) if row["val_top1_mean"] is not None
-    ]
-    if not found:
-        return None
+    found = rows(connection, sql("questions/curves"))
     panel, colour, axes = cell_roles(found)
     others = [axis for axis in axes if axis not in (panel, colour) and varies(found, axis)]
+    points = [
+        {
+            **point,
+            "colour": plain(cell_value(row, colour)) if colour else "",
+            "dash": " · ".join(f"{axis} {plain(cell_value(row, axis))}" for axis in others),
+        }
+        for row, point in _points(found, "val_top1", 100.0)
+    ]
+    if not points:
+        return None
+    figure: Chart = _panels(points, "val top-1 (%)", axes, colour).properties(
+        title=alt.Title("Learning curves", subtitle=OVER_TRIALS)
+    )
+    return figure
+
+
+def both_splits(connection: Connection) -> Chart | None:
+    """Accuracy and loss by epoch on train and val of every cell's winner, a panel per network."""
+    found = rows(connection, sql("questions/curves"))
+    _, _, axes = cell_roles(found)
+    charts = []
+    for measure, factor, title in (("top1", 100.0, "top-1 (%)"), ("loss", 1.0, "loss")):
+        points = [
+            {**point, "dash": split}
+            for split in ("train", "val")
+            for _, point in _points(found, f"{split}_{measure}", factor)
+        ]
+        log = measure == "loss" and all(point["value"] > 0 for point in points)
+        if points:
+            charts.append(_panels(points, title, axes, "setting", log=log))
+    if not charts:
+        return None
+    subtitle = [OVER_TRIALS, "train: running mean in training mode, on augmented images"]
+    figure: Chart = alt.vconcat(*charts).properties(
+        title=alt.Title("Training and validation", subtitle=subtitle)
+    )
+    return figure
+
+
+def lr_schedule(connection: Connection) -> Chart | None:
+    """Learning rate by epoch, and validation accuracy below it, a panel per network."""
+    found = rows(connection, sql("questions/curves"))
+    _, _, axes = cell_roles(found)
+    charts = [
+        _panels([{**point, "dash": ""} for _, point in points], title, axes, "setting")
+        for column, factor, title in (
+            ("lr", 1.0, "learning rate"),
+            ("val_top1", 100.0, "val top-1 (%)"),
+        )
+        if (points := _points(found, column, factor))
+    ]
+    if len(charts) < 2:
+        return None
+    subtitle = "learning rate at the epoch's last step, of one of the trials"
+    figure: Chart = alt.vconcat(*charts).properties(
+        title=alt.Title("Learning rate and what it gives", subtitle=subtitle)
+    )
+    return figure
+
+
+def _points(found: list[Row], column: str, factor: float) -> list[tuple[Row, Point]]:
+    """The rows that have a column, as points of a panel; colours are what else differs."""
+    panel, _, axes = cell_roles(found)
+    others = [axis for axis in axes if axis != panel and varies(found, axis)]
     points = []
     for row in found:
-        value, sd = row["val_top1_mean"] * 100, row["val_top1_sd"]
-        points.append(
-            {
-                "panel": plain(cell_value(row, panel)),
-                "colour": plain(cell_value(row, colour)) if colour else "",
-                "dash": " · ".join(f"{axis} {plain(cell_value(row, axis))}" for axis in others),
-                "epoch": row["epoch"],
-                "value": value,
-                "low": None if sd is None else value - sd * 100,
-                "high": None if sd is None else value + sd * 100,
-                "trials": row["n"],
-                "shown": f"{value:.2f}" + ("" if sd is None else f" ± {sd * 100:.2f}"),
-                **{f"axis {axis}": plain(cell_value(row, axis)) for axis in axes},
-            }
-        )
+        mean, sd = row.get(f"{column}_mean", row.get(column)), row.get(f"{column}_sd")
+        if mean is None:
+            continue
+        value, spread = mean * factor, None if sd is None else sd * factor
+        point = {
+            "panel": plain(cell_value(row, panel)),
+            "colour": plain(cell_label(row, others)),
+            "epoch": row["epoch"],
+            "value": value,
+            "low": None if spread is None else value - spread,
+            "high": None if spread is None else value + spread,
+            "trials": row["n"],
+            "shown": f"{value:.4g}" + ("" if spread is None else f" ± {spread:.2g}"),
+            **{f"axis {axis}": plain(cell_value(row, axis)) for axis in axes},
+        }
+        points.append((row, point))
+    return points
+
+
+def _panels(
+    points: list[Point], title: str, axes: list[str], colour: str | None, *, log: bool = False
+) -> Chart:
+    """Lines with bands and dots over epochs, a panel per network, at most three side by side."""
+    if log:  # a band that goes below zero ends at its line
+        points = [
+            {**p, "low": p["value"] if p["low"] is not None and p["low"] <= 0 else p["low"]}
+            for p in points
+        ]
     last = max(point["epoch"] for point in points)
     ticks = sorted({round(1 + (last - 1) * part / 5) for part in range(6)})
     base = alt.Chart().encode(
@@ -52,24 +133,30 @@ def val_top1(connection: Connection) -> Chart | None:
             scale=alt.Scale(domain=[1, max(2, last)], nice=False),
             axis=alt.Axis(values=ticks, format="d"),
         ),
-        color=colour_encoding(points, colour),
+        color=colour_encoding(points, colour if any(p["colour"] for p in points) else None),
         detail="dash:N",
     )
-    scale = alt.Scale(zero=False)
-    band = base.mark_area(opacity=0.15).encode(
-        y=alt.Y("low:Q", scale=scale, title="val top-1 (%)"), y2="high:Q"
+    vertical: dict[str, Any] = (
+        log_scale([p[end] for p in points for end in ("value", "low", "high") if p[end]])
+        if log
+        else {"scale": alt.Scale(zero=False)}
     )
-    y = alt.Y("value:Q", scale=scale, title="val top-1 (%)")
-    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash_encoding(points))
-    dots = base.mark_point(filled=True, size=22, opacity=1).encode(
-        y=y, tooltip=tooltips([*axes, "epoch", "trials", "val top-1 (%)"], points)
-    )
+    y = alt.Y("value:Q", title=title, **vertical)
+    layers = [
+        base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash_encoding(points)),
+        base.mark_point(filled=True, size=22, opacity=1).encode(
+            y=y, tooltip=tooltips([*axes, "epoch", "trials", title], points)
+        ),
+    ]
+    if any(point["low"] is not None for point in points):
+        band = base.mark_area(opacity=0.15).encode(
+            y=alt.Y("low:Q", title=title, **vertical), y2="high:Q"
+        )
+        layers.insert(0, band)
     panels = len({point["panel"] for point in points})
-    subtitle = "mean ± standard deviation over the trials that reached the epoch"
     figure: Chart = (
-        alt.layer(band, line, dots, data=alt.InlineData(values=points))
+        alt.layer(*layers, data=Points(values=points))
         .properties(width=560 if panels == 1 else 250, height=340 if panels == 1 else 220)
         .facet(facet=alt.Facet("panel:N", title=None, sort=None), columns=min(3, panels))
-        .properties(title=alt.Title("Learning curves", subtitle=subtitle))
     )
     return figure

@@ -12,6 +12,13 @@ from analysis.charts.style import DASHES, PALETTE, SHAPES
 from analysis.formats import MISSING
 
 
+class Points(alt.InlineData):
+    """Data that the copies of a chart share: Altair copies a chart at every step of its making."""
+
+    def __deepcopy__(self, memo: Any = None) -> Points:
+        return self
+
+
 def cell_roles(found: list[Row]) -> tuple[str, str | None, list[str]]:
     """The axis that colours (or panels) stand for, the one for shapes (or colours), all axes.
 

@@ -9,6 +9,7 @@ import altair as alt
 
 from analysis.cells import Row, cell_value
 from analysis.charts.encodings import (
+    Points,
     cell_roles,
     colour_encoding,
     domain,
@@ -54,6 +55,17 @@ def latency_vs_params(connection: Connection) -> Chart | None:
     )
 
 
+def batch16_latency_vs_params(connection: Connection) -> Chart | None:
+    """Latency of every cell's winner at batch 16 over its trainable parameters."""
+    return _scatter(
+        connection,
+        y="batch16_latency_ms",
+        y_title="latency, batch 16 (ms)",
+        title="Latency of 16 images against parameters",
+        log=True,
+    )
+
+
 def _scatter(
     connection: Connection,
     *,
@@ -87,7 +99,7 @@ def _scatter(
     for place, value in enumerate(shapes):
         offset = 11 * (place - (len(shapes) - 1) / 2)
         own = [point for point in points if point["shape"] == value]
-        base = alt.Chart(alt.InlineData(values=own)).encode(
+        base = alt.Chart(Points(values=own)).encode(
             x=x, color=colour_encoding(points, None), opacity=opacity
         )
         bars = base.transform_filter("isValid(datum.low)")
@@ -105,7 +117,7 @@ def _scatter(
         ]
     for below, anchors in _name_places(points, log).items():
         layers.append(
-            alt.Chart(alt.InlineData(values=anchors))
+            alt.Chart(Points(values=anchors))
             .mark_text(dy=14 if below else -13, fontSize=12, fontWeight="bold")
             .encode(x=x, y=alt.Y("edge:Q"), text="colour:N", color=colour_encoding(points, None))
         )

@@ -13,6 +13,7 @@ from analysis import AnalysisError, connect, save_plot
 from analysis.drawings import FILE_FORMATS, script
 from analysis.plots import PLOTS, make_plot
 
+OF_ONE_CELL = [name for name in PLOTS if name != "ablation"]  # which wants cells to compare
 STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}
 
 
@@ -76,6 +77,75 @@ def test_confusion_shares_are_of_the_true_class(opened):
     assert sum(row["images"] for row in found) == 120  # two trials of 60 images
 
 
+def test_confusion_counts_colour_by_images(opened):
+    text = str(make_plot(opened, "confusion-counts"))
+    assert "'field': 'images', 'scale'" in text
+    assert "'field': 'share', 'scale'" not in text
+
+
+def test_every_network_has_a_confusion_matrix_on_the_scale_from_0_to_1(opened):
+    spec = make_plot(opened, "confusion-networks")
+    titles = [chart["title"]["text"] for chart in spec["concat"]]
+    assert titles == ["cnn3", "mobilenet_small", "resnet18"]
+    assert str(spec).count("'domain': [0, 1]") == 3
+    for data in spec["datasets"].values():
+        assert sum(row["share"] for row in data) == pytest.approx(10)
+
+
+def test_ablation_bars_of_a_group_differ_in_one_axis(opened):
+    spec = make_plot(opened, "ablation")
+    by_optimizer, by_lr = (
+        spec["datasets"][panel["layer"][0]["data"]["name"]]
+        if "data" in panel["layer"][0]
+        else spec["datasets"][panel["data"]["name"]]
+        for panel in spec["vconcat"]
+    )
+    assert {row["setting"] for row in by_lr} == {"0.01", "0.1"}
+    (wanted,) = opened.execute(
+        "SELECT 100 * test_top1_mean FROM best WHERE arch = 'cnn3' "
+        "AND optimizer = 'adam' AND lr = 0.1"
+    ).fetchone()
+    for rows_, group, setting in (
+        (by_lr, "cnn3 · adam", "0.1"),
+        (by_optimizer, "cnn3 · lr 0.1", "adam"),
+    ):
+        (bar,) = [row for row in rows_ if (row["group"], row["setting"]) == (group, setting)]
+        assert bar["value"] == pytest.approx(wanted)
+    sizes: dict[str, int] = {}
+    for row in by_optimizer:
+        sizes[row["group"]] = sizes.get(row["group"], 0) + 1
+    assert min(sizes.values()) == 2
+    assert sum(sizes.values()) == 12  # without the tuned cell, which has no partner
+
+
+def test_final_bars_have_both_measures_of_every_cell(opened):
+    accuracy, loss = make_plot(opened, "final-bars")["datasets"].values()
+    assert len(accuracy) == len(loss) == 13
+    found = opened.execute(
+        "SELECT 100 * test_top1_mean, test_loss_mean FROM best ORDER BY test_top1_mean DESC LIMIT 1"
+    ).fetchone()
+    assert (accuracy[0]["value"], loss[0]["value"]) == pytest.approx(found)
+
+
+def test_training_curves_have_both_splits_and_both_measures(opened):
+    top1, loss = make_plot(opened, "training-curves")["datasets"].values()
+    for points in (top1, loss):
+        assert {point["dash"] for point in points} == {"train", "val"}
+        assert {point["panel"] for point in points} == {"cnn3", "mobilenet_small", "resnet18"}
+    (wanted,) = opened.execute(
+        "SELECT train_loss_mean FROM learning_curves WHERE epoch = 2 LIMIT 1"
+    ).fetchone()
+    at_two = [point for point in loss if point["epoch"] == 2 and point["dash"] == "train"]
+    assert [point["value"] for point in at_two] == [pytest.approx(wanted)] * 13
+
+
+def test_the_schedule_is_drawn_over_the_curve(opened):
+    lr, top1 = make_plot(opened, "lr-schedule")["datasets"].values()
+    assert {point["value"] for point in lr} == {0.003, 0.01, 0.1}
+    assert max(point["value"] for point in top1) > 50
+    assert {point["epoch"] for point in lr} == {point["epoch"] for point in top1}
+
+
 def test_curves_show_a_running_sweep(blank, tmp_path):
     sweep = blank()
     sweep.store_epochs(sweep.trial(sweep.planned({"arch": "cnn3"}, 0)), 2)
@@ -95,7 +165,7 @@ def test_many_networks_of_many_kinds_fit(blank, tmp_path):
         sweep.store(sweep.trial(planned, trainable_params=1000 * 3**index))
     sweep.write_plan()
     connection = connect(sweep.folder)
-    for name in PLOTS:
+    for name in OF_ONE_CELL:
         text = save_plot(connection, name, tmp_path / f"{name}.svg").read_text()
         assert "undefined" not in text
         assert "NaN" not in text
@@ -107,7 +177,9 @@ def test_one_cell_and_one_trial_make_figures(blank, tmp_path):
     sweep.store(sweep.trial(sweep.planned({"lr": 0.1, "arch": "cnn3"}, 0)))
     sweep.write_plan()
     connection = connect(sweep.folder)
-    for name in PLOTS:
+    with pytest.raises(AnalysisError, match="nothing to show in ablation"):
+        make_plot(connection, "ablation")
+    for name in OF_ONE_CELL:
         text = save_plot(connection, name, tmp_path / f"{name}.svg").read_text()
         assert "NaN" not in text
 
@@ -118,7 +190,7 @@ def test_no_sweep_axis_is_called_like_a_column_of_ours(blank, tmp_path):
     sweep.store(sweep.trial(sweep.planned(axes, 0)))
     sweep.write_plan()
     connection = connect(sweep.folder)
-    for name in PLOTS:
+    for name in OF_ONE_CELL:
         assert save_plot(connection, name, tmp_path / f"{name}.svg").exists()
 
 
@@ -129,7 +201,7 @@ def test_hostile_names_stay_text(blank, tmp_path):
         sweep.store(sweep.trial(sweep.planned({"arch": arch}, 0)))
     sweep.write_plan()
     connection = connect(sweep.folder)
-    for figure in PLOTS:
+    for figure in OF_ONE_CELL:
         svg = save_plot(connection, figure, tmp_path / "x.svg").read_text()
         assert "<script" not in svg
     page = save_plot(connection, "curves", tmp_path / "x.html").read_text()

@@ -1,10 +1,10 @@
--- A row is a pair of true and predicted class under the best config of a data set, the one with
--- the highest mean val_top1, summed over its complete trials.
+-- A row is a pair of true and predicted class under the best config of a data set (and, by_network,
+-- of a network), the one with the highest mean val_top1, summed over its complete trials.
 WITH winner AS (
     SELECT *
     FROM best
     QUALIFY row_number() OVER (
-        PARTITION BY results, dataset, labels
+        PARTITION BY results, dataset, labels, if($by_network, arch, NULL)
         ORDER BY val_top1_mean DESC NULLS LAST, config_id
     ) = 1
 ),
@@ -14,6 +14,7 @@ counted AS (
         winner.results,
         winner.dataset,
         winner.labels,
+        winner.arch,
         any_value(winner.cell) AS cell,
         any_value(winner.n) AS n,
         confusion.label,
@@ -51,7 +52,8 @@ SELECT
     coalesce(truth.class_name, counted.label::VARCHAR) AS label_name,
     coalesce(guess.class_name, counted.predicted::VARCHAR) AS predicted_name,
     counted.images / sum(counted.images) OVER (
-        PARTITION BY counted.results, counted.dataset, counted.labels, counted.label
+        PARTITION BY
+            counted.results, counted.dataset, counted.labels, counted.arch, counted.label
     ) AS share
 FROM counted
 LEFT JOIN names AS truth
@@ -64,4 +66,10 @@ LEFT JOIN names AS guess
     AND guess.dataset IS NOT DISTINCT FROM counted.dataset
     AND guess.labels IS NOT DISTINCT FROM counted.labels
     AND guess.class_index = counted.predicted
-ORDER BY counted.results, counted.dataset, counted.labels, counted.label, counted.predicted;
+ORDER BY
+    counted.results,
+    counted.dataset,
+    counted.arch,
+    counted.labels,
+    counted.label,
+    counted.predicted;

@@ -13,6 +13,8 @@ SELECT
     epoch_time_s_mean,
     epoch_time_s_sd,
     latency_ms_p50_mean,
-    latency_ms_p50_sd
+    latency_ms_p50_sd,
+    batch16_latency_ms_mean,
+    batch16_latency_ms_sd
 FROM best
 ORDER BY test_top1_mean DESC NULLS LAST, results, config_id;

@@ -1,0 +1,165 @@
+"""Bars: what every cell's winner ended with, and what each compared axis changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from analysis.cells import Row, cell_axes, cell_label, cell_value
+from analysis.charts.encodings import Points, domain, plain, varies
+from analysis.charts.style import PALETTE, Chart
+from analysis.database import Connection, rows, sql
+
+BAR = 15  # points
+LABEL = 320  # points; longer names are cut
+# What a network learns from is no setting of its training.
+NOT_ABLATED = ("arch", "arch_options", "dataset", "labels")
+
+
+def final(connection: Connection) -> Chart | None:
+    """Test top-1 and test loss of every cell's winner, the most accurate first."""
+    found = [
+        row
+        for row in rows(connection, sql("questions/winners"))
+        if row["test_top1_mean"] is not None
+    ]
+    if not found:
+        return None
+    axes = cell_axes(found)
+    several = len({row["results"] for row in found}) > 1
+    labels = [(f"{row['results']} · " if several else "") + cell_label(row, axes) for row in found]
+    panels = [
+        _panel(
+            [{"cell": plain(label), **_ends(row, metric, factor)} for row, label in pairs],
+            title,
+            [plain(label) for label in labels],
+            named,
+        )
+        for metric, factor, title, named in (
+            ("test_top1", 100.0, "test top-1 (%)", True),
+            ("test_loss", 1.0, "test loss", False),
+        )
+        if (
+            pairs := [
+                p for p in zip(found, labels, strict=True) if p[0][f"{metric}_mean"] is not None
+            ]
+        )
+    ]
+    subtitle = "a bar is a cell's best config; bars end at the mean, ± standard deviation"
+    figure: Chart = alt.hconcat(*panels, spacing=24).properties(
+        title=alt.Title("Final test accuracy and loss", subtitle=subtitle)
+    )
+    return figure
+
+
+def _panel(points: list[dict[str, Any]], title: str, order: list[str], named: bool) -> Chart:
+    axis = alt.Axis(labels=named, ticks=False, labelLimit=LABEL)
+    base = alt.Chart(Points(values=points)).encode(
+        y=alt.Y("cell:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=axis)
+    )
+    bars = base.mark_bar(color=PALETTE[0], opacity=0.8).encode(
+        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=6)),
+        tooltip=[alt.Tooltip("cell:N"), alt.Tooltip("shown:N", title=title)],
+    )
+    return alt.layer(bars, _whiskers(base)).properties(width=290, height={"step": BAR + 5})
+
+
+def ablation(connection: Connection) -> Chart | None:
+    """Test top-1 over the values of each compared axis, all others held."""
+    found = [
+        row
+        for row in rows(connection, sql("questions/winners"))
+        if row["test_top1_mean"] is not None
+    ]
+    axes = cell_axes(found)
+    compared = [axis for axis in axes if axis not in NOT_ABLATED and varies(found, axis)]
+    panels = [panel for axis in compared if (panel := _axis_panel(found, axis, axes))]
+    if not panels:
+        return None
+    subtitle = "bars of one group differ in nothing else that is compared; ± standard deviation"
+    figure: Chart = (
+        alt.vconcat(*panels, spacing=28)
+        .resolve_scale(color="independent", yOffset="independent")
+        .properties(title=alt.Title("What each setting changes", subtitle=subtitle))
+    )
+    return figure
+
+
+def _axis_panel(found: list[Row], axis: str, axes: list[str]) -> Chart | None:
+    """Grouped bars of one axis; a group is a combination of the others that has two values."""
+    others = [other for other in axes if other != axis and varies(found, other)]
+    groups: dict[str, list[Row]] = {}
+    for row in found:
+        groups.setdefault(f"{plain(cell_label(row, others))}\n{row['results']}", []).append(row)
+    whole = {name: group for name, group in groups.items() if len(group) > 1}
+    if not whole:
+        return None
+    points = [
+        {
+            "group": name.partition("\n")[0] or "all",
+            "setting": plain(cell_value(row, axis)),
+            **_ends(row, "test_top1", 100.0),
+        }
+        for name, group in whole.items()
+        for row in group
+    ]
+    values = sorted({cell_value(row, axis) for row in found}, key=_in_order)
+    names = [plain(value) for value in values if plain(value) in domain(points, "setting")]
+    base = alt.Chart(Points(values=points)).encode(
+        y=alt.Y(
+            "group:N",
+            sort=domain(points, "group"),
+            title=None,
+            axis=alt.Axis(labelLimit=LABEL, ticks=False),
+            scale=alt.Scale(paddingInner=0.2, paddingOuter=0.1),
+        ),
+        yOffset=alt.YOffset("setting:N", sort=names, scale=alt.Scale(paddingInner=0.1)),
+    )
+    bars = base.mark_bar(opacity=0.85).encode(
+        x=alt.X("value:Q", title="test top-1 (%)", scale=alt.Scale(zero=True)),
+        color=alt.Color(
+            "setting:N",
+            sort=names,
+            scale=alt.Scale(domain=names, range=PALETTE)
+            if len(names) <= len(PALETTE)
+            else alt.Scale(domain=names, scheme="tableau20"),
+            legend=alt.Legend(title=plain(axis)),
+        ),
+        tooltip=[
+            alt.Tooltip("group:N"),
+            alt.Tooltip("setting:N", title=plain(axis)),
+            alt.Tooltip("shown:N", title="test top-1 (%)"),
+        ],
+    )
+    figure: Chart = alt.layer(bars, _whiskers(base)).properties(
+        width=460, height={"step": BAR, "for": "offset"}
+    )
+    return figure
+
+
+def _in_order(value: Any) -> tuple[bool, Any]:
+    """Numbers by size, then texts."""
+    number = isinstance(value, (int, float))
+    return (not number, value if number else str(value))
+
+
+def _ends(row: Row, metric: str, factor: float) -> dict[str, Any]:
+    """A bar's end and those of its error bar, which is null for one trial."""
+    value, sd = row[f"{metric}_mean"] * factor, row[f"{metric}_sd"]
+    spread = None if sd is None else sd * factor
+    return {
+        "value": value,
+        "low": None if spread is None else max(0.0, value - spread),
+        "high": None if spread is None else value + spread,
+        "shown": f"{value:.4g}" + ("" if spread is None else f" ± {spread:.2g}"),
+    }
+
+
+def _whiskers(base: alt.Chart) -> alt.Chart:
+    """Error bars, where there is more than one trial."""
+    several = base.transform_filter("isValid(datum.low)")
+    ends: alt.Chart = several.mark_rule(strokeWidth=1.5, color="#333333").encode(
+        x="low:Q", x2="high:Q"
+    )
+    return ends

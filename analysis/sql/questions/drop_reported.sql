@@ -1,0 +1,2 @@
+-- Give the name back to the view.
+DROP TABLE IF EXISTS temp.reported;
