@@ -19,8 +19,17 @@ def presets() -> None:
         print(f"{name:18} {text.splitlines()[0].lstrip('# ')}")
 
 
-def archs() -> None:
-    """List the architectures with their counts (ten classes) and image sizes."""
+def archs(
+    name: Annotated[str | None, typer.Argument(help="A network, to see its layers.")] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Its classes.")] = 10,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Its input's side, pixels.")] = None,
+) -> None:
+    """List the architectures with their counts (ten classes) and image sizes, or one's layers."""
+    if name is not None:
+        from grid.layers import print_layers
+
+        print_layers(name, classes, image_size)
+        return
     from rich.console import Console
     from rich.table import Table
 

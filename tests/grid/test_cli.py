@@ -70,6 +70,16 @@ def test_what_there_is_can_be_listed(cnngrid: Command) -> None:
     assert cnngrid("--version").stdout.startswith("cnngrid ")
 
 
+def test_a_network_is_listed_layer_by_layer(cnngrid: Command) -> None:
+    lines = cnngrid("archs", "cnn3", "--classes", "5").stdout.splitlines()
+    assert lines[1].split() == ["0", "Conv2d", "10x32x32", "280"]
+    assert lines[-2].split() == ["total", "836,225", "0"]
+    assert lines[-1].startswith("cnn3, 5 classes, 32x32 pixels: 836,225 parameters in all")
+    assert "closest: cnn3" in cnngrid("archs", "cnn4").stderr
+    small = cnngrid("archs", "cnn3", "--image-size", "8")
+    assert (small.returncode, "takes images of 32 to 39" in small.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
