@@ -72,8 +72,8 @@ def reported(connection: Connection) -> Table:
 
 def _reported_value(row: Row, name: str, axes: list[str]) -> Any:
     title, kind = METRICS[row["metric"]]
-    if name in axes:
-        return cell_value(row, name)
+    if name in axes:  # without a cell, what the paper says of the axis
+        return cell_value(row, name) if row["cell"] else row.get(name)
     if name == "metric":
         epoch = f", epoch {row['epoch']}" if row["epoch"] else ""
         return f"{title}{epoch}" + (f", {row['class_name']}" if row["class_name"] else "")

@@ -33,7 +33,7 @@ def networks(connection: Connection) -> Chart | None:
     several = len({(group[0]["results"], group[0]["dataset"]) for group in groups}) > 1
     charts = [_small_matrix(group, several) for group in groups]
     subtitle = "shares of the true class; rows: true, columns: predicted"
-    figure: Chart = alt.concat(*charts, columns=3).properties(
+    figure: Chart = alt.concat(*charts, columns=2 if len(charts) == 4 else 3).properties(
         title=alt.Title("Confusion of every network", subtitle=subtitle)
     )
     return figure

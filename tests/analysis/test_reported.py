@@ -88,6 +88,12 @@ def test_a_studys_own_sweep_stands_beside_all_of_its_numbers(blank):
     assert (tests[0.01]["reported"], tests[0.001]["reported"]) == (0.8144, 0.8212)
     assert (tests[0.01]["measured_mean"], tests[0.001]["measured_mean"]) == (0.75, 0.70)
     assert (tests[0.01]["n"], tests[0.01]["measured_sd"]) == (2, 0.0)
+    waiting = [
+        row["lr"]
+        for row in by_name(make_table(connect(sweep.folder), "reported"))
+        if row["optimizer"] == "sgd" and row["metric"] == "test top-1 (%)"
+    ]
+    assert waiting == [0.01, 0.001]
     (unmeasured,) = [row for row in found if row["arch"] == "alexnet" and row["epoch"] == 30][:1]
     assert unmeasured["measured_mean"] is unmeasured["cell_id"] is None
 
