@@ -27,7 +27,7 @@ Connection = DuckDBPyConnection
 SQL = Path(__file__).parent / "sql"
 
 # Tables that are read from files, and the views in the order in which they build on each other.
-TABLES = ("trials", "plan", "asked", "epochs", "classes", "predictions")
+TABLES = ("trials", "plan", "asked", "epochs", "classes", "predictions", "enhancement")
 AT_ONCE = ("trials", "plan", "asked")
 VIEWS = (
     "plan",
@@ -36,6 +36,7 @@ VIEWS = (
     "epochs",
     "classes",
     "predictions",
+    "enhancement",
     "running",
     "coverage_trials",
     "coverage",
@@ -99,7 +100,7 @@ def open_results(*folders: str | Path, all: bool = False) -> Connection:
     Raises `AnalysisError` where a folder does not exist or is not a results folder.
     """
     connection = _connect(*folders, all=all)
-    load(connection, "epochs", "classes")
+    load(connection, "epochs", "classes", "enhancement")
     files = [file for _, file in _files(connection, "predictions")]
     if any(map(_looks_damaged, files)) or sum(map(_size, files)) <= HELD_BYTES:
         load(connection, "predictions")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -74,17 +73,21 @@ def measure_complexity(model: nn.Module, image_size: int) -> Complexity:
 
     def add(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal macs, activations
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        # Each element takes part in one multiplication per weight of its filter; a transposed
-        # convolution applies the filter to its input, the others to their output.
-        elements = inputs[0] if isinstance(module, TransposedConvolution) else output
-        macs += elements.numel() * prod(weight.shape[1:])
+        macs += layer_macs(module, inputs[0], output)
         activations += output.numel()
 
-    with _hooked([m for m in model.modules() if isinstance(m, Counted)], add):
-        _forward(model, image_size)
+    watched_forward(model, image_size, [m for m in model.modules() if isinstance(m, Counted)], add)
     return Complexity(macs, activations)
+
+
+def layer_macs(layer: nn.Module, given: Tensor, output: Tensor) -> int:
+    """Multiply-accumulates of one use of a convolution or linear layer, from shapes alone."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    # Each element takes part in one multiplication per weight of its filter; a transposed
+    # convolution applies the filter to its input, the others to their output.
+    elements = given if isinstance(layer, TransposedConvolution) else output
+    return elements.numel() * prod(weight.shape[1:])
 
 
 def layer_table(model: nn.Module, image_size: int) -> list[Layer]:
@@ -99,8 +102,7 @@ def layer_table(model: nn.Module, image_size: int) -> list[Layer]:
             shapes[module] = tuple(output.shape[1:])
 
     leaves = {name: m for name, m in model.named_modules() if not any(m.children())}
-    with _hooked(list(leaves.values()), keep_shape):
-        _forward(model, image_size)
+    watched_forward(model, image_size, list(leaves.values()), keep_shape)
     rows = []
     for name, module in leaves.items():
         count = count_parameters(module)
@@ -151,18 +153,22 @@ def _count(parameters: list[nn.Parameter], buffers: list[Tensor]) -> ParameterCo
     return ParameterCount(trainable, frozen + statistics)
 
 
-@contextmanager
-def _hooked(modules: list[nn.Module], hook: Callable[..., None]) -> Iterator[None]:
+def watched_forward(
+    model: nn.Module, image_size: int, modules: Sequence[nn.Module], hook: Callable[..., None]
+) -> None:
+    """One image of zeros through `model`, on the device and in the type of its weights.
+
+    `hook(module, inputs, output)` is called after every use of each of `modules`.
+    """
     handles = [module.register_forward_hook(hook) for module in modules]
     try:
-        yield
+        _forward(model, image_size)
     finally:
         for handle in handles:
             handle.remove()
 
 
 def _forward(model: nn.Module, image_size: int) -> None:
-    """One image of zeros through `model`, on the device and in the type of its weights."""
     weight = next(model.parameters())
     devices = [weight.device] if weight.device.type == "cuda" else []
     image = torch.zeros(1, 3, image_size, image_size, device=weight.device, dtype=weight.dtype)

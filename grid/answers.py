@@ -23,7 +23,7 @@ def status(results: Results) -> None:
     from grid.lock import driver_alive
     from grid.store import Store
 
-    with _answering():
+    with answering():
         from analysis import make_table
         from analysis.database import connect, rows
         from analysis.database import sql as query
@@ -58,7 +58,7 @@ def sql(
     if len(results) < 2:
         fail('give a results folder and a question, such as "SELECT * FROM best"')
     *folders, question = results
-    with _answering():
+    with answering():
         from analysis import ask
         from analysis.formats import answer_table, render
 
@@ -88,7 +88,7 @@ def table(
     """Print a ready table; without a name, list them."""
     from rich.console import Console
 
-    with _answering():
+    with answering():
         from analysis import make_table
         from analysis.database import connect
         from analysis.formats import render
@@ -114,7 +114,7 @@ def plot(
     all: All = False,
 ) -> None:
     """Draw a ready figure; without a name, list them."""
-    with _answering():
+    with answering():
         from analysis import save_plot
         from analysis.database import connect
         from analysis.plots import PLOTS
@@ -136,7 +136,7 @@ def report(
     all: All = False,
 ) -> None:
     """Write one self-contained HTML page with every table and figure, and the files beside it."""
-    with _answering():
+    with answering():
         from analysis import write_report
         from analysis.database import connect
 
@@ -157,7 +157,7 @@ def compact(results: Results) -> None:
 
 
 @contextlib.contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
     """Turn the questions' own errors into short messages."""
     import warnings
 

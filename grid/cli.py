@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grid.answers import compact, plot, report, sql, status, table
+from grid.explain import explain
 from grid.listings import archs, datasets, doctor, init, presets, schema
 from grid.terminal import fail, print_outcome
 
@@ -202,7 +203,7 @@ def _data_errors() -> Iterator[None]:
         fail(str(problem))
 
 
-ANSWERS = (status, sql, table, plot, report, compact)
+ANSWERS = (status, sql, table, plot, report, explain, compact)
 LISTINGS = (presets, archs, datasets, schema, doctor, init)
 for _command in (*ANSWERS, *LISTINGS):
     app.command()(_command)

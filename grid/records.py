@@ -159,6 +159,45 @@ PREDICTIONS: tuple[Column, ...] = (
     Column("confidence", pa.float32(), "its probability"),
 )
 
+ENHANCEMENT: tuple[Column, ...] = (
+    *_columns(
+        TEXT,
+        trial_id="trial",
+        split="val or test",
+        transform="brightness, contrast, sharpness, or combined: one after the other",
+    ),
+    *_columns(
+        REAL,
+        brightness="factor as in Pillow's ImageEnhance; null where it is not applied",
+        contrast="likewise",
+        sharpness="likewise",
+    ),
+    Column("chosen", pa.bool_(), "whether validation picked these factors; test has only such"),
+    *_columns(
+        INT,
+        images="images of the split",
+        wrong_before="of them misclassified as they are",
+        repaired="wrong before, right after",
+        broken="right before, wrong after",
+        net_change="repaired less broken",
+    ),
+    *_columns(
+        REAL,
+        top1_before="accuracy on the images as they are",
+        top1_after="accuracy on the enhanced images",
+        repaired_share="repaired over wrong_before; null without errors",
+        l2_norm="mean over images of the change's norm, pixels from 0 to 255",
+    ),
+    *_columns(
+        INT,
+        random_repaired="repaired by Gaussian noise of the same norm on every image; null on val",
+        random_broken="broken by it",
+        random_net_change="repaired by it less broken",
+    ),
+    *_columns(REAL, random_top1_after="accuracy under it", random_l2_norm="the norm it had"),
+    *_columns(TIME, made_at="when it was measured"),
+)
+
 PLAN: tuple[Column, ...] = (
     *_columns(
         TEXT,
@@ -203,6 +242,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "epochs": EPOCHS,
     "classes": CLASSES,
     "predictions": PREDICTIONS,
+    "enhancement": ENHANCEMENT,
     "plan": PLAN,
     "asked": ASKED,
 }

@@ -27,7 +27,7 @@ from grid.records import schema, to_table
 log = logging.getLogger(__name__)
 
 # Tables with a file per trial, merged by `compact`.
-PER_TRIAL = ("trials", "epochs", "classes", "predictions")
+PER_TRIAL = ("trials", "epochs", "classes", "predictions", "enhancement")
 # The key `sweep` at the start of a line, or in a file that is one line of JSON.
 SWEEP_LINE = re.compile(r"""(?:^|[{,])\s*["']?sweep["']?\s*:\s*["']?([\w.-]+)""", re.MULTILINE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -238,3 +238,17 @@ class EvalSplit:
         side = self._images.shape[1]
         draws = draw(self._augment, len(indices), 1, side, self._seed, 0).to(self._images.device)
         return batches_on_device(self._images, indices, draws, self.batch_size, 0)
+
+    def raw(self, places: Sequence[int] | Indices) -> Tensor:
+        """The images at these places of the split as stored: uint8 `(n, side, side, 3)`, on the
+        CPU and free to be written.
+        """
+        indices = torch.from_numpy(self.indices[places]).to(self._images.device)
+        return self._images.index_select(0, indices).cpu()
+
+    def inputs(self, raw: Tensor) -> Tensor:
+        """What the network gets for stored or changed images, at most `batch_size` of them.
+
+        The same values as in `batches`, in memory of their own.
+        """
+        return self._input(raw.to(self._images.device)).clone()

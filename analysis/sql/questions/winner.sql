@@ -1,0 +1,19 @@
+-- A row is the trial that stands for the sweep: the best of the winner of the best cell, both
+-- by val_top1.
+WITH winner AS (
+    SELECT results, cell_id, config_id, role
+    FROM best
+    ORDER BY val_top1_mean DESC NULLS LAST, config_id
+    LIMIT 1
+)
+
+SELECT trials.trial_id, trials.state, trials.seed, trials.config, trials.data_fingerprint
+FROM trials
+JOIN winner
+    ON winner.results = trials.results
+    AND winner.cell_id IS NOT DISTINCT FROM trials.cell_id
+    AND winner.config_id = trials.config_id
+    AND winner.role IS NOT DISTINCT FROM trials.role
+WHERE trials.state = 'complete'
+ORDER BY trials.val_top1 DESC NULLS LAST, trials.seed
+LIMIT 1;

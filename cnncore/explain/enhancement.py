@@ -1,0 +1,198 @@
+"""Does enhancing images repair a network's errors (xiong-2022), and what does it break?
+
+The factor of each enhancer is chosen on validation images, by the right answers over all of them;
+its effect is then measured on all test images, right ones as well as wrong ones, beside noise of
+the same strength.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import log
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cnncore.data.batches import Batches, EvalSplit
+from cnncore.data.enhance import ENHANCERS, enhance
+from cnncore.evaluate import predict
+from cnncore.seeding import derive_seed
+
+FACTORS = (0.5, 0.75, 1.25, 1.5, 2.0)
+COMBINED = "combined"
+
+Factors = dict[str, float]
+Right = NDArray[np.bool_]
+# From uint8 images `(batch, side, side, 3)` to changed ones.
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change of every image did to the answers; counts of images.
+
+    `l2_norm` is the mean over images of the change's Euclidean norm, in steps of 0 to 255.
+    """
+
+    images: int
+    wrong_before: int
+    repaired: int
+    broken: int
+    l2_norm: float
+
+    @property
+    def net_change(self) -> int:
+        """Right answers gained, or lost where negative."""
+        return self.repaired - self.broken
+
+    @property
+    def top1_before(self) -> float:
+        """Accuracy on the images as they are."""
+        return 1 - self.wrong_before / self.images
+
+    @property
+    def top1_after(self) -> float:
+        """Accuracy on the changed images."""
+        return 1 - (self.wrong_before - self.net_change) / self.images
+
+    @property
+    def repaired_share(self) -> float | None:
+        """Share of the errors repaired; None without errors."""
+        return self.repaired / self.wrong_before if self.wrong_before else None
+
+
+@dataclass(frozen=True)
+class Enhancement:
+    """One enhancement of a split: factors by enhancer, and its effect.
+
+    `transform` is an enhancer's name, or `combined`. `chosen`: validation picked these factors;
+    only such are measured on test images. `random` is noise's effect, None on validation images.
+    """
+
+    split: Literal["val", "test"]
+    transform: str
+    factors: Factors
+    chosen: bool
+    effect: Effect
+    random: Effect | None
+
+
+def study_enhancement(
+    model: nn.Module,
+    val: EvalSplit,
+    test: EvalSplit,
+    *,
+    precision: str,
+    device: torch.device,
+    seed: int,
+) -> list[Enhancement]:
+    """Every factor of every enhancer on validation images, then the chosen ones on test images.
+
+    `combined` applies the chosen factors one after the other. `seed` draws the noise.
+    """
+    measure = partial(_measure, model, precision=precision, device=device)
+    right = _right(model, val, precision, device)
+    tried = {
+        (name, factor): measure(val, right, partial(enhance, factors={name: factor}))
+        for name in ENHANCERS
+        for factor in FACTORS
+    }
+    best = {name: _best({f: tried[name, f] for f in FACTORS}) for name in ENHANCERS}
+    found = [
+        Enhancement("val", name, {name: factor}, factor == best[name], effect, None)
+        for (name, factor), effect in tried.items()
+    ]
+    combined = measure(val, right, partial(enhance, factors=best))
+    found.append(Enhancement("val", COMBINED, best, True, combined, None))
+
+    right = _right(model, test, precision, device)
+    for transform, factors in {**{n: {n: f} for n, f in best.items()}, COMBINED: best}.items():
+        change = partial(enhance, factors=factors)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "enhancement", transform))
+        noise = partial(equal_noise, change=change, generator=generator)
+        effects = measure(test, right, change), measure(test, right, noise)
+        found.append(Enhancement("test", transform, factors, True, *effects))
+    return found
+
+
+def _best(effects: dict[float, Effect]) -> float:
+    """The factor with the most right answers; of equal ones the mildest."""
+    return min(effects, key=lambda factor: (-effects[factor].net_change, abs(log(factor))))
+
+
+def equal_noise(images: Tensor, change: Change, generator: torch.Generator) -> Tensor:
+    """Gaussian noise on every image, of the norm that `change` has there.
+
+    Pixels stay whole numbers of 0 to 255; the scale that gives the norm despite that is found by
+    bisection. Where even the largest noise falls short, it is that one.
+    """
+    wanted = _norms(change(images), images)
+    pixels = images.flatten(1).float()
+    noise = torch.randn(pixels.shape, generator=generator)
+    moved = torch.empty_like(pixels)  # one for all rounds: fresh memory would take most of the time
+    low = torch.zeros(len(images))
+    high = torch.full((len(images),), LARGEST_SCALE)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        short = _move(pixels, noise, middle, moved).sub_(pixels).norm(dim=1) < wanted
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    return _move(pixels, noise, high, moved).to(torch.uint8).view(images.shape)
+
+
+# At this scale nearly every pixel is black or white in each channel; halved so often, the scale
+# is known to a thousandth of a step.
+LARGEST_SCALE = 4096.0
+BISECTIONS = 22
+
+
+def _move(pixels: Tensor, noise: Tensor, scale: Tensor, out: Tensor) -> Tensor:
+    """Noisy pixels `(batch, values)`, whole numbers of 0 to 255, in `out`."""
+    torch.addcmul(pixels, noise, scale[:, None], out=out)
+    return out.round_().clamp_(0, 255)
+
+
+def _norms(changed: Tensor, images: Tensor) -> Tensor:
+    norms: Tensor = (changed.float() - images.float()).flatten(1).norm(dim=1)
+    return norms
+
+
+def _right(model: nn.Module, split: EvalSplit, precision: str, device: torch.device) -> Right:
+    logits, labels = predict(model, split.batches(), precision=precision, device=device)
+    return np.asarray((logits.argmax(1) == labels).numpy())
+
+
+def _measure(
+    model: nn.Module,
+    split: EvalSplit,
+    right_before: Right,
+    change: Change,
+    *,
+    precision: str,
+    device: torch.device,
+) -> Effect:
+    norms: list[Tensor] = []
+    batches = _changed(split, change, norms)
+    logits, labels = predict(model, batches, precision=precision, device=device)
+    right_after = (logits.argmax(1) == labels).numpy()
+    return Effect(
+        images=len(labels),
+        wrong_before=int((~right_before).sum()),
+        repaired=int((~right_before & right_after).sum()),
+        broken=int((right_before & ~right_after).sum()),
+        l2_norm=float(torch.cat(norms).double().mean()),
+    )
+
+
+def _changed(split: EvalSplit, change: Change, norms: list[Tensor]) -> Batches:
+    """The split's batches under a change, whose norms are added to `norms`."""
+    for start in range(0, len(split), split.batch_size):
+        places = np.arange(start, min(start + split.batch_size, len(split)))
+        raw = split.raw(places)
+        changed = change(raw)
+        norms.append(_norms(changed, raw))
+        yield split.inputs(changed), torch.from_numpy(split.labels[places])

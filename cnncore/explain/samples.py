@@ -1,0 +1,80 @@
+"""Grids of images as a data set has them, and as a network sees them: right, wrong, how sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from cnncore.data.batches import EvalSplit
+from cnncore.evaluate import predict
+from cnncore.explain.picture import GREEN, VERMILION, Tile, tile_grid
+
+COLUMNS = 8
+
+
+def sample_grid(split: EvalSplit, class_names: Sequence[str], per_class: int, title: str) -> Image:
+    """The first images of every class of the split, a class a row; blank where there are fewer."""
+    tiles = []
+    for label in range(len(class_names)):
+        places = np.flatnonzero(split.labels == label)[:per_class]
+        images = split.raw(places).numpy()
+        tiles += [Tile(image) for image in images]
+        tiles += [Tile(np.full_like(split.raw([0]).numpy()[0], 255))] * (per_class - len(images))
+    return tile_grid(tiles, per_class, title=title, row_labels=class_names)
+
+
+def prediction_grid(
+    model: nn.Module,
+    split: EvalSplit,
+    class_names: Sequence[str],
+    count: int,
+    *,
+    precision: str,
+    device: torch.device,
+    about: str,
+    errors: bool = False,
+) -> Image:
+    """Images of the split with true class, predicted class and its probability.
+
+    Taken evenly over the whole split; with `errors` only wrong ones, the surest first. Raises
+    `ValueError` where there are none.
+    """
+    logits, labels = predict(model, split.batches(), precision=precision, device=device)
+    confidence, predicted = logits.softmax(1).max(1)
+    wrong = predicted != labels
+    if errors:
+        places = torch.argsort(confidence * wrong, descending=True, stable=True)
+        places = places[: min(count, int(wrong.sum()))]
+        if not len(places):
+            raise ValueError(f"the network has all {len(labels)} images right: no error to show")
+        title = f"The surest of {int(wrong.sum()):,} errors in {len(labels):,} images"
+    else:
+        count = min(count, len(labels))
+        places = torch.arange(count) * len(labels) // count
+        title = f"{count} of {len(labels):,} images, {1 - wrong.double().mean().item():.2%} right"
+    tiles = [
+        _predicted_tile(split.raw([place])[0], place, class_names, label, choice, share)
+        for place, label, choice, share in zip(
+            places.tolist(),
+            labels[places].tolist(),
+            predicted[places].tolist(),
+            confidence[places].tolist(),
+            strict=True,
+        )
+    ]
+    note = f"{about}. Place in the split and true class; below, predicted class and probability."
+    return tile_grid(tiles, COLUMNS, title=title, note=note)
+
+
+def _predicted_tile(
+    image: Tensor, place: int, class_names: Sequence[str], label: int, choice: int, share: float
+) -> Tile:
+    return Tile(
+        image.numpy(),
+        (f"{place}: {class_names[label]}", f"{class_names[choice]} {share:.0%}"),
+        GREEN if choice == label else VERMILION,
+    )

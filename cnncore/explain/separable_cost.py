@@ -1,0 +1,118 @@
+"""Depthwise-separable convolutions: what they save in theory and in counted multiply-accumulates.
+
+A block is a depthwise convolution and the next pointwise one. A standard convolution in its place,
+of kernel DK x DK from M to N channels on maps of DF x DF, takes DK^2 M N DF^2 multiply-accumulates
+and the block DK^2 M DF^2 + M N DF^2; their ratio is 1/N + 1/DK^2 (arXiv 1704.04861).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import SqueezeExcitation
+
+from cnncore.complexity import layer_macs, watched_forward
+
+
+@dataclass(frozen=True)
+class SeparableBlock:
+    """One block: its convolutions' names, sizes, and multiply-accumulates for one image.
+
+    `standard_macs` are counted on a standard convolution built for the block's place.
+    """
+
+    depthwise: str
+    pointwise: str
+    channels_in: int
+    channels_out: int
+    kernel: tuple[int, int]
+    output: tuple[int, int]
+    separable_macs: int
+    standard_macs: int
+
+    @property
+    def counted(self) -> float:
+        """Share of the standard convolution's multiply-accumulates that the block takes."""
+        return self.separable_macs / self.standard_macs
+
+    @property
+    def theory(self) -> float:
+        """The same by 1/N + 1/DK^2."""
+        height, width = self.kernel
+        return 1 / self.channels_out + 1 / (height * width)
+
+
+def separable_blocks(model: nn.Module, image_size: int) -> list[SeparableBlock]:
+    """Every depthwise-separable block of a network, in the order of execution.
+
+    Raises `ValueError` where there is none.
+    """
+    uses: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
+
+    def add(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        assert isinstance(module, nn.Conv2d)
+        uses.append((module, inputs[0], output))
+
+    gates = {
+        conv
+        for gate in model.modules()
+        if isinstance(gate, SqueezeExcitation)
+        for conv in gate.modules()
+    }
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m not in gates]
+    watched_forward(model, image_size, convolutions, add)
+    names = {module: name for name, module in model.named_modules()}
+    blocks = [
+        _block(names, *first, *second)
+        for first, second in itertools.pairwise(uses)
+        if _is_depthwise(first[0]) and _is_pointwise(second[0], first[0])
+    ]
+    if not blocks:
+        raise ValueError("the network has no depthwise-separable block")
+    return blocks
+
+
+def _is_depthwise(conv: nn.Conv2d) -> bool:
+    return conv.groups == conv.in_channels > 1 and max(conv.kernel_size) > 1
+
+
+def _is_pointwise(conv: nn.Conv2d, depthwise: nn.Conv2d) -> bool:
+    joined = conv.in_channels == depthwise.out_channels == depthwise.in_channels
+    return joined and conv.groups == 1 and max(conv.kernel_size) == 1
+
+
+def _block(
+    names: dict[nn.Module, str],
+    depthwise: nn.Conv2d,
+    image: Tensor,
+    between: Tensor,
+    pointwise: nn.Conv2d,
+    middle: Tensor,
+    output: Tensor,
+) -> SeparableBlock:
+    standard = nn.Conv2d(
+        depthwise.in_channels,
+        pointwise.out_channels,
+        depthwise.kernel_size,  # type: ignore[arg-type]  # a pair, which torch types as any tuple
+        depthwise.stride,  # type: ignore[arg-type]
+        depthwise.padding,  # type: ignore[arg-type]
+        depthwise.dilation,  # type: ignore[arg-type]
+        bias=False,
+        device="meta",
+    )
+    instead = standard(torch.empty(image.shape, device="meta"))
+    return SeparableBlock(
+        depthwise=names[depthwise],
+        pointwise=names[pointwise],
+        channels_in=depthwise.in_channels,
+        channels_out=pointwise.out_channels,
+        kernel=(depthwise.kernel_size[0], depthwise.kernel_size[1]),
+        output=(between.shape[2], between.shape[3]),
+        separable_macs=layer_macs(depthwise, image, between)
+        + layer_macs(pointwise, middle, output),
+        standard_macs=layer_macs(standard, image, instead),
+    )
