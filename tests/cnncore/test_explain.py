@@ -82,6 +82,23 @@ def test_receptive_fields_of_branches_are_the_largest():
     assert fields["last"].field == seen_pixels(model, "last", 41)
 
 
+class OneSided(nn.Module):
+    """A convolution in the middle of its window plus one that looks to the left alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.middle, self.left = nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(3, 2, 3)
+        self.last = nn.Conv2d(2, 2, 1)
+
+    def forward(self, x):
+        return self.last(self.middle(x) + self.left(nn.functional.pad(x, (2, 0, 1, 1))))
+
+
+def test_receptive_fields_of_branches_that_look_elsewhere_add_up():
+    fields = {window.name: window.field for window in receptive_fields(OneSided(), 15)}
+    assert fields["last"] == (3, 4) == seen_pixels(OneSided(), "last", 15)
+
+
 def test_separable_blocks_take_the_share_that_theory_says():
     model = build_model("mobilenet_small", classes=10, image_size=16, strides=[2, 1, 1, 1])
     blocks = separable_blocks(model, 16)
