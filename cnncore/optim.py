@@ -14,19 +14,19 @@ from cnncore.config import OPTIMIZER_DEFAULTS, Cosine, Milestones, Restarts, Ste
 
 
 def build_optimizer(
-    config: TrialConfig, model: nn.Module, without_l2: Collection[str] = ()
+    config: TrialConfig, model: nn.Module, pretrained: Collection[str] = ()
 ) -> torch.optim.Optimizer:
     """SGD, Adam or AdamW over the weights that take a gradient.
 
-    `without_l2` names parameters that `l2` leaves alone, such as pre-trained ones. The update
-    runs as one fused kernel over all weights of a group, on a CPU too.
+    `pretrained` names parameters with weights from elsewhere (see `l2_names`). The update runs as
+    one fused kernel over all weights of a group, on a CPU too.
     """
     options = {key: getattr(config, key) for key in OPTIMIZER_DEFAULTS[config.optimizer]}
     average = config.momentum_form == "average"
     if average:
         options["dampening"] = config.momentum
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    groups = parameter_groups(config, model, without_l2)
+    groups = parameter_groups(config, model, pretrained)
     optimizer = kinds[config.optimizer](groups, lr=config.lr, fused=True, **options)
     assert isinstance(optimizer, torch.optim.Optimizer)
     if average:
@@ -35,7 +35,7 @@ def build_optimizer(
 
 
 def parameter_groups(
-    config: TrialConfig, model: nn.Module, without_l2: Collection[str] = ()
+    config: TrialConfig, model: nn.Module, pretrained: Collection[str] = ()
 ) -> list[dict[str, Any]]:
     """The weights that take a gradient, those under `l2` in a second group.
 
@@ -46,7 +46,7 @@ def parameter_groups(
     weights = {name: w for name, w in model.named_parameters() if w.requires_grad}
     if not config.l2:
         return [{"params": list(weights.values())}]
-    penalized = l2_names(model, without_l2)
+    penalized = l2_names(model, pretrained)
     return [
         {"params": [w for name, w in weights.items() if name not in penalized]},
         {
@@ -56,17 +56,17 @@ def parameter_groups(
     ]
 
 
-def l2_names(model: nn.Module, without: Collection[str] = ()) -> set[str]:
-    """Names of the weights of convolutions and dense layers, but for those in `without`.
+def l2_names(model: nn.Module, pretrained: Collection[str] = ()) -> set[str]:
+    """Names of the weights of dense layers, and of convolutions that are not in `pretrained`.
 
     Biases and BatchNorm have no part in it (astrokhet-2024; Keras' `kernel_regularizer`).
     """
     names = {
-        f"{name}.weight".lstrip(".")
+        f"{name}.weight".lstrip("."): isinstance(module, nn.Linear)
         for name, module in model.named_modules()
         if isinstance(module, Counted)
     }
-    return names - set(without)
+    return {name for name, dense in names.items() if dense or name not in pretrained}
 
 
 def start_from_zero_velocity(optimizer: torch.optim.Optimizer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -157,10 +157,17 @@ _PLAIN = (
 )
 
 
-def start(config: TrialConfig, model: nn.Module, seed: int, device: torch.device) -> TrainState:
+def start(
+    config: TrialConfig,
+    model: nn.Module,
+    seed: int,
+    device: torch.device,
+    pretrained: Collection[str] = (),
+) -> TrainState:
     """The state before the first step; moves `model` to `device` and into `channels_last`.
 
-    `seed` gives the order, augmentation and dropout of every step; the weights are as they come.
+    `seed` gives the order, augmentation and dropout of every step; the weights are as they come,
+    and `pretrained` names those that come from elsewhere.
     Sets PyTorch's deterministic mode as `config` says and, on a CPU, `keep_freed_memory`.
     """
     if device.type == "cpu":
@@ -171,7 +178,7 @@ def start(config: TrialConfig, model: nn.Module, seed: int, device: torch.device
     model.to(memory_format=torch.channels_last)
     return TrainState(
         model=model,
-        optimizer=build_optimizer(config, model),
+        optimizer=build_optimizer(config, model, pretrained),
         seed=seed,
         device=device,
         ema=copy.deepcopy(model).requires_grad_(False) if config.ema is not None else None,

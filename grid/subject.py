@@ -17,9 +17,10 @@ from cnncore.data import DataError, Splits, load_dataset, open_splits
 from cnncore.models import build_model
 from cnncore.seeding import derive_seed, seed_everything
 from grid.errors import GridError
+from grid.plan import make_trial
 from grid.runner import use_own_modules
 from grid.slots import pick_device
-from grid.spec import Resources
+from grid.spec import Resources, load_sweep
 from grid.store import Store
 from grid.trial import BEST, network_options
 
@@ -87,7 +88,13 @@ def open_subject(results: Path, wanted: str | None, data_dir: Path) -> Subject:
     config = TrialConfig.model_validate_json(row["config"])
     use_own_modules()
     try:
-        data = load_dataset(config.dataset, data_dir, config.image_size)
+        data = load_dataset(
+            config.dataset,
+            data_dir,
+            config.image_size,
+            config.labels,
+            skip_unreadable=bool(row["skipped_images"]),
+        )
     except DataError as problem:
         raise GridError(str(problem)) from None
     if row["data_fingerprint"] not in (None, data.fingerprint):
@@ -99,8 +106,22 @@ def open_subject(results: Path, wanted: str | None, data_dir: Path) -> Subject:
     device = torch.device(pick_device(Resources()))
     if device.type == "cpu":
         keep_freed_memory()
-    splits = open_splits(config, data, device)
+    splits = open_splits(config, data, device, _fold(results, config, row))
     return Subject(Store(results), row["trial_id"], config, row["seed"], splits, device)
+
+
+def _fold(results: Path, config: TrialConfig, row: dict[str, Any]) -> tuple[int, int] | None:
+    """Which fold of how many the trial had; the id tells whether the sweep file still says so."""
+    if row["fold"] is None:
+        return None
+    folds = load_sweep(results / "sweep.yaml").folds
+    trial = make_trial(config, row["seed"], "", fold=row["fold"], folds=folds)
+    if folds is None or trial.trial_id != row["trial_id"]:
+        raise GridError(
+            f"trial {row['trial_id']} had other folds than {results / 'sweep.yaml'} has now, so "
+            "its validation images are not known"
+        )
+    return row["fold"], folds
 
 
 def _find(results: Path, wanted: str | None) -> dict[str, Any]:

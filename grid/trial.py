@@ -103,11 +103,14 @@ def open_trial(job: Job) -> OpenTrial:
         image_size=config.image_size,
         **network_options(config),
     )
+    pretrained: set[str] = set()
     if config.pretrained:
-        load_pretrained(model, config.arch, config.pretrained, config.pretrained_fingerprint)
+        pretrained = load_pretrained(
+            model, config.arch, config.pretrained, config.pretrained_fingerprint
+        )
     if config.freeze:
         freeze_features(model)
-    return OpenTrial(data, splits, start(config, model, seed, device), device)
+    return OpenTrial(data, splits, start(config, model, seed, device, pretrained), device)
 
 
 def _steps(

@@ -7,6 +7,8 @@ an evenly grey, a colourless or a smoothed image, and above 1 the difference to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,6 +40,8 @@ def saturation(pixels: Tensor, factor: Tensor | float) -> Tensor:
 
 def sharpness(pixels: Tensor, factor: Tensor | float) -> Tensor:
     """Away from the smoothed image; pixels at the border stay."""
+    if min(pixels.shape[2:]) < len(SMOOTH):
+        return pixels
     kernel = torch.tensor(SMOOTH, device=pixels.device)
     sums = F.conv2d(pixels, kernel.expand(3, 1, 3, 3), groups=3)
     smooth = pixels.clone()
@@ -45,18 +49,22 @@ def sharpness(pixels: Tensor, factor: Tensor | float) -> Tensor:
     return _blend(smooth, pixels, factor)
 
 
+# What `Enhance` names, in the order in which it is applied.
+ENHANCERS: dict[str, Callable[[Tensor, Tensor | float], Tensor]] = {
+    "brightness": brightness,
+    "contrast": contrast,
+    "sharpness": sharpness,
+}
+
+
 def enhanced(images: Tensor, factors: Enhance) -> Tensor:
     """Uint8 images `(images, side, side, 3)` with fixed factors, in memory of their own."""
     result = torch.empty_like(images)
     for start in range(0, len(images), CHUNK):
         pixels = images[start : start + CHUNK].permute(0, 3, 1, 2).float()
-        for change, factor in (
-            (brightness, factors.brightness),
-            (contrast, factors.contrast),
-            (sharpness, factors.sharpness),
-        ):
-            if factor != 1:
-                pixels = change(pixels, factor)
+        for name, enhancer in ENHANCERS.items():
+            if (factor := getattr(factors, name)) != 1:
+                pixels = enhancer(pixels, factor)
         result[start : start + CHUNK] = pixels.permute(0, 2, 3, 1)
     return result
 

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cnncore.config import Enhance
 from cnncore.data.batches import Batches, EvalSplit
-from cnncore.data.enhance import ENHANCERS, enhance
+from cnncore.data.enhancement import ENHANCERS, enhanced
 from cnncore.evaluate import predict
 from cnncore.seeding import derive_seed
 
@@ -98,7 +99,7 @@ def study_enhancement(
     measure = partial(_measure, model, precision=precision, device=device)
     right = _right(model, val, precision, device)
     tried = {
-        (name, factor): measure(val, right, partial(enhance, factors={name: factor}))
+        (name, factor): measure(val, right, partial(enhanced, factors=Enhance(**{name: factor})))
         for name in ENHANCERS
         for factor in FACTORS
     }
@@ -107,12 +108,12 @@ def study_enhancement(
         Enhancement("val", name, {name: factor}, factor == best[name], effect, None)
         for (name, factor), effect in tried.items()
     ]
-    combined = measure(val, right, partial(enhance, factors=best))
+    combined = measure(val, right, partial(enhanced, factors=Enhance(**best)))
     found.append(Enhancement("val", COMBINED, best, True, combined, None))
 
     right = _right(model, test, precision, device)
     for transform, factors in {**{n: {n: f} for n, f in best.items()}, COMBINED: best}.items():
-        change = partial(enhance, factors=factors)
+        change = partial(enhanced, factors=Enhance(**factors))
         generator = torch.Generator().manual_seed(derive_seed(seed, "enhancement", transform))
         noise = partial(equal_noise, change=change, generator=generator)
         effects = measure(test, right, change), measure(test, right, noise)

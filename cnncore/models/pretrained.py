@@ -22,8 +22,10 @@ NAMED = 4
 
 def load_pretrained(
     model: nn.Module, arch: str, source: str, expected_fingerprint: str | None = None
-) -> None:
+) -> set[str]:
     """Put weights from `source` into `model`: `imagenet`, or the path of a file.
+
+    Returns the names of the tensors that it filled.
 
     The head's last layers, and those of auxiliary heads, stay as they are where the number of
     classes differs. ImageNet weights are torchvision's `IMAGENET1K_V1`, downloaded once; they
@@ -42,6 +44,7 @@ def load_pretrained(
         weights = read_weights(source)
     fitting = fit(model, weights, source)
     model.load_state_dict(fitting, strict=False)
+    return set(fitting)
 
 
 def read_weights(path: str | Path) -> Weights:

@@ -9,9 +9,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from cnncore.config import TrialConfig
+from cnncore.config import Enhance, TrialConfig
 from cnncore.data import load_dataset, open_splits
-from cnncore.data.enhance import enhance
+from cnncore.data.enhancement import enhanced
 from cnncore.explain.attributions import METHODS, attribute, predicted_class, rank_correlation
 from cnncore.explain.enhancement import equal_noise, study_enhancement
 from cnncore.explain.layers import layer_maps
@@ -188,7 +188,7 @@ def test_enhancement_counts_repairs_and_breakages_over_the_whole_split(splits):
     labels = splits.val.labels
     before, after = (
         (images.double().mean((1, 2, 3)).numpy() / 255 > 0.25) == labels
-        for images in (raw, enhance(raw, {"brightness": 1.5}))
+        for images in (raw, enhanced(raw, Enhance(brightness=1.5)))
     )
     effect = by["val", "brightness", (1.5,)].effect
     assert effect.repaired == (~before & after).sum() > 0
@@ -209,7 +209,7 @@ def test_enhancement_counts_repairs_and_breakages_over_the_whole_split(splits):
 
 def test_noise_has_the_norm_of_the_enhancement_on_every_image(splits):
     raw = splits.test.raw(np.arange(20)) // 2 + 60
-    change = partial(enhance, factors={"contrast": 1.5})
+    change = partial(enhanced, factors=Enhance(contrast=1.5))
     noisy = equal_noise(raw, change, torch.Generator().manual_seed(3))
     norms = [(x.double() - raw.double()).flatten(1).norm(dim=1) for x in (change(raw), noisy)]
     torch.testing.assert_close(norms[1], norms[0], rtol=0.02, atol=0)

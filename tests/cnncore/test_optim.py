@@ -155,7 +155,7 @@ def test_l2_steps_as_the_gradient_of_the_explicit_penalty(optimizer):
         "adam": lambda w: torch.optim.Adam(w, 0.5, weight_decay=decay),
     }[optimizer](explicit.parameters())
     settings = config(optimizer=optimizer, l2=l2, weight_decay=decay)
-    built = build_optimizer(settings, ours, without_l2={"2.weight"})
+    built = build_optimizer(settings, ours, pretrained={"2.weight", "4.weight"})
     images = torch.rand(6, 3, 7, 7)
     for _ in range(3):
         for model, stepper in ((ours, built), (explicit, plain)):

@@ -1,5 +1,5 @@
 -- A row is a trial that ended whose id starts so.
-SELECT trial_id, state, seed, config, data_fingerprint
+SELECT trial_id, state, seed, fold, config, data_fingerprint, skipped_images
 FROM trials
 WHERE starts_with(trial_id, $start)
 ORDER BY trial_id;

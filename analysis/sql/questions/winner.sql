@@ -7,7 +7,14 @@ WITH winner AS (
     LIMIT 1
 )
 
-SELECT trials.trial_id, trials.state, trials.seed, trials.config, trials.data_fingerprint
+SELECT
+    trials.trial_id,
+    trials.state,
+    trials.seed,
+    trials.fold,
+    trials.config,
+    trials.data_fingerprint,
+    trials.skipped_images
 FROM trials
 JOIN winner
     ON winner.results = trials.results
@@ -15,5 +22,5 @@ JOIN winner
     AND winner.config_id = trials.config_id
     AND winner.role IS NOT DISTINCT FROM trials.role
 WHERE trials.state = 'complete'
-ORDER BY trials.val_top1 DESC NULLS LAST, trials.seed
+ORDER BY trials.val_top1 DESC NULLS LAST, trials.seed, trials.fold
 LIMIT 1;
