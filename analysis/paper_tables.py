@@ -276,6 +276,37 @@ def coarse_from_fine(connection: Connection) -> Table:
     return Table("Coarse accuracy from fine labels", caption, columns, lines)
 
 
+def enhancement(connection: Connection) -> Table:
+    """A row per cell and chosen enhancement: what it did to the test images, beside noise."""
+    found = rows(connection, sql("questions/enhancement"))
+    axes = cell_axes(found)
+    columns = [
+        *cell_columns(found, axes),
+        Column("transform", "enhancement"),
+        Column("factors", "factors"),
+        Column("n", "n", "count"),
+        Column("wrong_before", "errors before", "count"),
+        Column("repaired", "repaired", "count"),
+        Column("repaired_share", "repaired (%)", "percent"),
+        Column("broken", "broken", "count"),
+        Column("net_change", "net", "count"),
+        Column("top1_before", "top-1 before (%)", "percent"),
+        Column("top1_after", "after (%)", "percent"),
+        Column("random_repaired", "noise repaired", "count"),
+        Column("random_broken", "noise broken", "count"),
+        Column("random_net_change", "noise net", "count"),
+    ]
+    lines = [tuple(_winner_value(row, column, axes) for column in columns) for row in found]
+    caption = (
+        "Every test image enhanced by the factors that did best on validation images; mean ± "
+        "standard deviation over the trials that were looked at. Repaired: wrong before, right "
+        "after; broken: the reverse. Noise: Gaussian, of the same strength on every image."
+        if found
+        else "No trial was looked at: `cnngrid explain RESULTS enhancement --trial ID`."
+    )
+    return Table("Enhancement", caption, columns, lines)
+
+
 class Papers:
     """What the papers report of each cell, once the question is asked."""
 
@@ -345,5 +376,6 @@ TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
     ),
     "gap": (gap, "training accuracy less val and test accuracy"),
     "label-sets": (label_sets, "accuracy, time and loss by label set"),
+    "enhancement": (enhancement, "what brightness, contrast and sharpness repair and break"),
     "coarse-from-fine": (coarse_from_fine, "coarse accuracy of a model of CIFAR-100's fine labels"),
 }

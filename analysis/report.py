@@ -99,7 +99,7 @@ def _page(
         classification=_table(tables["classification-report"], "classification-report"),
         papers="\n".join(
             f"<h3>{html.escape(tables[name].title)}</h3>{_table(tables[name], name)}"
-            for name in ("reported", "label-sets", "coarse-from-fine")
+            for name in ("reported", "enhancement", "label-sets", "coarse-from-fine")
             if tables[name].rows
         )
         or f'<p class="nothing">{html.escape(tables["reported"].caption)}</p>',
@@ -122,7 +122,7 @@ def _facts(overview: list[Row]) -> str:
             "cells": shown(row["cells"], "count"),
             "networks": shown(len(row["archs"] or []), "count"),
             "seeds": shown(row["seeds"], "count"),
-            "wall time of all trials": _duration(row["wall_time_s"]),
+            "wall time of all trials": duration(row["wall_time_s"]),
             "devices": ", ".join(row["devices"] or []) or MISSING,
             "last trial ended (UTC)": row["last_end"] or MISSING,
         }
@@ -135,7 +135,7 @@ def _facts(overview: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """A time in the unit that fits it."""
     if seconds is None:
         return MISSING

@@ -82,6 +82,21 @@ measured AS (
             AND classes.split = 'test'
     ) UNPIVOT (value FOR metric IN (precision, recall, f1))
     UNION ALL BY NAME
+    SELECT
+        winners.results,
+        winners.cell_id,
+        winners.trial_id,
+        'repaired_share' AS metric,
+        NULL AS class_name,
+        NULL AS epoch,
+        enhancement.repaired_share AS value
+    FROM winners
+    JOIN enhancement
+        ON enhancement.results = winners.results
+        AND enhancement.trial_id = winners.trial_id
+        AND enhancement.split = 'test'
+        AND enhancement.transform = 'combined'
+    UNION ALL BY NAME
     SELECT results, cell_id, trial_id, metric, NULL AS class_name, epoch, value
     FROM (
         SELECT

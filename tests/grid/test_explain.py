@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from analysis import open_results
+from analysis import connect, make_table, open_results
 from grid import load_sweep, run_sweep
 from grid.explain import ANALYSES
 
@@ -69,6 +69,17 @@ def test_every_analysis_makes_its_figure_or_table(
         "FROM enhancement JOIN trials USING (trial_id)"
     ).fetchone()
     assert agrees == (True,)
+
+    table = make_table(connect(results), "enhancement")
+    names = [column.name for column in table.columns]
+    shown = [dict(zip(names, row, strict=True)) for row in table.rows]
+    assert [row["transform"] for row in shown] == [
+        "brightness", "contrast", "sharpness", "combined"
+    ]  # fmt: skip
+    for row in shown:
+        assert row["net_change"].mean == row["repaired"].mean - row["broken"].mean
+        gained = (row["top1_after"].mean - row["top1_before"].mean) * 40  # test images
+        assert row["net_change"].mean == pytest.approx(gained)
 
 
 def test_mistakes_say_what_there_is(cnngrid: Command, results: Path) -> None:
