@@ -37,7 +37,7 @@ def test_layers_hold() -> None:
         ("import grid.cli", ("torch", "ray", "duckdb", "altair", "optuna")),
         ("import grid.driver, grid.runner", ("torch", "ray", "optuna")),
         ("import analysis.database, analysis.tables, analysis.plots", ("torch", "ray", "optuna")),
-        ("import grid.local, grid.trial", ("ray",)),
+        ("import grid.local, grid.trial", ("ray", "torchvision")),
         ("import cnncore.config, cnncore.catalog, cnncore.data", ("torch", "ray")),
     ],
 )

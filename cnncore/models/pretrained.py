@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 
 from cnncore.catalog import NETWORKS
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
@@ -125,6 +124,9 @@ def check_fit(arch: str, image_size: int, options: Mapping[str, object], path: s
 
 def _download(network: str) -> Weights:
     """torchvision's weights from its cache, or from the network."""
+    # Most trials want no weights, and torchvision takes half a second to import.
+    from torchvision.models import get_model_weights
+
     weights = get_model_weights(network)["IMAGENET1K_V1"]
     try:
         state: Weights = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
