@@ -144,8 +144,14 @@ def test_sweep_files_in_the_documents_are_good(tmp_path: Path) -> None:
     assert seen
 
 
-# Trains for minutes; docs/cifar10-quick.md is its record.
-NOT_RUN = "cnngrid run cifar10-quick"
+def test_the_record_of_the_studies_is_what_the_kept_results_say() -> None:
+    code = "import runpy; print(runpy.run_path('docs/studies.py')['document'](), end='')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == (ROOT / "docs" / "studies.md").read_text(encoding="utf-8"), done.stderr
+
+
+# These train for minutes and more; docs/cifar10-quick.md and docs/studies.md are their records.
+NOT_RUN = ("cnngrid run cifar10-quick", "cnngrid run docs/runs/")
 
 
 @pytest.mark.slow

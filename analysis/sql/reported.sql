@@ -168,6 +168,9 @@ paired AS (
             CASE WHEN ours.epochs_run < papers.epoch THEN printf(
                 'after epoch %d (paper: %d)', ours.epochs_run::BIGINT, papers.epoch
             ) END,
+            CASE WHEN ours.config ->> '$.activation' <> 'relu' THEN printf(
+                'activation %s (paper: relu)', ours.config ->> '$.activation'
+            ) END,
             'limit_train ' || (ours.config ->> '$.limit_train'),
             'limit_test ' || (ours.config ->> '$.limit_test')
         ) END AS differs

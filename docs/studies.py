@@ -1,0 +1,120 @@
+"""Writes `docs/studies.md` and its figures from the results kept under `docs/results/`.
+
+A recorded run is `docs/runs/<name>.yaml`, the sweep file that was run, `docs/runs/<name>.md`, what
+there is to say about it without a number, and `docs/results/<name>/`, what came out. No number of
+the document is written by hand.
+
+    python docs/studies.py                  write the document again
+    python docs/studies.py keep NAME ...    first take results/NAME over into docs/results/NAME
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from analysis import AnalysisError, connect, make_table, save_plot
+from analysis.formats import render, shown
+from analysis.report import Connection, duration
+from grid.store import Store
+
+DOCS = Path(__file__).resolve().parent
+# In the order of the document; what has nothing to show for a run is left out.
+SHOWN_TABLES = ("reported", "comparison", "training-time", "gap", "label-sets", "enhancement")
+SHOWN_FIGURES = ("curves", "ablation", "confusion")
+
+OPENING = """# The five studies: what was run
+
+Every section is one sweep that was run as it stands here: the command, what was reduced against
+the paper's protocol, the machine, and all numbers as they came out. The sweep files are in
+[runs/](runs), the results in [results/](results): `cnngrid sql docs/results/NAME "SELECT ..."` asks
+them anything. This file is written by `python docs/studies.py`.
+"""
+
+
+def names() -> list[str]:
+    """The recorded runs, in the order of their names."""
+    return sorted(path.stem for path in (DOCS / "runs").glob("*.yaml"))
+
+
+def document() -> str:
+    """The text of `docs/studies.md`."""
+    kept = [name for name in names() if (DOCS / "results" / name).is_dir()]
+    return "\n".join([OPENING, *(section(name) for name in kept)])
+
+
+def section(name: str) -> str:
+    """A recorded run: prose, command, machine, tables and figures."""
+    connection = connect(DOCS / "results" / name)
+    parts = [(DOCS / "runs" / f"{name}.md").read_text(encoding="utf-8").rstrip()]
+    parts.append(f"```\ncnngrid run docs/runs/{name}.yaml\n```")
+    parts.append(_circumstances(connection))
+    for table in SHOWN_TABLES:
+        try:
+            made = make_table(connection, table)
+        except AnalysisError:
+            continue
+        if made.rows:
+            parts.append(f"**{made.title}.** {made.caption}\n\n{render(made, 'markdown').rstrip()}")
+    figures = [
+        f"![{figure} of {name}](figures/{name}-{figure}.svg)"
+        for figure in SHOWN_FIGURES
+        if (DOCS / "figures" / f"{name}-{figure}.svg").is_file()
+    ]
+    return "\n\n".join([*parts, *figures]) + "\n"
+
+
+def draw(name: str) -> None:
+    """Write the figures of a recorded run."""
+    connection = connect(DOCS / "results" / name)
+    for figure in SHOWN_FIGURES:
+        path = DOCS / "figures" / f"{name}-{figure}.svg"
+        path.unlink(missing_ok=True)
+        try:
+            save_plot(connection, figure, path)
+        except AnalysisError:
+            continue
+
+
+def keep(name: str) -> None:
+    """Take the results of a run over: tables compacted, without checkpoints, logs and report."""
+    source, target = Path("results") / name, DOCS / "results" / name
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(
+        source, target, ignore=shutil.ignore_patterns("checkpoints", "logs", "report", "run")
+    )
+    Store(target).compact()
+
+
+def _circumstances(connection: Connection) -> str:
+    """Where and with what it ran, in a sentence."""
+    table = make_table(connection, "provenance")
+    lines = []
+    for row in table.rows:
+        fact = {
+            column.name: shown(value, column.kind)
+            for column, value in zip(table.columns, row, strict=True)
+        }
+        seconds = dict(zip([c.name for c in table.columns], row, strict=True))["wall_time_s"]
+        lines.append(
+            f"{fact['trials']} trials on {fact['device']} ({fact['threads']} threads each), "
+            f"{duration(seconds)} of trial time in all, ended {fact['last_end']} UTC; "
+            f"{fact['versions']}; commit {fact['git_commit']}."
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> None:
+    """Keep the named results, draw, and write the document."""
+    if arguments[:1] == ["keep"]:
+        for name in arguments[1:]:
+            keep(name)
+            draw(name)
+    elif arguments:
+        sys.exit(__doc__)
+    (DOCS / "studies.md").write_text(document(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
