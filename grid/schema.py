@@ -15,8 +15,9 @@ def sweep_schema() -> dict[str, Any]:
     schema = SweepSpec.model_json_schema()
     config = TrialConfig.model_json_schema()
     definitions = {**schema.pop("$defs", {}), **config.pop("$defs", {})}
-    for name, spelled in _SHORT.items():
-        definitions[name] = {"anyOf": [definitions[name], *spelled]}
+    for name, part in definitions.items():
+        if "kind" in part.get("properties", {}):
+            definitions[name] = {"anyOf": [part, *_short_forms(part)]}
     keys = {key: config["properties"][key] for key in config_keys()}
     keys["arch"] = {**keys["arch"], "anyOf": [{"enum": sorted(NETWORKS)}, {"pattern": ":"}]}
     keys["dataset"] = {**keys["dataset"], "anyOf": [{"enum": sorted(DATASETS)}, {"pattern": ":"}]}
@@ -40,18 +41,18 @@ def sweep_schema() -> dict[str, Any]:
     }
 
 
-_NAMED: dict[str, Any] = {"type": "object", "minProperties": 1, "maxProperties": 1}
-# Parts that may be written as a name, or as a name with its options.
-_SHORT: dict[str, list[dict[str, Any]]] = {
-    "Constant": [{"const": "constant"}],
-    "Cosine": [{"const": "cosine"}, {**_NAMED, "required": ["cosine"]}],
-    "Step": [{**_NAMED, "required": ["step"]}],
-    "Milestones": [{**_NAMED, "required": ["milestones"]}],
-    "Restarts": [{**_NAMED, "required": ["restarts"]}],
-    "Plateau": [{"const": "plateau"}, {**_NAMED, "required": ["plateau"]}],
-    "Flip": [{"const": "flip"}],
-    "Crop": [{"const": "crop"}, {**_NAMED, "required": ["crop"]}],
-}
+def _short_forms(part: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ways to write a part that has a kind: `{kind: options}`, or `kind` where none is required."""
+    kind = part["properties"]["kind"]["const"]
+    options = {name: value for name, value in part["properties"].items() if name != "kind"}
+    named = {
+        "type": "object",
+        "properties": {kind: {**part, "properties": options}},
+        "required": [kind],
+        "additionalProperties": False,
+    }
+    return [named] if part.get("required") else [{"const": kind}, named]
+
 
 _PAIR: dict[str, Any] = {
     "type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2
