@@ -26,6 +26,7 @@ SQL_TYPES = {
     pa.int16(): "SMALLINT",
     pa.float64(): "DOUBLE",
     pa.float32(): "FLOAT",
+    pa.bool_(): "BOOLEAN",
     pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
     pa.list_(pa.string()): "VARCHAR[]",
     pa.list_(pa.int64()): "BIGINT[]",
