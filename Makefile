@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/cnngrid run digits
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: setup
 	$(BIN)/ruff format --check .

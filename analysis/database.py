@@ -42,6 +42,7 @@ VIEWS = (
     "coverage",
     "cells",
     "best",
+    "winner_trials",
     "confusion",
     "classification",
     "reported",

@@ -73,8 +73,9 @@ def bare() -> Callable[[], float]:
     from cnncore.evaluate import predict
     from cnncore.metrics import classification_metrics
     from cnncore.models import build_model
+    from cnncore.state import chosen_model
     from cnncore.timing import measure_latency
-    from cnncore.train import chosen_model, start, train
+    from cnncore.train import start, train
 
     torch.set_num_threads(1)
     device = torch.device("cpu")

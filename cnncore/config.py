@@ -213,10 +213,9 @@ def _named(value: Any) -> Any:
     return value
 
 
+ScheduleKind = Constant | Step | Milestones | Cosine | Restarts | Plateau
 Schedule = Annotated[
-    Annotated[
-        Constant | Step | Milestones | Cosine | Restarts | Plateau, Field(discriminator="kind")
-    ],
+    Annotated[ScheduleKind, Field(discriminator="kind")],
     BeforeValidator(_named),
 ]
 AugmentKind = (

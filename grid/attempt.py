@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from grid.ids import Trial, config_json
 from grid.job import Job, Progress
-from grid.plan import Trial, config_json
 from grid.provenance import host, versions
 from grid.store import Store, now
 

@@ -105,7 +105,8 @@ def _read(value: Any) -> Any:
     raise ValueError(f"unknown kind of axis {kind!r}; known: choice, {', '.join(SPANS)}")
 
 
+AxisKind = Choice | Uniform | LogUniform | IntRange
 TunedAxis = Annotated[
-    Annotated[Choice | Uniform | LogUniform | IntRange, Field(discriminator="kind")],
+    Annotated[AxisKind, Field(discriminator="kind")],
     BeforeValidator(_read),
 ]

@@ -112,8 +112,8 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     from cnncore.complexity import describe_network
     from cnncore.data import load_dataset, open_splits
     from cnncore.train import EpochResult, train
+    from grid.ids import make_trial
     from grid.job import Job
-    from grid.plan import make_trial
     from grid.trial import network_options, open_trial
 
     import torch  # isort: skip

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 
 from grid.errors import GridError
+from grid.ids import Trial
 from grid.job import Job
-from grid.plan import Plan, Trial
+from grid.plan import Plan
+from grid.progress import counted
 from grid.search import Search
 from grid.trial import open_trial
 
@@ -36,13 +38,14 @@ def debug_trial(job: Job, steps: int | None) -> Iterator[str]:
     """Train in small pieces, a line of text each; exceptions pass through untouched."""
     from cnncore.evaluate import predict
     from cnncore.metrics import classification_metrics
-    from cnncore.train import EpochResult, chosen_model, train
+    from cnncore.state import chosen_model
+    from cnncore.train import EpochResult, train
 
     trial = open_trial(job)
     config = job.trial.config
     yield (
         f"{config.arch} on {config.dataset}, {len(trial.splits.train)} training images, "
-        f"{job.device}, {job.threads} threads, seed {job.trial.seed}"
+        f"{job.device}, {counted(job.threads, 'thread')}, seed {job.trial.seed}"
     )
     events = train(trial.state, trial.splits, config, pause_s=0.0)
     for step, event in enumerate(events, start=1):

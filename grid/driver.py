@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from cnncore.data import prepare_dataset
 from grid.attempt import end_failed, end_pruned
 from grid.errors import GridError
+from grid.ids import Trial
 from grid.job import Job, Progress
 from grid.lock import hold
-from grid.plan import Plan, Trial, plan_rows
+from grid.plan import Plan, plan_rows
 from grid.provenance import git_commit
 from grid.search import Outcome, Search
 from grid.stopping import Stopper

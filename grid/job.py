@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from grid.plan import Trial
+from grid.ids import Trial
 
 
 @dataclass(frozen=True)

@@ -1,65 +1,23 @@
-"""`SweepSpec` -> `Plan`: the cells of a comparison, their trials and ids.
-
-Pure, but for the weights' files that `pretrained` names, which are read.
-
-`resolve` is the one place where defaults, `fixed`, `rules`, axes and `--set` meet.
-"""
+"""`SweepSpec` -> `Plan`: the cells of a comparison and their trials."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-from pydantic import ValidationError
-
-from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
-from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
-from cnncore.weights import IMAGENET, WeightsError, check_imagenet, fingerprint
+from cnncore.config import TrialConfig
 from grid.axes import Choice, holds
 from grid.errors import SweepError
+from grid.ids import Trial, config_json, digest, identity, make_trial, plain
+from grid.resolve import ConfigProblem, Inspect, Resolver, Values
 from grid.spec import SweepSpec
 from grid.yaml_source import Path_
 
-Role = Literal["searched", "confirmed"]
-Values = Mapping[str, Any]
-
-
-class DataFacts(Protocol):
-    """What the plan must know of a data set; `cnncore.data.DatasetInfo` is one."""
-
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def fingerprint(self) -> str | None: ...
-    @property
-    def skipped(self) -> int: ...
-
-
-# Looks up a data set by name; raises an exception with a message for the user.
-Inspect = Callable[[str, int | None], DataFacts]
 # The class with the fewest training images, by name and number, of a config's data set.
 SmallestClass = Callable[[TrialConfig], tuple[str, int]]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One config with one seed, and one of `folds` folds where there are any, trained once."""
-
-    trial_id: str
-    config_id: str
-    lineage_id: str | None
-    cell_id: str
-    config: TrialConfig
-    seed: int
-    fold: int | None = None
-    folds: int | None = None
-    role: Role = "searched"
-    suggestion: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +29,7 @@ class Cell:
 
     def label(self) -> str:
         """Its values in a few words: `cnn3 sgd 0.01`."""
-        return " ".join(str(_plain(value)) for value in self.values.values())
+        return " ".join(str(plain(value)) for value in self.values.values())
 
 
 @dataclass(frozen=True)
@@ -198,192 +156,6 @@ def _fold_problems(
             )
 
 
-class ConfigProblem(Exception):
-    """Why a combination cannot be trained, and the place in the sweep file to look at."""
-
-    def __init__(self, path: Path_, text: str) -> None:
-        self.path = path
-        super().__init__(text)
-
-
-@dataclass
-class Resolver:
-    """Turns axis values into configs; remembers what it asked of the data sets."""
-
-    spec: SweepSpec
-    settings: Values
-    inspect: Inspect
-    _facts: dict[tuple[str, int | None], DataFacts] = field(default_factory=dict)
-    _fitting: dict[str, str] = field(default_factory=dict)
-
-    def resolve(self, values: Values) -> TrialConfig:
-        """The config of these axis values. Raises `ConfigProblem`."""
-        merged: dict[str, Any] = dict(self.spec.fixed)
-        for rule in self.spec.rules:
-            if holds(rule.when, {**self.spec.fixed, **values}):
-                merged.update(rule.set)
-        merged.update(values)
-        merged.update(self.settings)
-        if self.spec.folds:
-            merged["val_fraction"] = None
-        arch = str(merged.get("arch", ""))
-        if arch in NETWORKS:
-            for option in ("activation", "dropout"):
-                if option not in NETWORKS[arch].options:
-                    merged[option] = None
-        try:
-            config = TrialConfig.model_validate(merged)
-        except ValidationError as error:
-            raise ConfigProblem(*self._explain(error)) from None
-        if problem := check_labels(config.dataset, config.labels):
-            raise ConfigProblem(self._place("labels"), problem)
-        if config.val_fraction is None and not self.spec.folds:
-            raise ConfigProblem(
-                self._place("val_fraction"), "val_fraction is null only under `folds`"
-            )
-        facts = self._inspect(config.dataset, config.image_size)
-        update: dict[str, Any] = {}
-        if config.image_size is None:
-            update["image_size"] = facts.image_size
-        if config.labels is None and config.dataset in DATASETS:
-            update["labels"] = next(iter(DATASETS[config.dataset].labels), None)
-        if facts.fingerprint is not None:
-            update["data_fingerprint"] = facts.fingerprint
-        config = config.model_copy(update=update)
-        assert config.image_size is not None
-        if problem := check_quirk(config):
-            raise ConfigProblem(self._place("quirk"), problem)
-        options = {key: getattr(config, key) for key in NETWORK_KEYS}
-        options.update(config.arch_options or {})
-        if problem := check_network(config.arch, config.image_size, options):
-            takes = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
-            refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in takes]
-            raise ConfigProblem(self._place(*refused, "image_size", "arch"), problem)
-        if config.pretrained == IMAGENET:
-            if problem := check_imagenet(config.arch, options):
-                raise ConfigProblem(self._place("pretrained", "arch"), problem)
-        elif config.pretrained is not None:
-            config = config.model_copy(update=self._weights(config, options))
-        return config
-
-    def _weights(self, config: TrialConfig, options: dict[str, Any]) -> dict[str, str]:
-        """The absolute path and the fingerprint of the weights' file; it must fit the network."""
-        path = str(Path(str(config.pretrained)).expanduser().absolute())
-        key = json.dumps([path, config.arch, config.image_size, options])
-        try:
-            if key not in self._fitting:
-                value = fingerprint(path)
-                # Shapes want torch, which planning does not load for anything else.
-                from cnncore.models.pretrained import check_fit
-
-                assert config.image_size is not None
-                check_fit(config.arch, config.image_size, options, path)
-                self._fitting[key] = value
-        except (WeightsError, ValueError) as error:
-            raise ConfigProblem(self._place("pretrained", "arch"), str(error)) from None
-        return {"pretrained": path, "pretrained_fingerprint": self._fitting[key]}
-
-    def datasets(self) -> list[tuple[str, int | None]]:
-        """Data sets and image sides looked up so far: after `make_plan` all of the plan's."""
-        return list(self._facts)
-
-    def skipped(self) -> dict[str, int]:
-        """How many unreadable image files were left out, by data set."""
-        return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
-
-    def cell_id(self, values: Values) -> str:
-        """Hash of the compared axes' names and values, image folders by their content."""
-        shown = {key: _plain(value) for key, value in values.items()}
-        dataset = str(shown.get("dataset", ""))
-        if dataset.startswith("imagefolder:"):
-            size = next(side for name, side in self._facts if name == dataset)
-            shown["dataset"] = f"imagefolder:{self._facts[dataset, size].fingerprint}"
-        if shown.get("pretrained") not in (None, IMAGENET):
-            shown["pretrained"] = fingerprint(Path(str(shown["pretrained"])).expanduser())
-        return digest(shown)
-
-    def _inspect(self, dataset: str, image_size: int | None) -> DataFacts:
-        key = (dataset, image_size)
-        if key not in self._facts:
-            try:
-                self._facts[key] = self.inspect(dataset, image_size)
-            except Exception as error:  # a user's own data set may raise anything
-                raise ConfigProblem(self._place("dataset"), str(error)) from None
-        return self._facts[key]
-
-    def _explain(self, error: ValidationError) -> tuple[Path_, str]:
-        details = error.errors()[0]
-        key = str(details["loc"][0]) if details["loc"] else ""
-        if details["type"] == "missing":
-            return (), f"{key} is required: give it under fixed, compare or tune.axes"
-        message = details["msg"].removeprefix("Value error, ")
-        return self._place(key), f"{message}, but got {details['input']!r}"
-
-    def _place(self, *keys: str) -> Path_:
-        """Where the sweep file sets the first of these keys that it sets at all."""
-        for key in keys:
-            if key in self.spec.compare:
-                return ("compare", key)
-            if self.spec.tune and key in self.spec.tune.axes:
-                return ("tune", "axes", key)
-            if key in self.spec.fixed:
-                return ("fixed", key)
-        return ()
-
-
-def make_trial(
-    config: TrialConfig,
-    seed: int,
-    cell_id: str,
-    *,
-    role: Role = "searched",
-    suggestion: int | None = None,
-    fold: int | None = None,
-    folds: int | None = None,
-) -> Trial:
-    """A trial with its ids."""
-    content = identity(config)
-    part = {} if fold is None else {"fold": fold, "folds": folds}
-    return Trial(
-        trial_id=digest({"config": content, "seed": seed, **part}),
-        config_id=digest(content),
-        lineage_id=_lineage_id(config, content),
-        cell_id=cell_id,
-        config=config,
-        seed=seed,
-        fold=fold,
-        folds=folds,
-        role=role,
-        suggestion=suggestion,
-    )
-
-
-def identity(config: TrialConfig) -> dict[str, Any]:
-    """What ids are made of: every key whose value is not null, folders and files by content."""
-    content: dict[str, Any] = _without_nulls(config.model_dump(mode="json"))
-    if config.dataset.startswith("imagefolder:"):
-        content["dataset"] = f"imagefolder:{content.pop('data_fingerprint')}"
-    if config.pretrained_fingerprint is not None:
-        content["pretrained"] = content.pop("pretrained_fingerprint")
-    return content
-
-
-def digest(content: Any) -> str:
-    """First 12 hex digits of SHA-256 over canonical JSON (keys sorted, no spaces, ASCII)."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-# Schedules whose learning rate at an epoch does not depend on how many epochs there will be.
-BUDGET_FREE_SCHEDULES = ("constant", "step", "restarts", "plateau")
-
-
-def _lineage_id(config: TrialConfig, content: dict[str, Any]) -> str | None:
-    if config.schedule.kind not in BUDGET_FREE_SCHEDULES:
-        return None
-    return digest({key: value for key, value in content.items() if key != "epochs"})
-
-
 def plan_rows(plan: Plan) -> list[dict[str, Any]]:
     """Rows of the table `plan`; suggestions of tuned cells have no trial id until asked."""
     cells = {cell.cell_id: cell for cell in plan.cells}
@@ -419,13 +191,8 @@ def plan_rows(plan: Plan) -> list[dict[str, Any]]:
         row["sweep"] = plan.spec.sweep
         row["position"] = position
         values = cells[row["cell_id"]].values
-        row["cell"] = json.dumps({key: _plain(value) for key, value in values.items()})
+        row["cell"] = json.dumps({key: plain(value) for key, value in values.items()})
     return rows
-
-
-def config_json(config: TrialConfig) -> str:
-    """The resolved config as stored: JSON of every key that is not null."""
-    return json.dumps(_without_nulls(config.model_dump(mode="json")))
 
 
 def _combinations(spec: SweepSpec) -> Iterator[dict[str, Any]]:
@@ -463,20 +230,7 @@ def active_axes(spec: SweepSpec, values: Values) -> dict[str, Any]:
 
 
 def _words(values: Values) -> str:
-    return " ".join(f"{key}={_plain(value)}" for key, value in values.items())
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
+    return " ".join(f"{key}={plain(value)}" for key, value in values.items())
 
 
 def _once(texts: Iterable[str]) -> list[str]:

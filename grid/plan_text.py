@@ -8,8 +8,9 @@ from pathlib import Path
 from cnncore.catalog import DATASETS
 from cnncore.config import TrialConfig
 from grid.cost import Cost
-from grid.plan import Plan, Trial, plan_rows
-from grid.progress import format_s
+from grid.ids import Trial
+from grid.plan import Plan, plan_rows
+from grid.progress import counted, format_s
 
 
 def plan_json(plan: Plan) -> str:
@@ -46,7 +47,10 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         lines.append(f"  note    {name}: other files than the published ones, such as a subset")
     for name, skipped in plan.resolver.skipped().items() if plan.skip_unreadable else ():
         lines.append(f"  note    {name}: {skipped} unreadable image(s) left out")
-    lines.append(f"{len(plan.cells)} cells, {plan.planned} trials, {cost.left} of them to run:")
+    lines.append(
+        f"{counted(len(plan.cells), 'cell')}, {counted(plan.planned, 'trial')}, "
+        f"{cost.left} of them to run:"
+    )
     listed = plan.trials[:MOST_LISTED]
     labels = {cell.cell_id: cell.label() for cell in plan.cells}
     for trial in listed:
@@ -59,9 +63,9 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         return "\n".join([*lines, "cost: nothing is left to run"])
     most = "at most " if spec.stop or spec.tune else ""
     lines.append(
-        f"cost: {most}{cost.epochs:,} epochs, {cost.training_images:,} training images; about "
-        f"{format_s(cost.time_s)} on {cost.slots} slots of {spec.resources.cpus} CPU"
-        f" {'cores' if spec.resources.cpus > 1 else 'core'} (measured here for a few steps), "
+        f"cost: {most}{counted(cost.epochs, 'epoch')}, {cost.training_images:,} training images; "
+        f"about {format_s(cost.time_s)} on {counted(cost.slots, 'slot')} of "
+        f"{counted(spec.resources.cpus, 'CPU core')} (measured here for a few steps), "
         f"{cost.memory_mib:,.0f} MiB for networks at a time, {cost.disk_mib:,.0f} MiB of disk"
     )
     return "\n".join(lines)

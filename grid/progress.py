@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from grid.ids import Trial
     from grid.job import Progress
-    from grid.plan import Trial
 
 # Without a terminal (a log file, CI): at most one line in this many seconds, and one per trial
 # that did not complete.
@@ -167,6 +167,11 @@ class Display:
             markup=False,
             soft_wrap=True,
         )
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_s(seconds: float) -> str:

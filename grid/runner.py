@@ -19,8 +19,9 @@ from cnncore.data import (
     smallest_class,
 )
 from grid.driver import RunOptions, Summary, run_plan
-from grid.plan import DataFacts, Plan
+from grid.plan import Plan
 from grid.plan import make_plan as expand
+from grid.resolve import DataFacts
 from grid.spec import SweepSpec
 
 

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnncore.config import TrialConfig
 from grid.axes import Choice, IntRange, LogUniform, holds
-from grid.plan import Cell, ConfigProblem, Plan, Trial, active_axes, config_json, make_trial
+from grid.ids import Trial, config_json, make_trial
+from grid.plan import Cell, Plan, active_axes
+from grid.resolve import ConfigProblem
 from grid.spec import Tune
 from grid.store import Finished, Store, now
 

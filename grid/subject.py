@@ -17,7 +17,7 @@ from cnncore.data import DataError, Splits, load_dataset, open_splits
 from cnncore.models import build_model
 from cnncore.seeding import derive_seed, seed_everything
 from grid.errors import GridError
-from grid.plan import make_trial
+from grid.ids import make_trial
 from grid.runner import use_own_modules
 from grid.slots import pick_device
 from grid.spec import Resources, load_sweep

@@ -20,7 +20,7 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 def print_outcome(summary: Summary, console: Console) -> None:
     """Say what a run did: states, the comparison and where the report is."""
-    from grid.progress import format_s
+    from grid.progress import counted, format_s
 
     states = ", ".join(f"{count} {state}" for state, count in summary.states.items()) or "nothing"
     if not summary.ran and not summary.unfinished:
@@ -28,7 +28,7 @@ def print_outcome(summary: Summary, console: Console) -> None:
         return
     took = format_s(summary.wall_time_s)
     left = f", {summary.unfinished} not run" if summary.unfinished else ""
-    print(f"{summary.folder}: {states}{left}; {summary.ran} trials in {took}\n")
+    print(f"{summary.folder}: {states}{left}; {counted(summary.ran, 'trial')} in {took}\n")
     if summary.states.get("complete"):
         from analysis import make_table, write_report
         from analysis.database import connect

@@ -24,6 +24,7 @@ from cnncore.models import build_model
 from cnncore.models.head import freeze_features
 from cnncore.models.pretrained import load_pretrained
 from cnncore.seeding import derive_seed, seed_everything
+from cnncore.state import TrainState, chosen_model
 from cnncore.timing import (
     device_name,
     energy_meter,
@@ -31,11 +32,11 @@ from cnncore.timing import (
     peak_memory_mib,
     reset_peak_memory,
 )
-from cnncore.train import Diverged, EpochResult, TrainState, chosen_model, start, train
+from cnncore.train import Diverged, EpochResult, start, train
 from grid.attempt import Attempt, drop_checkpoints
 from grid.errors import StoreError
+from grid.ids import config_json
 from grid.job import Job, Progress
-from grid.plan import config_json
 from grid.store import Store, now, write_whole
 
 log = logging.getLogger(__name__)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError, create_model
 
 from cnncore.catalog import DATASETS, NETWORKS, unknown_name
-from cnncore.config import TrialConfig
+from cnncore.config import AugmentKind, ScheduleKind, TrialConfig
+from grid.axes import AxisKind
 from grid.yaml_source import dotted
 
 # Keys that the planner fills in; a sweep file may not.
@@ -103,12 +104,10 @@ def _explain_inside(details: Any) -> str:
     return f"{names}: {explain(details)}" if names else explain(details)
 
 
+WITH_KIND = AxisKind | ScheduleKind | AugmentKind
 # Tags of unions and validators appear in pydantic's path, not in the file.
 UNION_TAGS = {
-    *("choice", "uniform", "log_uniform", "int_range"),
-    *("constant", "step", "milestones", "cosine", "restarts", "plateau"),
-    *("flip", "crop", "rotate", "translate", "scale", "erase"),
-    *("brightness", "contrast", "saturation", "sharpness"),
+    *(get_args(part.model_fields["kind"].annotation)[0] for part in get_args(WITH_KIND)),
     *("literal['auto']", "constrained-float", "float"),
     *("literal['dataset','imagenet','half']", "MeanStd"),
 }

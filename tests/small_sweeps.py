@@ -1,6 +1,9 @@
 """A small real sweep, its exact metrics, and the command line, for tests of several packages."""
 
+import contextlib
+import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,24 @@ def metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def command(*arguments: str | Path) -> list[str]:
     """The command line of `cnngrid` with this interpreter."""
     return [sys.executable, "-m", "grid.cli", *map(str, arguments)]
+
+
+def call_main(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process; what it did, as of a process of its own."""
+    from grid.cli import main
+
+    said, erred = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+    argv, sys.argv = sys.argv, ["cnngrid", *map(str, arguments)]
+    code: Any = 0
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(erred):
+            main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    finally:
+        sys.argv = argv
+    texts = [stream.buffer.getvalue().decode() for stream in (said, erred)]
+    return subprocess.CompletedProcess(["cnngrid", *arguments], code, *texts)
 
 
 def environment(data_dir: Path) -> dict[str, str]:

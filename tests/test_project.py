@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_sweeps import call_main
+
 ROOT = Path(__file__).resolve().parent.parent
 CHARTS = ("bars", "confusion", "curves", "encodings", "scatter", "style")
 PACKAGES = ("analysis", "cluster", "cnncore", "grid")
@@ -155,21 +157,16 @@ NOT_RUN = ("cnngrid run cifar10-quick", "cnngrid run docs/runs/")
 
 
 @pytest.mark.slow
-def test_every_command_of_the_documents_runs(tmp_path: Path) -> None:
+def test_every_command_of_the_documents_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the order of each document, on a digits sweep that was run for one epoch."""
-    data = tmp_path / "data"
-    environ = {**os.environ, "CNNGRID_DATA": str(data), "COLUMNS": "160"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNGRID_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "160")
 
     def call(line: str) -> subprocess.CompletedProcess[str]:
-        words = shlex.split(line)
-        return subprocess.run(
-            [sys.executable, "-m", "grid.cli", *words[1:]],
-            cwd=tmp_path,
-            env={**environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        return call_main(*shlex.split(line)[1:])
 
     for name in ("digits", "cifar10-quick"):  # the folders that the documents ask
         (tmp_path / f"{name}.yaml").write_text(
@@ -209,7 +206,7 @@ def test_every_command_of_the_documents_runs(tmp_path: Path) -> None:
             done = subprocess.run(
                 [sys.executable, "-c", code],
                 cwd=tmp_path,
-                env={**environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
                 capture_output=True,
                 text=True,
             )

@@ -19,12 +19,11 @@ from cnncore.data.mixing import draw_mix
 from cnncore.evaluate import predict
 from cnncore.models.head import freeze_features
 from cnncore.seeding import derive_seed, seed_everything, seed_torch
+from cnncore.state import Watch, chosen_model
 from cnncore.train import (
     Diverged,
     EpochResult,
     Pause,
-    Watch,
-    chosen_model,
     early_stop,
     start,
     train,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.small_sweeps import SMALL, command, environment
+from tests.small_sweeps import SMALL, call_main, command, environment
 
 
 @pytest.fixture
@@ -36,8 +36,26 @@ def write_sweep(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def cnngrid(tmp_path: Path, data_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command in a folder of the test's own."""
+def cnngrid(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a folder of the test's own, in this process: imports are paid once."""
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            for name, value in environment(data_dir).items():
+                patch.setenv(name, value)
+            return call_main(*arguments)
+
+    return call
+
+
+@pytest.fixture
+def cnngrid_process(
+    tmp_path: Path, data_dir: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a folder of the test's own, in a process of its own."""
 
     def call(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

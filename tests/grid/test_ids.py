@@ -9,7 +9,8 @@ import pytest
 from pydantic import create_model
 
 from cnncore.config import TrialConfig
-from grid.plan import digest, identity, make_plan, make_trial
+from grid.ids import digest, identity, make_trial
+from grid.plan import make_plan
 from grid.spec import parse_sweep
 
 FROZEN = json.loads((Path(__file__).parent / "frozen_ids.json").read_text())
@@ -44,7 +45,7 @@ def test_ids_do_not_depend_on_key_order_or_spelling() -> None:
 
 def test_ids_do_not_depend_on_process_or_hash_seed(tmp_path: Path) -> None:
     code = (
-        "import json; from cnncore.config import TrialConfig; from grid.plan import make_trial;"
+        "import json; from cnncore.config import TrialConfig; from grid.ids import make_trial;"
         f"cases = json.load(open({str(Path(__file__).parent / 'frozen_ids.json')!r}));"
         "print([make_trial(TrialConfig(**c['config']), c['seed'], '').trial_id for c in cases])"
     )

@@ -20,6 +20,7 @@ from analysis.tables import make_table
 from cnncore.data import load_dataset
 from grid import load_sweep, run_sweep
 from grid.errors import ResultsError, SweepError
+from grid.progress import counted
 from grid.search import Search
 from grid.stopping import Stopper
 from grid.store import Store, now
@@ -292,7 +293,7 @@ def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
     assert again.returncode == 1
     assert "nothing to do" in again.stdout
     retried = cnngrid("run", sweep, "--local", "--retry")
-    assert "1 trials in" in retried.stdout
+    assert "1 trial in" in retried.stdout
     assert retried.returncode == 1
 
     ok = cnngrid("run", fragile(write_sweep, tmp_path, "nan", "fine"), "--local")
@@ -347,7 +348,7 @@ def test_ctrl_c_keeps_finished_work(
     write_sweep(fixed={"epochs": 40}, seeds=[0, 1, 2])
     rest = cnngrid("run", sweep, "--local")
     assert rest.returncode == 0
-    assert f"{6 - kept} trials in" in rest.stdout
+    assert f"{counted(6 - kept, 'trial')} in" in rest.stdout
 
 
 def test_a_second_driver_is_refused(

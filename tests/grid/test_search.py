@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from grid.plan import Plan, Trial, make_plan
+from grid.ids import Trial
+from grid.plan import Plan, make_plan
 from grid.search import Outcome, Search
 from grid.spec import parse_sweep
 from grid.store import Finished, Store, now

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from grid import load_sweep, run_sweep
+from grid.progress import counted
 from grid.store import Store
 from tests.small_sweeps import metrics
 
@@ -40,7 +41,7 @@ def claims(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_slots_ray_and_local_give_the_same_metrics(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid_process: Command
 ) -> None:
     sweep = write_sweep(fixed={"augment": ["flip", "crop"], "optimizer": "adam"})
     run_sweep(load_sweep(sweep), results=tmp_path / "local", data_dir=data_dir, local=True,
@@ -48,7 +49,7 @@ def test_slots_ray_and_local_give_the_same_metrics(
     expected = metrics(tmp_path / "local" / "small")
     assert len(expected["trials"]) == 4
     for slots in ("1", "2"):
-        done = cnngrid("run", sweep, "--slots", slots, "--results", tmp_path / slots)
+        done = cnngrid_process("run", sweep, "--slots", slots, "--results", tmp_path / slots)
         assert done.returncode == 0, done.stderr
         assert metrics(tmp_path / slots / "small") == expected
         # Nothing of Ray's stays behind, and its chatter does not reach the user.
@@ -88,7 +89,7 @@ def test_a_killed_trial_process_changes_no_bit(
 
 
 def test_a_killed_driver_changes_no_bit(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
+    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid_process: Command
 ) -> None:
     sweep = write_sweep(checkpoint_s=0.001, fixed={"epochs": 20})
     run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
@@ -98,13 +99,13 @@ def test_a_killed_driver_changes_no_bit(
     wait_for(lambda: len(Store(folder).epochs()) >= 5, process, "an epoch")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = cnngrid("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
+    done = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
     assert done.returncode == 0, done.stderr
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")
 
 
 def test_a_trial_that_kills_its_process_every_time_fails_and_the_rest_goes_on(
-    write_sweep: Write, tmp_path: Path, cnngrid: Command
+    write_sweep: Write, tmp_path: Path, cnngrid_process: Command
 ) -> None:
     (tmp_path / "poison.py").write_text(
         "import os\nfrom torch import nn\n"
@@ -115,7 +116,7 @@ def test_a_trial_that_kills_its_process_every_time_fails_and_the_rest_goes_on(
         compare={"arch": ["poison:kill", "poison:fine"]},
         fixed={"image_size": 8, "lr": 0.1, "augment": []},
     )
-    done = cnngrid("run", sweep, "--slots", "1", "--set", "seeds=[0]")
+    done = cnngrid_process("run", sweep, "--slots", "1", "--set", "seeds=[0]")
     assert done.returncode == 1, done.stderr
     (folder,) = (tmp_path / "results").iterdir()
     states = {row.state: row.reason for row in Store(folder).finished().values()}
@@ -124,7 +125,7 @@ def test_a_trial_that_kills_its_process_every_time_fails_and_the_rest_goes_on(
 
 
 def test_ctrl_c_ends_in_order(
-    write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
+    write_sweep: Write, tmp_path: Path, start: Start, cnngrid_process: Command
 ) -> None:
     sweep = write_sweep(fixed={"epochs": 40}, seeds=[0, 1, 2])
     folder = tmp_path / "results" / "small"
@@ -135,12 +136,12 @@ def test_ctrl_c_ends_in_order(
     assert process.returncode == 130, output
     assert "Traceback" not in output
     kept = len(Store(folder).finished())
-    done = cnngrid("run", sweep, "--slots", "2")
+    done = cnngrid_process("run", sweep, "--slots", "2")
     assert done.returncode == 0, done.stderr
-    assert f"{6 - kept} trials in" in done.stdout
+    assert f"{counted(6 - kept, 'trial')} in" in done.stdout
 
 
-def test_early_stopping_leaves_a_row_of_every_trial(write_sweep: Write, cnngrid: Command,
+def test_early_stopping_leaves_a_row_of_every_trial(write_sweep: Write, cnngrid_process: Command,
                                                     tmp_path: Path) -> None:  # fmt: skip
     sweep = write_sweep(
         compare={"arch": ["cnn3"], "optimizer": ["sgd", "adam"]},
@@ -149,7 +150,7 @@ def test_early_stopping_leaves_a_row_of_every_trial(write_sweep: Write, cnngrid:
         fixed={"epochs": 4, "limit_train": 640},
         seeds=[0],
     )
-    done = cnngrid("run", sweep, "--slots", "2")
+    done = cnngrid_process("run", sweep, "--slots", "2")
     assert done.returncode == 0, done.stderr
     rows = Store(tmp_path / "results" / "small").finished().values()
     found = {(row.state, row.epochs_run == 4) for row in rows}
@@ -158,9 +159,9 @@ def test_early_stopping_leaves_a_row_of_every_trial(write_sweep: Write, cnngrid:
 
 
 def test_more_slots_than_the_machine_has_is_an_error(
-    write_sweep: Write, tmp_path: Path, cnngrid: Command
+    write_sweep: Write, tmp_path: Path, cnngrid_process: Command
 ) -> None:
-    done = cnngrid("run", write_sweep(), "--slots", "1000")
+    done = cnngrid_process("run", write_sweep(), "--slots", "1000")
     assert done.returncode == 2
     assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in done.stderr
 
@@ -195,7 +196,7 @@ def test_a_running_ray_cluster_gives_the_same_metrics(
     write_sweep: Write,
     tmp_path: Path,
     data_dir: Path,
-    cnngrid: Command,
+    cnngrid_process: Command,
     ray_cluster: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -203,12 +204,14 @@ def test_a_running_ray_cluster_gives_the_same_metrics(
     sweep = write_sweep()
     run_sweep(load_sweep(sweep), results=tmp_path / "local", data_dir=data_dir, local=True,
               quiet=True)  # fmt: skip
-    done = cnngrid("run", sweep, "--address", ray_cluster, "--results", tmp_path / "cluster")
+    done = cnngrid_process(
+        "run", sweep, "--address", ray_cluster, "--results", tmp_path / "cluster"
+    )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "cluster" / "small"
     assert metrics(folder) == metrics(tmp_path / "local" / "small")
     assert not (folder / "run" / "ray").exists()
-    refused = cnngrid("run", sweep, "--address", ray_cluster, "--slots", "3",
+    refused = cnngrid_process("run", sweep, "--address", ray_cluster, "--slots", "3",
                       "--results", tmp_path / "other")  # fmt: skip
     assert refused.returncode == 2
     assert "--slots 3: the cluster takes 2 trials at a time" in refused.stderr

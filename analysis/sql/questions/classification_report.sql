@@ -2,11 +2,11 @@
 -- of accuracy (as recall), macro average and weighted average; means over its complete trials.
 WITH classes_of_trials AS (
     SELECT
-        best.results,
-        best.cell_id,
-        best.cell,
-        best.config_id,
-        best.test_top1_mean AS rank,
+        trials.results,
+        trials.cell_id,
+        trials.cell,
+        trials.config_id,
+        trials.place,
         trials.trial_id,
         classification.class_index,
         coalesce(classes.class_name, classification.class_index::VARCHAR) AS class_name,
@@ -14,13 +14,7 @@ WITH classes_of_trials AS (
         classification.precision,
         classification.recall,
         classification.f1
-    FROM best
-    JOIN trials
-        ON trials.results = best.results
-        AND trials.cell_id = best.cell_id
-        AND trials.config_id = best.config_id
-        AND trials.role IS NOT DISTINCT FROM best.role
-        AND trials.state = 'complete'
+    FROM winner_trials AS trials
     JOIN classification
         ON classification.results = trials.results
         AND classification.trial_id = trials.trial_id
@@ -39,7 +33,7 @@ lines AS (
     FROM classes_of_trials
     UNION ALL BY NAME
     SELECT
-        results, cell_id, cell, config_id, rank, trial_id,
+        results, cell_id, cell, config_id, place, trial_id,
         1_000_000 AS class_index,
         'accuracy' AS line,
         sum(support) AS support,
@@ -48,7 +42,7 @@ lines AS (
     GROUP BY ALL
     UNION ALL BY NAME
     SELECT
-        results, cell_id, cell, config_id, rank, trial_id,
+        results, cell_id, cell, config_id, place, trial_id,
         1_000_001 AS class_index,
         'macro average' AS line,
         sum(support) AS support,
@@ -59,7 +53,7 @@ lines AS (
     GROUP BY ALL
     UNION ALL BY NAME
     SELECT
-        results, cell_id, cell, config_id, rank, trial_id,
+        results, cell_id, cell, config_id, place, trial_id,
         1_000_002 AS class_index,
         'weighted average' AS line,
         sum(support) AS support,
@@ -82,5 +76,5 @@ SELECT
     avg(COLUMNS(['precision', 'recall', 'f1']) ORDER BY trial_id) AS '\0_mean',
     stddev_samp(COLUMNS(['precision', 'recall', 'f1']) ORDER BY trial_id) AS '\0_sd'
 FROM lines
-GROUP BY results, cell_id, cell, config_id, rank, class_index, line
-ORDER BY rank DESC NULLS LAST, results, config_id, class_index;
+GROUP BY results, cell_id, cell, config_id, place, class_index, line
+ORDER BY place, class_index;

@@ -2,28 +2,22 @@
 -- coarse labels that its predictions imply, beside the cell that learnt those.
 WITH per_trial AS (
     SELECT
-        best.results,
-        best.cell_id,
-        best.cell,
-        best.config_id,
+        trials.results,
+        trials.cell_id,
+        trials.cell,
+        trials.config_id,
         trials.trial_id,
         sum(confusion.n) FILTER (confusion.label = confusion.predicted) / sum(confusion.n)
             AS fine_top1,
         sum(confusion.n) FILTER (truth.coarse = guess.coarse) / sum(confusion.n) AS derived_top1
-    FROM best
-    JOIN trials
-        ON trials.results = best.results
-        AND trials.cell_id = best.cell_id
-        AND trials.config_id = best.config_id
-        AND trials.role IS NOT DISTINCT FROM best.role
-        AND trials.state = 'complete'
+    FROM winner_trials AS trials
     JOIN confusion
         ON confusion.results = trials.results
         AND confusion.trial_id = trials.trial_id
         AND confusion.split = 'test'
     JOIN held.cifar100 AS truth ON truth.fine = confusion.label
     JOIN held.cifar100 AS guess ON guess.fine = confusion.predicted
-    WHERE best.dataset = 'cifar100' AND best.labels = 'fine'
+    WHERE trials.dataset = 'cifar100' AND trials.labels = 'fine'
     GROUP BY ALL
 ),
 

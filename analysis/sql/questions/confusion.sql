@@ -21,12 +21,8 @@ counted AS (
         confusion.predicted,
         sum(confusion.n) AS images
     FROM winner
-    JOIN trials
-        ON trials.results = winner.results
-        AND trials.cell_id = winner.cell_id
-        AND trials.config_id = winner.config_id
-        AND trials.role IS NOT DISTINCT FROM winner.role
-        AND trials.state = 'complete'
+    JOIN winner_trials AS trials
+        ON trials.results = winner.results AND trials.cell_id = winner.cell_id
     JOIN confusion
         ON confusion.results = trials.results
         AND confusion.trial_id = trials.trial_id

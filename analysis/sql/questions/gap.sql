@@ -1,26 +1,20 @@
 -- A row is a cell's winner: how far its training accuracy lies above val and test, trial by trial.
-WITH gaps AS (
+WITH metrics AS (
     SELECT
-        best.results,
-        best.cell_id,
-        best.cell,
-        best.config_id,
-        trials.trial_id,
-        nullif(trials.train_top1, 'nan'::DOUBLE) AS train_top1,
-        nullif(trials.val_top1, 'nan'::DOUBLE) AS val_top1,
-        nullif(trials.test_top1, 'nan'::DOUBLE) AS test_top1
-    FROM best
-    JOIN trials
-        ON trials.results = best.results
-        AND trials.cell_id = best.cell_id
-        AND trials.config_id = best.config_id
-        AND trials.role IS NOT DISTINCT FROM best.role
-        AND trials.state = 'complete'
+        results,
+        cell_id,
+        cell,
+        config_id,
+        trial_id,
+        nullif(train_top1, 'nan'::DOUBLE) AS train_top1,
+        nullif(val_top1, 'nan'::DOUBLE) AS val_top1,
+        nullif(test_top1, 'nan'::DOUBLE) AS test_top1
+    FROM winner_trials
 ),
 
-metrics AS (
+gaps AS (
     SELECT *, train_top1 - val_top1 AS train_val, train_top1 - test_top1 AS train_test
-    FROM gaps
+    FROM metrics
 )
 
 SELECT
@@ -37,6 +31,6 @@ SELECT
         COLUMNS(['train_top1', 'val_top1', 'test_top1', 'train_val', 'train_test'])
         ORDER BY trial_id
     ) AS '\0_sd'
-FROM metrics
+FROM gaps
 GROUP BY results, cell_id, cell, config_id
 ORDER BY train_val_mean DESC NULLS LAST, results, config_id;

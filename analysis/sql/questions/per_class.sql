@@ -1,11 +1,11 @@
 -- A row is a class of the test split under a cell's winner: means over its complete trials.
 WITH metrics AS (
     SELECT
-        best.results,
-        best.cell_id,
-        best.cell,
-        best.config_id,
-        best.test_top1_mean AS rank,
+        trials.results,
+        trials.cell_id,
+        trials.cell,
+        trials.config_id,
+        trials.place,
         trials.trial_id,
         classes.class_index,
         classes.class_name,
@@ -14,13 +14,7 @@ WITH metrics AS (
         nullif(classes.recall, 'nan'::DOUBLE) AS recall,
         nullif(classes.f1, 'nan'::DOUBLE) AS f1,
         nullif(classes.auc, 'nan'::DOUBLE) AS auc
-    FROM best
-    JOIN trials
-        ON trials.results = best.results
-        AND trials.cell_id = best.cell_id
-        AND trials.config_id = best.config_id
-        AND trials.role IS NOT DISTINCT FROM best.role
-        AND trials.state = 'complete'
+    FROM winner_trials AS trials
     JOIN classes
         ON classes.results = trials.results
         AND classes.trial_id = trials.trial_id
@@ -38,5 +32,5 @@ SELECT
     avg(COLUMNS(['precision', 'recall', 'f1', 'auc']) ORDER BY trial_id) AS '\0_mean',
     stddev_samp(COLUMNS(['precision', 'recall', 'f1', 'auc']) ORDER BY trial_id) AS '\0_sd'
 FROM metrics
-GROUP BY results, cell_id, cell, config_id, rank, class_index
-ORDER BY rank DESC NULLS LAST, results, config_id, class_index;
+GROUP BY results, cell_id, cell, config_id, place, class_index
+ORDER BY place, class_index;

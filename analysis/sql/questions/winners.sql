@@ -3,20 +3,13 @@ WITH ran AS (
     SELECT
         results,
         cell_id,
-        config_id,
-        role,
         avg(epochs_run) AS epochs_run_mean,
         stddev_samp(epochs_run) AS epochs_run_sd
-    FROM trials
-    WHERE state = 'complete'
+    FROM winner_trials
     GROUP BY ALL
 )
 
 SELECT best.*, ran.epochs_run_mean, ran.epochs_run_sd
 FROM best
-JOIN ran
-    ON ran.results = best.results
-    AND ran.cell_id = best.cell_id
-    AND ran.config_id = best.config_id
-    AND ran.role IS NOT DISTINCT FROM best.role
+JOIN ran ON ran.results = best.results AND ran.cell_id = best.cell_id
 ORDER BY best.test_top1_mean DESC NULLS LAST, best.results, best.config_id;

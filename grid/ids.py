@@ -1,0 +1,99 @@
+"""What ids are made of: a trial's config as canonical JSON, and the trial that carries them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnncore.config import TrialConfig
+
+Role = Literal["searched", "confirmed"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One config with one seed, and one of `folds` folds where there are any, trained once."""
+
+    trial_id: str
+    config_id: str
+    lineage_id: str | None
+    cell_id: str
+    config: TrialConfig
+    seed: int
+    fold: int | None = None
+    folds: int | None = None
+    role: Role = "searched"
+    suggestion: int | None = None
+
+
+def make_trial(
+    config: TrialConfig,
+    seed: int,
+    cell_id: str,
+    *,
+    role: Role = "searched",
+    suggestion: int | None = None,
+    fold: int | None = None,
+    folds: int | None = None,
+) -> Trial:
+    """A trial with its ids."""
+    content = identity(config)
+    part = {} if fold is None else {"fold": fold, "folds": folds}
+    return Trial(
+        trial_id=digest({"config": content, "seed": seed, **part}),
+        config_id=digest(content),
+        lineage_id=_lineage_id(config, content),
+        cell_id=cell_id,
+        config=config,
+        seed=seed,
+        fold=fold,
+        folds=folds,
+        role=role,
+        suggestion=suggestion,
+    )
+
+
+def identity(config: TrialConfig) -> dict[str, Any]:
+    """What ids are made of: every key whose value is not null, folders and files by content."""
+    content: dict[str, Any] = _without_nulls(config.model_dump(mode="json"))
+    if config.dataset.startswith("imagefolder:"):
+        content["dataset"] = f"imagefolder:{content.pop('data_fingerprint')}"
+    if config.pretrained_fingerprint is not None:
+        content["pretrained"] = content.pop("pretrained_fingerprint")
+    return content
+
+
+def digest(content: Any) -> str:
+    """First 12 hex digits of SHA-256 over canonical JSON (keys sorted, no spaces, ASCII)."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+# Schedules whose learning rate at an epoch does not depend on how many epochs there will be.
+BUDGET_FREE_SCHEDULES = ("constant", "step", "restarts", "plateau")
+
+
+def _lineage_id(config: TrialConfig, content: dict[str, Any]) -> str | None:
+    if config.schedule.kind not in BUDGET_FREE_SCHEDULES:
+        return None
+    return digest({key: value for key, value in content.items() if key != "epochs"})
+
+
+def config_json(config: TrialConfig) -> str:
+    """The resolved config as stored: JSON of every key that is not null."""
+    return json.dumps(_without_nulls(config.model_dump(mode="json")))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
