@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -372,8 +373,35 @@ def _sources(name: str) -> frozenset[str]:
     )
 
 
+@contextmanager
+def held(connection: Connection, *views: str) -> Iterator[None]:
+    """Meanwhile these views are tables, and `rows` answers a question asked again from memory."""
+    for view in views:
+        load(connection, *needed(f"FROM {view}"))
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {view} AS FROM main.{view}")
+    _answers[id(connection)] = {}
+    try:
+        yield
+    finally:
+        del _answers[id(connection)]
+        for view in views:
+            connection.execute(f"DROP TABLE temp.{view}")
+
+
+# What `rows` has answered so far, by connection and question, while `held`.
+_answers: dict[int, dict[str, list[dict[str, Any]]]] = {}
+
+
 def rows(connection: Connection, question: str, **parameters: Any) -> list[dict[str, Any]]:
     """The answer to a question of ours, a dict a row; reads the files it needs first."""
+    known = _answers.get(id(connection), {})
+    key = question + repr(parameters)
+    if key not in known:
+        known[key] = _ask(connection, question, parameters)
+    return list(known[key])
+
+
+def _ask(connection: Connection, question: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     before = damage(connection)
     load(connection, *needed(question))
     _warn([message for message in damage(connection) if message not in before])

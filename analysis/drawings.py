@@ -6,7 +6,6 @@ import contextlib
 import html
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -17,34 +16,26 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from analysis.svg import to_svg, vega_lite
+
 Spec = dict[str, Any]
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
-def to_svg(spec: Spec) -> bytes:
-    """The figure as SVG, the same bytes whatever was drawn before it in this process."""
-    text = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
-    # Vega numbers gradients and clips on from figure to figure.
-    ids = dict.fromkeys(re.findall(r'\bid="((?:gradient_|clip)\d+)"', text))
-    numbers = {name: f"{name.rstrip('0123456789')}{n}" for n, name in enumerate(ids)}
-    text = re.sub(
-        r'(\bid="|url\(#)((?:gradient_|clip)\d+)(?=["\)])',
-        lambda found: found[1] + numbers.get(found[2], found[2]),
-        text,
-    )
-    return text.encode()
+def _svg(spec: Spec) -> bytes:
+    return to_svg(spec).encode()
 
 
 def to_png(spec: Spec) -> bytes:
     """The figure as PNG, two pixels to a point."""
-    content: bytes = vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2)
+    content: bytes = vl_convert.vegalite_to_png(spec, vl_version=vega_lite(spec), scale=2)
     return content
 
 
 def to_pdf(spec: Spec) -> bytes:
     """The figure as PDF."""
-    content: bytes = vl_convert.vegalite_to_pdf(spec, vl_version=VEGA_LITE)
+    content: bytes = vl_convert.vegalite_to_pdf(spec, vl_version=vega_lite(spec))
     return content
 
 
@@ -59,7 +50,7 @@ def to_page(spec: Spec) -> bytes:
 
 
 FILE_FORMATS: dict[str, Callable[[Spec], bytes]] = {
-    ".svg": to_svg,
+    ".svg": _svg,
     ".png": to_png,
     ".pdf": to_pdf,
     ".html": to_page,

@@ -276,6 +276,59 @@ def coarse_from_fine(connection: Connection) -> Table:
     return Table("Coarse accuracy from fine labels", caption, columns, lines)
 
 
+def scaling(connection: Connection) -> Table:
+    """A row per width, depth and image side of a network: its MACs, counted and by the rule."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows(connection, sql("questions/scaling")):
+        groups.setdefault((row["results"], row["dataset"], row["arch"]), []).append(row)
+    several = {key: group for key, group in groups.items() if len(group) > 1}
+    found = [row for group in several.values() for row in group]
+    columns = [
+        *folder_column(found),
+        Column("arch", "network"),
+        *([Column("dataset", "data set")] if len({row["dataset"] for row in found}) > 1 else []),
+        Column("width", "width", "number"),
+        Column("depth", "depth", "number"),
+        Column("image_size", "image size", "count"),
+        _metric("trainable_params"),
+        Column("macs", "MACs", "quantity"),
+        Column("macs_ratio", "of the base", "seconds"),
+        Column("rule_ratio", "by the rule", "seconds"),
+        Column("n", "n", "count"),
+        _metric("test_top1"),
+    ]
+    lines = []
+    for group in several.values():
+        base = _base(group)
+        for row in group:
+            ratios = {
+                "macs_ratio": row["macs"] / base["macs"],
+                "rule_ratio": _rule(row) / _rule(base),
+            }
+            lines.append(tuple(_winner_value({**row, **ratios}, c, []) for c in columns))
+    caption = (
+        "Multiply-accumulates of one forward pass of one image, counted, and by the rule depth x "
+        "width^2 x side^2 (arXiv 1704.04861 for width and side, 1905.11946 for depth), both as "
+        "multiples of the network's base: width and depth 1. Channels and layers come in whole "
+        "numbers, and stem and head do not all scale: hence the differences. Of equal networks the "
+        "winner with the best mean val top-1."
+        if found
+        else "No network is here at several widths, depths or image sizes."
+    )
+    return Table("Scaling", caption, columns, lines)
+
+
+def _rule(row: Row) -> float:
+    return float(row["depth"] * row["width"] ** 2 * row["image_size"] ** 2)
+
+
+def _base(group: list[Row]) -> Row:
+    """The network itself; of several image sides the one from which the others scale."""
+    itself = [row for row in group if row["width"] == row["depth"] == 1] or group
+    grows = any(row["width"] > 1 or row["depth"] > 1 for row in group)
+    return (min if grows else max)(itself, key=lambda row: row["image_size"])
+
+
 def enhancement(connection: Connection) -> Table:
     """A row per cell and chosen enhancement: what it did to the test images, beside noise."""
     found = rows(connection, sql("questions/enhancement"))
@@ -376,6 +429,7 @@ TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
     ),
     "gap": (gap, "training accuracy less val and test accuracy"),
     "label-sets": (label_sets, "accuracy, time and loss by label set"),
+    "scaling": (scaling, "MACs by width, depth and image size, beside depth x width^2 x side^2"),
     "enhancement": (enhancement, "what brightness, contrast and sharpness repair and break"),
     "coarse-from-fine": (coarse_from_fine, "coarse accuracy of a model of CIFAR-100's fine labels"),
 }

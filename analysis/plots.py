@@ -50,6 +50,7 @@ def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
 # Name -> (what makes it, what it shows).
 PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
     "accuracy-vs-params": (scatter.accuracy_vs_params, "test top-1 over trainable parameters"),
+    "accuracy-vs-macs": (scatter.accuracy_vs_macs, "test top-1 over multiply-accumulates"),
     "epoch-time-vs-params": (
         scatter.epoch_time_vs_params,
         "training time per epoch over parameters",

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
 from analysis.cells import Row
-from analysis.database import AnalysisError, Connection, damage, folders_of, rows, sql
-from analysis.drawings import Spec, embedded, script, to_svg
+from analysis.database import AnalysisError, Connection, damage, folders_of, held, rows, sql
+from analysis.drawings import Spec, embedded, script
 from analysis.formats import MISSING, Table, render, shown, to_html
 from analysis.plots import PLOTS, make_plot
+from analysis.svg import draughtsman
 from analysis.tables import TABLES, make_table, trials_text
 
+COSTS = [name for name in PLOTS if "-vs-" in name]
 PAIRED_WIDTH = 410  # points; two figures stand side by side
-HELD = ("best", "reported")  # views that a report asks for a dozen times
+HELD = ("best", "winner_trials", "reported")  # views that a report asks for a dozen times
 TABLE_FILES = {"csv": ".csv", "markdown": ".md"}
 
 
@@ -26,17 +29,15 @@ def write_report(connection: Connection, out_dir: str | Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AnalysisError(f"{out}: cannot be made ({error.strerror})") from None
-    for name in HELD:
-        rows(connection, sql(f"questions/hold_{name}"))
-    try:
+    with draughtsman() as drawer, held(connection, *HELD):
+        figures = {}
+        for name, spec in _figures(connection):
+            figures[name] = spec
+            drawer.draw(spec)
         tables = {name: make_table(connection, name) for name in TABLES}
-        figures = _figures(connection)
-        drawings = {name: to_svg(spec) for name, spec in figures.items()}
+        drawings = dict(zip(figures, drawer.drawings(), strict=True))
         page = _page(connection, tables, figures, drawings)
-    finally:
-        for name in HELD:
-            connection.execute(sql(f"questions/drop_{name}"))
-    files = {f"figures/{name}.svg": content for name, content in drawings.items()}
+    files = {f"figures/{name}.svg": content.encode() for name, content in drawings.items()}
     for name, table in tables.items():
         for format, suffix in TABLE_FILES.items():
             files[f"tables/{name}{suffix}"] = render(table, format).encode()
@@ -45,17 +46,16 @@ def write_report(connection: Connection, out_dir: str | Path) -> Path:
     return out / "index.html"
 
 
-def _figures(connection: Connection) -> dict[str, Spec]:
+def _figures(connection: Connection) -> Iterator[tuple[str, Spec]]:
     """The figures that have something to show."""
-    figures = {}
     for name in PLOTS:
         try:
-            figures[name] = spec = make_plot(connection, name)
+            spec = make_plot(connection, name)
         except AnalysisError:
             continue
-        if name.endswith("-params"):
+        if name in COSTS:
             spec["width"] = PAIRED_WIDTH
-    return figures
+        yield name, spec
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -73,7 +73,7 @@ def _page(
     connection: Connection,
     tables: dict[str, Table],
     figures: dict[str, Spec],
-    drawings: dict[str, bytes],
+    drawings: dict[str, str],
 ) -> str:
     overview = rows(connection, sql("questions/overview"))
     template = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
@@ -83,8 +83,13 @@ def _page(
         facts=_facts(overview),
         notes=_notes(connection, overview),
         comparison=_table(tables["comparison"], "comparison"),
-        costs="\n".join(_figure(name, drawings) for name in PLOTS if name.endswith("-params")),
+        costs="\n".join(_figure(name, drawings) for name in COSTS),
         parameters=_table(tables["parameters"], "parameters"),
+        scaling=(
+            f"<h3>Scaling</h3>{_table(tables['scaling'], 'scaling')}"
+            if tables["scaling"].rows
+            else ""
+        ),
         training_time=_table(tables["training-time"], "training-time"),
         curves="\n".join(
             _figure(name, drawings) for name in ("curves", "training-curves", "lr-schedule")
@@ -177,12 +182,12 @@ def _table(table: Table, name: str) -> str:
     )
 
 
-def _figure(name: str, drawings: dict[str, bytes]) -> str:
+def _figure(name: str, drawings: dict[str, str]) -> str:
     """A figure's place: the still drawing, until the script puts the interactive one there."""
     if name not in drawings:
         return f'<p class="nothing">Nothing to show in {html.escape(name)} yet.</p>'
     return (
-        f'<figure><div class="drawing" data-figure="{name}">{drawings[name].decode()}</div>'
+        f'<figure><div class="drawing" data-figure="{name}">{drawings[name]}</div>'
         f'<p class="files"><a href="figures/{name}.svg">svg</a></p></figure>'
     )
 

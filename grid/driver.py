@@ -275,6 +275,8 @@ def _finished(store: Store, plan: Plan, *, retry: bool) -> dict[str, Finished]:
 
 
 def _write_plan(store: Store, plan: Plan) -> None:
+    if store.newest_plan() == plan.plan_id:
+        return
     written_at = now()
     store.write(
         "plan", plan.plan_id, [{**row, "written_at": written_at} for row in plan_rows(plan)]

@@ -99,7 +99,11 @@ def make_plan(
     problems: list[tuple[Path_, str]] = []
     cells, configs = [], []
     seen: dict[str, Cell] = {}
-    for values in _combinations(spec):
+    combinations = _combinations(spec)
+    problems += _idle_exclusions(spec, combinations)
+    for values in combinations:
+        if any(holds(excluded, values) for excluded in spec.exclude):
+            continue
         resolved = []
         for tuned in _corners(spec, values):
             try:
@@ -195,12 +199,25 @@ def plan_rows(plan: Plan) -> list[dict[str, Any]]:
     return rows
 
 
-def _combinations(spec: SweepSpec) -> Iterator[dict[str, Any]]:
+def _combinations(spec: SweepSpec) -> list[dict[str, Any]]:
+    """Every combination of the compared axes' values."""
     keys = list(spec.compare)
-    for values in itertools.product(*spec.compare.values()):
-        combination = dict(zip(keys, values, strict=True))
-        if not any(holds(excluded, combination) for excluded in spec.exclude):
-            yield combination
+    return [
+        dict(zip(keys, values, strict=True)) for values in itertools.product(*spec.compare.values())
+    ]
+
+
+def _idle_exclusions(
+    spec: SweepSpec, combinations: list[dict[str, Any]]
+) -> Iterator[tuple[Path_, str]]:
+    """Exclusions that leave out nothing, such as one with a misspelt value."""
+    for place, excluded in enumerate(spec.exclude):
+        if not any(holds(excluded, combination) for combination in combinations):
+            yield (
+                ("exclude", place),
+                f"leaves out nothing: no combination of `compare` has {_words(excluded)}"
+                + (" (a list is any of its values: write [[]])" if [] in excluded.values() else ""),
+            )
 
 
 def _corners(spec: SweepSpec, values: Values) -> Iterator[dict[str, Any]]:

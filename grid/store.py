@@ -130,7 +130,8 @@ class Store:
     def write_arrow(self, table: str, name: str, rows: pa.Table) -> None:
         """The same from an Arrow table with the schema of `grid/records.py`."""
         sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, **ENCODINGS.get(table, {"compression": "zstd"}))
+        small = rows.num_rows < FEW_ROWS
+        pq.write_table(rows, sink, **(PLAIN if small else ENCODINGS.get(table, COMPRESSED)))
         write_whole(self.table_path(table, name), sink.getvalue())
 
     def finished(self) -> dict[str, Finished]:
@@ -138,6 +139,11 @@ class Store:
         names = [field.name for field in fields(Finished)]
         ended = [Finished(**row) for row in self._read("trials", names)]
         return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
+
+    def newest_plan(self) -> str | None:
+        """`plan_id` of the plan that was written last, None before there is one."""
+        rows = self._read("plan", ["plan_id", "written_at"])
+        return max(rows, key=lambda row: int(row["written_at"]))["plan_id"] if rows else None
 
     def epochs(self) -> list[dict[str, Any]]:
         """Rows of the table `epochs`, a trial's in their order; `ended_at` as in `Finished`."""
@@ -170,12 +176,13 @@ class Store:
     def _table(self, table: str, files: list[str], columns: list[str] | None = None) -> pa.Table:
         """Files of a table as one; columns that an older file lacks are null.
 
-        Files one by one, because `pyarrow.dataset` imports pandas, which takes longer than this.
+        Files one by one and no `empty_table`: `pyarrow.dataset` and that import pandas, which takes
+        longer than this.
         """
         wanted = schema(table)
         if columns is not None:
             wanted = pa.schema([wanted.field(name) for name in columns])
-        parts = [wanted.empty_table()]
+        parts = [pa.Table.from_batches([], schema=wanted)]
         for file in files:
             try:
                 with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as opened:
@@ -251,6 +258,14 @@ class Store:
 
 
 # A trial's 10,000 predictions take 41 KB this way instead of 127 KB.
+# Below this, compressing takes four times as long as writing and makes the file larger.
+FEW_ROWS = 100
+PLAIN: dict[str, Any] = {
+    "compression": "none",
+    "use_dictionary": False,
+    "write_statistics": False,
+}
+COMPRESSED: dict[str, Any] = {"compression": "zstd"}
 ENCODINGS: dict[str, dict[str, Any]] = {
     "predictions": {
         "compression": "zstd",

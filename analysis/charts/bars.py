@@ -48,18 +48,18 @@ def final(connection: Connection) -> Chart | None:
     ]
     subtitle = "a bar is a cell's best config; bars end at the mean, ± standard deviation"
     figure: Chart = alt.hconcat(*panels, spacing=24).properties(
-        title=alt.Title("Final test accuracy and loss", subtitle=subtitle)
+        title=dict(text="Final test accuracy and loss", subtitle=subtitle)
     )
     return figure
 
 
 def _panel(points: list[dict[str, Any]], title: str, order: list[str], named: bool) -> Chart:
-    axis = alt.Axis(labels=named, ticks=False, labelLimit=LABEL)
+    axis = dict(labels=named, ticks=False, labelLimit=LABEL)
     base = alt.Chart(Points(values=points)).encode(
-        y=alt.Y("cell:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=axis)
+        y=alt.Y("cell:N", sort=order, scale=dict(domain=order), title=None, axis=axis)
     )
     bars = base.mark_bar(color=PALETTE[0], opacity=0.8).encode(
-        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=6)),
+        x=alt.X("value:Q", title=title, scale=dict(zero=True), axis=dict(tickCount=6)),
         tooltip=[alt.Tooltip("cell:N"), alt.Tooltip("shown:N", title=title)],
     )
     return alt.layer(bars, _whiskers(base)).properties(width=290, height={"step": BAR + 5})
@@ -81,7 +81,7 @@ def ablation(connection: Connection) -> Chart | None:
     figure: Chart = (
         alt.vconcat(*panels, spacing=28)
         .resolve_scale(color="independent", yOffset="independent")
-        .properties(title=alt.Title("What each setting changes", subtitle=subtitle))
+        .properties(title=dict(text="What each setting changes", subtitle=subtitle))
     )
     return figure
 
@@ -111,20 +111,20 @@ def _axis_panel(found: list[Row], axis: str, axes: list[str]) -> Chart | None:
             "group:N",
             sort=domain(points, "group"),
             title=None,
-            axis=alt.Axis(labelLimit=LABEL, ticks=False),
-            scale=alt.Scale(paddingInner=0.2, paddingOuter=0.1),
+            axis=dict(labelLimit=LABEL, ticks=False),
+            scale=dict(paddingInner=0.2, paddingOuter=0.1),
         ),
-        yOffset=alt.YOffset("setting:N", sort=names, scale=alt.Scale(paddingInner=0.1)),
+        yOffset=alt.YOffset("setting:N", sort=names, scale=dict(paddingInner=0.1)),
     )
     bars = base.mark_bar(opacity=0.85).encode(
-        x=alt.X("value:Q", title="test top-1 (%)", scale=alt.Scale(zero=True)),
+        x=alt.X("value:Q", title="test top-1 (%)", scale=dict(zero=True)),
         color=alt.Color(
             "setting:N",
             sort=names,
-            scale=alt.Scale(domain=names, range=PALETTE)
+            scale=dict(domain=names, range=PALETTE)
             if len(names) <= len(PALETTE)
-            else alt.Scale(domain=names, scheme="tableau20"),
-            legend=alt.Legend(title=plain(axis)),
+            else dict(domain=names, scheme="tableau20"),
+            legend=dict(title=plain(axis)),
         ),
         tooltip=[
             alt.Tooltip("group:N"),

@@ -34,7 +34,7 @@ def networks(connection: Connection) -> Chart | None:
     charts = [_small_matrix(group, several) for group in groups]
     subtitle = "shares of the true class; rows: true, columns: predicted"
     figure: Chart = alt.concat(*charts, columns=2 if len(charts) == 4 else 3).properties(
-        title=alt.Title("Confusion of every network", subtitle=subtitle)
+        title=dict(text="Confusion of every network", subtitle=subtitle)
     )
     return figure
 
@@ -76,7 +76,7 @@ def _pairs(group: list[Row]) -> tuple[list[dict[str, Any]], list[str]]:
 def _small_matrix(group: list[Row], several: bool) -> Chart:
     pairs, order = _pairs(group)
     named = len(order) <= NAMED
-    axis = alt.Axis(labels=named, ticks=named, labelAngle=0, labelFontSize=10, domain=False)
+    axis = dict(labels=named, ticks=named, labelAngle=0, labelFontSize=10, domain=False)
     side = max(2, 200 // len(order))
     name = [group[0]["arch"], group[0]["labels"], f"({group[0]['dataset']})" if several else None]
     cells = (
@@ -86,10 +86,10 @@ def _small_matrix(group: list[Row], several: bool) -> Chart:
             x=alt.X(
                 "predicted:N",
                 title=None,
-                scale=alt.Scale(domain=order),
-                axis=alt.Axis(**{**axis.to_dict(), "labelAngle": -90}),
+                scale=dict(domain=order),
+                axis={**axis, "labelAngle": -90},
             ),
-            y=alt.Y("label:N", title=None, scale=alt.Scale(domain=order), axis=axis),
+            y=alt.Y("label:N", title=None, scale=dict(domain=order), axis=axis),
             color=_share_colour(),
             tooltip=_matrix_tooltips(),
         )
@@ -112,13 +112,13 @@ def _matrix(group: list[Row], counts: bool) -> Chart:
             "predicted:N",
             title="predicted class",
             sort=order,
-            axis=alt.Axis(labelAngle=-45 if len(order) <= NAMED else -90, labelFontSize=font),
+            axis=dict(labelAngle=-45 if len(order) <= NAMED else -90, labelFontSize=font),
         ),
-        y=alt.Y("label:N", title="true class", sort=order, axis=alt.Axis(labelFontSize=font)),
+        y=alt.Y("label:N", title="true class", sort=order, axis=dict(labelFontSize=font)),
     )
     most = max(pair["images"] for pair in pairs)
     colour = (
-        alt.Color("images:Q", title="images", scale=alt.Scale(scheme="blues", domain=[0, most]))
+        alt.Color("images:Q", title="images", scale=dict(scheme="blues", domain=[0, most]))
         if counts
         else _share_colour()
     )
@@ -142,7 +142,7 @@ def _matrix(group: list[Row], counts: bool) -> Chart:
     return alt.layer(*layers).properties(
         width=side * len(order),
         height=side * len(order),
-        title=alt.Title(f"{what} {data}", subtitle=plain(subtitle)),
+        title=dict(text=f"{what} {data}", subtitle=plain(subtitle)),
     )
 
 
@@ -151,8 +151,8 @@ def _share_colour() -> alt.Color:
     return alt.Color(
         "share:Q",
         title="share of the true class",
-        scale=alt.Scale(scheme="blues", domain=[0, 1]),
-        legend=alt.Legend(format=".1f"),
+        scale=dict(scheme="blues", domain=[0, 1]),
+        legend=dict(format=".1f"),
     )
 
 

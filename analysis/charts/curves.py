@@ -41,7 +41,7 @@ def val_top1(connection: Connection) -> Chart | None:
     if not points:
         return None
     figure: Chart = _panels(points, "val top-1 (%)", axes, colour).properties(
-        title=alt.Title("Learning curves", subtitle=OVER_TRIALS)
+        title=dict(text="Learning curves", subtitle=OVER_TRIALS)
     )
     return figure
 
@@ -64,7 +64,7 @@ def both_splits(connection: Connection) -> Chart | None:
         return None
     subtitle = [OVER_TRIALS, "train: running mean in training mode, on augmented images"]
     figure: Chart = alt.vconcat(*charts).properties(
-        title=alt.Title("Training and validation", subtitle=subtitle)
+        title=dict(text="Training and validation", subtitle=subtitle)
     )
     return figure
 
@@ -85,7 +85,7 @@ def lr_schedule(connection: Connection) -> Chart | None:
         return None
     subtitle = "learning rate at the epoch's last step, of one of the trials"
     figure: Chart = alt.vconcat(*charts).properties(
-        title=alt.Title("Learning rate and what it gives", subtitle=subtitle)
+        title=dict(text="Learning rate and what it gives", subtitle=subtitle)
     )
     return figure
 
@@ -130,8 +130,8 @@ def _panels(
         x=alt.X(
             "epoch:Q",
             title="epoch",
-            scale=alt.Scale(domain=[1, max(2, last)], nice=False),
-            axis=alt.Axis(values=ticks, format="d"),
+            scale=dict(domain=[1, max(2, last)], nice=False),
+            axis=dict(values=ticks, format="d"),
         ),
         color=colour_encoding(points, colour if any(p["colour"] for p in points) else None),
         detail="dash:N",
@@ -139,7 +139,7 @@ def _panels(
     vertical: dict[str, Any] = (
         log_scale([p[end] for p in points for end in ("value", "low", "high") if p[end]])
         if log
-        else {"scale": alt.Scale(zero=False)}
+        else {"scale": dict(zero=False)}
     )
     y = alt.Y("value:Q", title=title, **vertical)
     layers = [

@@ -50,11 +50,11 @@ def colour_encoding(points: list[dict[str, Any]], title: str | None) -> alt.Colo
     """Colours in the names' alphabetical order, so that a name keeps its colour in every figure."""
     names = domain(points, "colour")
     scale = (
-        alt.Scale(domain=names, range=PALETTE[: len(names)])
+        dict(domain=names, range=PALETTE[: len(names)])
         if len(names) <= len(PALETTE)
-        else alt.Scale(domain=names, scheme="tableau20")
+        else dict(domain=names, scheme="tableau20")
     )
-    legend = alt.Legend(title=title, symbolOpacity=1) if title else None
+    legend = dict(title=title, symbolOpacity=1) if title else None
     return alt.Color("colour:N", scale=scale, legend=legend)
 
 
@@ -62,8 +62,8 @@ def shape_encoding(points: list[dict[str, Any]], title: str | None) -> Any:
     """Shapes, or circles without a title for them."""
     if title is None:
         return alt.value("circle")
-    scale = alt.Scale(domain=domain(points, "shape"), range=SHAPES)
-    return alt.Shape("shape:N", scale=scale, legend=alt.Legend(title=title))
+    scale = dict(domain=domain(points, "shape"), range=SHAPES)
+    return alt.Shape("shape:N", scale=scale, legend=dict(title=title))
 
 
 def dash_encoding(points: list[dict[str, Any]]) -> Any:
@@ -71,14 +71,14 @@ def dash_encoding(points: list[dict[str, Any]]) -> Any:
     names = domain(points, "dash")
     if len(names) < 2:
         return alt.value([1, 0])
-    legend = alt.Legend(
+    legend = dict(
         title=None,
         symbolType="stroke",
         symbolSize=500,
         symbolStrokeColor="#333333",
         symbolStrokeWidth=2,
     )
-    return alt.StrokeDash("dash:N", scale=alt.Scale(domain=names, range=DASHES), legend=legend)
+    return alt.StrokeDash("dash:N", scale=dict(domain=names, range=DASHES), legend=legend)
 
 
 def tooltips(names: list[str], points: list[dict[str, Any]]) -> list[alt.Tooltip]:
@@ -87,7 +87,7 @@ def tooltips(names: list[str], points: list[dict[str, Any]]) -> list[alt.Tooltip
     for name in names:
         if f"axis {name}" in points[0]:
             tips.append(alt.Tooltip(f"axis {name}:N".replace(".", "\\."), title=name))
-        elif name in ("params", "trials", "epoch", "image_size"):
+        elif name in ("params", "MACs", "trials", "epoch", "image_size"):
             title = {"params": "trainable parameters", "image_size": "image size"}.get(name, name)
             tips.append(alt.Tooltip(f"{name}:Q", title=title, format=","))
         else:
@@ -109,6 +109,6 @@ def log_scale(values: list[float]) -> dict[str, Any]:
     ]
     large = "~s" if min(values) >= 1 else "~g"
     return {
-        "scale": alt.Scale(type="log", domain=[10**low, 10**high], nice=False),
-        "axis": alt.Axis(values=ticks, format=large),
+        "scale": dict(type="log", domain=[10**low, 10**high], nice=False),
+        "axis": dict(values=ticks, format=large),
     }

@@ -1,4 +1,4 @@
-"""Accuracy and costs of every cell's winner over its trainable parameters."""
+"""Accuracy of every cell's winner over what it costs, and its times over its parameters."""
 
 from __future__ import annotations
 
@@ -30,6 +30,19 @@ def accuracy_vs_params(connection: Connection) -> Chart | None:
         y_title="test top-1 (%)",
         factor=100.0,
         title="Test top-1 against parameters",
+    )
+
+
+def accuracy_vs_macs(connection: Connection) -> Chart | None:
+    """Test top-1 of every cell's winner over its multiply-accumulates."""
+    return _scatter(
+        connection,
+        x="macs",
+        x_title="multiply-accumulates of one image",
+        y="test_top1",
+        y_title="test top-1 (%)",
+        factor=100.0,
+        title="Test top-1 against multiply-accumulates",
     )
 
 
@@ -72,6 +85,8 @@ def _scatter(
     y: str,
     y_title: str,
     title: str,
+    x: str = "trainable_params",
+    x_title: str = "trainable parameters",
     factor: float = 1.0,
     log: bool = False,
 ) -> Chart | None:
@@ -82,15 +97,15 @@ def _scatter(
     found = [
         row
         for row in rows(connection, sql("questions/costs"))
-        if row[f"{y}_mean"] is not None and row["trainable_params"]
+        if row[f"{y}_mean"] is not None and row[x]
     ]
     if not found:
         return None
     colour, shape, axes = cell_roles(found)
-    points = [_point(row, y, factor, colour, shape, axes) for row in found]
-    x = alt.X("params:Q", title="trainable parameters", **log_scale([p["params"] for p in points]))
+    points = [_point(row, x, y, factor, colour, shape, axes) for row in found]
+    across = alt.X("cost:Q", title=x_title, **log_scale([p["cost"] for p in points]))
     heights = [value for p in points for value in (p["value"], p["low"], p["high"]) if value]
-    linear = {"scale": alt.Scale(zero=False, padding=18), "axis": alt.Axis(tickCount=6)}
+    linear = {"scale": dict(zero=False, padding=18), "axis": dict(tickCount=6)}
     vertical = {"title": y_title, **(log_scale(heights) if log else linear)}
     chosen = alt.selection_point(name="chosen", fields=["colour"], on="click", clear="dblclick")
     opacity = alt.when(chosen).then(alt.value(0.9)).otherwise(alt.value(0.12))
@@ -100,7 +115,7 @@ def _scatter(
         offset = 11 * (place - (len(shapes) - 1) / 2)
         own = [point for point in points if point["shape"] == value]
         base = alt.Chart(Points(values=own)).encode(
-            x=x, color=colour_encoding(points, None), opacity=opacity
+            x=across, color=colour_encoding(points, None), opacity=opacity
         )
         bars = base.transform_filter("isValid(datum.low)")
         layers += [
@@ -112,21 +127,25 @@ def _scatter(
             ).encode(
                 y=alt.Y("value:Q", **vertical),
                 shape=shape_encoding(points, shape),
-                tooltip=tooltips([*axes, "trials", "params", y_title, "image_size"], points),
+                tooltip=tooltips(
+                    [*axes, "trials", "params", "MACs", y_title, "image_size"], points
+                ),
             ),
         ]
     for below, anchors in _name_places(points, log).items():
         layers.append(
             alt.Chart(Points(values=anchors))
             .mark_text(dy=14 if below else -13, fontSize=12, fontWeight="bold")
-            .encode(x=x, y=alt.Y("edge:Q"), text="colour:N", color=colour_encoding(points, None))
+            .encode(
+                x=across, y=alt.Y("edge:Q"), text="colour:N", color=colour_encoding(points, None)
+            )
         )
-    heading = alt.Title(title, subtitle=[_subtitle(found, colour), *_size_note(found)])
+    heading = dict(text=title, subtitle=[_subtitle(found, colour), *_size_note(found)])
     return alt.layer(*layers).add_params(chosen).properties(width=580, height=360, title=heading)
 
 
 def _point(
-    row: Row, y: str, factor: float, colour: str, shape: str | None, axes: list[str]
+    row: Row, x: str, y: str, factor: float, colour: str, shape: str | None, axes: list[str]
 ) -> dict[str, Any]:
     """A cell's winner as a point of a scatter plot, with the ends of its error bar."""
     value, sd = row[f"{y}_mean"] * factor, row[f"{y}_sd"]
@@ -135,7 +154,9 @@ def _point(
     return {
         "colour": plain(cell_value(row, colour)),
         "shape": plain(cell_value(row, shape)) if shape else "",
+        "cost": row[x],
         "params": row["trainable_params"],
+        "MACs": row["macs"],
         "value": value,
         "low": low if low is None or low > 0 else value,
         "high": None if sd is None else value + sd,
@@ -161,13 +182,13 @@ def _name_places(points: list[dict[str, Any]], log: bool) -> dict[bool, list[dic
         edge = high["high"] or high["value"]
         below = any(
             abs(height(edge) - height(other["edge"])) < near
-            and 0.3 < high["params"] / other["params"] < 3.3
+            and 0.3 < high["cost"] / other["cost"] < 3.3
             for anchors in places.values()
             for other in anchors
         )
         if below:
             high, edge = low, low["low"] or low["value"]
-        anchor = {"colour": colour, "params": high["params"], "edge": edge}
+        anchor = {"colour": colour, "cost": high["cost"], "edge": edge}
         places.setdefault(below, []).append(anchor)
     return places
 

@@ -69,6 +69,15 @@ def test_the_connection_is_left_as_it_was(tiny, tmp_path):
     ).fetchone() == (0,)
 
 
+def test_figures_are_drawn_where_the_process_that_draws_them_dies(
+    page, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("analysis.svg.sys.executable", "/bin/false")
+    write_report(connect(tiny), tmp_path)
+    drawn = {path.name: path.read_bytes() for path in (page.parent / "figures").iterdir()}
+    assert {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()} == drawn
+
+
 def test_an_empty_folder_has_a_report(blank, tmp_path):
     page = write_report(connect(blank().folder), tmp_path)
     assert "Nothing to show in curves yet." in page.read_text()

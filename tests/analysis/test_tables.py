@@ -20,7 +20,7 @@ def by_name(table):
 
 
 # Of other data than this sweep's, and of what `explain` measures.
-OF_PAPERS = ("reported", "label-sets", "coarse-from-fine", "enhancement")
+OF_PAPERS = ("reported", "label-sets", "coarse-from-fine", "enhancement", "scaling")
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -206,6 +206,29 @@ def test_provenance_groups_trials_by_where_they_ran(opened):
     assert (row["host"], row["device"], row["trials"]) == ("node1", "cpu", 24)
     assert row["versions"] == "python 3.11.7, torch 2.15.0"
     assert row["data_fingerprint"] == "fedcba987654"
+
+
+def test_scaling_sets_counted_macs_beside_the_rule(blank):
+    sweep = blank()
+    for width, side, macs in ((1.0, 32, 1000), (0.5, 32, 300), (1.0, 16, 260)):
+        axes = {"arch": "mobilenet_v2", "width": width, "image_size": side}
+        for optimizer, val in (("sgd", 0.6), ("adam", 0.7)):
+            planned = sweep.planned({**axes, "optimizer": optimizer}, 0)
+            sweep.store(sweep.trial(planned, image_size=side, macs=macs, val_top1=val))
+    sweep.store(sweep.trial(sweep.planned({"arch": "cnn3"}, 0)))  # at one size only
+    sweep.write_plan()
+    found = [
+        (row["width"], row["image_size"], row["macs_ratio"], row["rule_ratio"])
+        for row in by_name(make_table(connect(sweep.folder), "scaling"))
+    ]
+    assert found == [(1.0, 16, 0.26, 0.25), (0.5, 32, 0.3, 0.25), (1.0, 32, 1.0, 1.0)]
+
+    # Networks that grow are multiples of the smallest image's.
+    axes = {"arch": "mobilenet_v2", "width": 2.0, "image_size": 32}
+    sweep.store(sweep.trial(sweep.planned(axes, 0), image_size=32, macs=3900))
+    sweep.write_plan("plan2", minutes=1)
+    largest = by_name(make_table(connect(sweep.folder), "scaling"))[-1]
+    assert (largest["macs_ratio"], largest["rule_ratio"]) == (15.0, 16.0)
 
 
 def test_hostile_names_stay_text_in_every_table(blank):

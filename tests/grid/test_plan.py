@@ -58,6 +58,8 @@ def test_exclusions_leave_cells_out() -> None:
     assert [cell.label() for cell in made.cells] == ["cnn3 adam", "resnet18 sgd", "resnet18 adam"]
     with pytest.raises(SweepError, match="leaves no cell"):
         plan(COMPARE + FIXED + "exclude: [{arch: [cnn3, resnet18]}]\n")
+    with pytest.raises(SweepError, match=r"exclude\[0\]: leaves out nothing: no combination"):
+        plan(COMPARE + FIXED + "exclude: [{arch: cnn3, optimizer: adamw}]\n")
 
 
 def test_the_image_size_defaults_to_the_data_sets() -> None:

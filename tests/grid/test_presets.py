@@ -1,4 +1,4 @@
-"""The presets of the five studies: each plans, and each of its networks trains."""
+"""The presets of the studies and of their analyses: each plans, each of its networks trains."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from grid.plan import make_plan
 from grid.spec import load_sweep
 
 STUDIES = ("xiong-2022", "hu-realm", "astrokhet-2024", "zeng-alexnet", "simpson-cifar100")
+ANALYSES = ("multipliers", "compound-scaling", "transfer", "augmentation", "auxiliary-heads",
+            "mobilenet-size", "cross-validation")  # fmt: skip
 CLASSES = 5
 
 
@@ -35,7 +37,7 @@ def inspect(name: str, image_size: int | None) -> DatasetInfo:
     return DatasetInfo(name, None, source.classes, image_size or source.image_size, "0" * 16)
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", [*STUDIES, *ANALYSES])
 def test_every_network_of_a_study_trains_two_steps(study, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     trials = make_plan(load_sweep(study), inspect).trials

@@ -308,7 +308,7 @@ def test_nothing_to_do_loads_neither_torch_nor_ray(
     code = (
         "import sys; from grid.cli import main; sys.argv = ['cnngrid', *sys.argv[1:]]\n"
         "try: main()\n"
-        "except SystemExit as end: print(end.code, [m for m in ('torch', 'ray') "
+        "except SystemExit as end: print(end.code, [m for m in ('torch', 'ray', 'pandas') "
         "if m in sys.modules])\n"
     )
     folder = str(tmp_path / "results" / "small")

@@ -37,7 +37,7 @@ lines AS (
         1_000_000 AS class_index,
         'accuracy' AS line,
         sum(support) AS support,
-        sum(recall * support) / sum(support) AS recall
+        sum(recall * support ORDER BY class_index) / sum(support) AS recall
     FROM classes_of_trials
     GROUP BY ALL
     UNION ALL BY NAME
@@ -46,9 +46,9 @@ lines AS (
         1_000_001 AS class_index,
         'macro average' AS line,
         sum(support) AS support,
-        avg(precision) AS precision,
-        avg(recall) AS recall,
-        avg(f1) AS f1
+        avg(precision ORDER BY class_index) AS precision,
+        avg(recall ORDER BY class_index) AS recall,
+        avg(f1 ORDER BY class_index) AS f1
     FROM classes_of_trials
     GROUP BY ALL
     UNION ALL BY NAME
@@ -57,9 +57,9 @@ lines AS (
         1_000_002 AS class_index,
         'weighted average' AS line,
         sum(support) AS support,
-        sum(precision * support) / sum(support) AS precision,
-        sum(recall * support) / sum(support) AS recall,
-        sum(f1 * support) / sum(support) AS f1
+        sum(precision * support ORDER BY class_index) / sum(support) AS precision,
+        sum(recall * support ORDER BY class_index) / sum(support) AS recall,
+        sum(f1 * support ORDER BY class_index) / sum(support) AS f1
     FROM classes_of_trials
     GROUP BY ALL
 )

@@ -1,2 +1,0 @@
--- Give the name back to the view.
-DROP TABLE IF EXISTS temp.reported;
