@@ -4,7 +4,7 @@ A recorded run is `docs/runs/<name>.yaml`, the sweep file that was run, `docs/ru
 there is to say about it without a number, and `docs/results/<name>/`, what came out. No number of
 the document is written by hand.
 
-    python docs/studies.py                  write the document again
+    python docs/studies.py                  write the document and its figures again
     python docs/studies.py keep NAME ...    first take results/NAME over into docs/results/NAME
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from analysis import AnalysisError, connect, make_table, save_plot
-from analysis.formats import render, shown
+from analysis.formats import Table, render, shown
 from analysis.report import Connection, duration
 from grid.store import Store
 
@@ -33,15 +34,15 @@ them anything. This file is written by `python docs/studies.py`.
 """
 
 
-def names() -> list[str]:
+def kept() -> list[str]:
     """The recorded runs, in the order of their names."""
-    return sorted(path.stem for path in (DOCS / "runs").glob("*.yaml"))
+    names = sorted(path.stem for path in (DOCS / "runs").glob("*.yaml"))
+    return [name for name in names if (DOCS / "results" / name).is_dir()]
 
 
 def document() -> str:
     """The text of `docs/studies.md`."""
-    kept = [name for name in names() if (DOCS / "results" / name).is_dir()]
-    return "\n".join([OPENING, *(section(name) for name in kept)])
+    return "\n".join([OPENING, *(section(name) for name in kept())])
 
 
 def section(name: str) -> str:
@@ -56,13 +57,35 @@ def section(name: str) -> str:
         except AnalysisError:
             continue
         if made.rows:
-            parts.append(f"**{made.title}.** {made.caption}\n\n{render(made, 'markdown').rstrip()}")
+            made, notes = _shortened(made, connection) if table == "reported" else (made, "")
+            parts.append(f"**{made.title}**\n\n{render(made, 'markdown').rstrip()}")
+            parts.extend([notes] if notes else [])
     figures = [
         f"![{figure} of {name}](figures/{name}-{figure}.svg)"
         for figure in SHOWN_FIGURES
         if (DOCS / "figures" / f"{name}-{figure}.svg").is_file()
     ]
     return "\n\n".join([*parts, *figures]) + "\n"
+
+
+def _shortened(table: Table, connection: Connection) -> tuple[Table, str]:
+    """Without the numbers of single classes, and with what differs as notes below the table."""
+    found = connection.execute("SELECT DISTINCT class_name FROM reported").fetchall()
+    classes = {name for (name,) in found if name is not None}
+    names = [column.name for column in table.columns]
+    what, differs = names.index("metric"), names.index("differs")
+    notes: dict[str, int] = {}
+    lines = []
+    for row in table.rows:
+        if row[what].rpartition(", ")[2] not in classes:
+            note = notes.setdefault(row[differs], len(notes) + 1) if row[differs] else None
+            lines.append((*row[:differs], note, *row[differs + 1 :]))
+    columns = list(table.columns)
+    columns[differs] = replace(columns[differs], kind="count")
+    listed = [f"{number}. {text}." for text, number in notes.items()]
+    left = f"{len(table.rows) - len(lines)} numbers of single classes are left out here."
+    text = [*listed, *([f"\n{left}"] if len(lines) < len(table.rows) else [])]
+    return replace(table, columns=columns, rows=lines), "\n".join(text)
 
 
 def draw(name: str) -> None:
@@ -98,7 +121,7 @@ def _circumstances(connection: Connection) -> str:
         }
         seconds = dict(zip([c.name for c in table.columns], row, strict=True))["wall_time_s"]
         lines.append(
-            f"{fact['trials']} trials on {fact['device']} ({fact['threads']} threads each), "
+            f"{fact['trials']} trials on {fact['device']}, threads of a trial: {fact['threads']}; "
             f"{duration(seconds)} of trial time in all, ended {fact['last_end']} UTC; "
             f"{fact['versions']}; commit {fact['git_commit']}."
         )
@@ -110,9 +133,10 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["keep"]:
         for name in arguments[1:]:
             keep(name)
-            draw(name)
     elif arguments:
         sys.exit(__doc__)
+    for name in kept():
+        draw(name)
     (DOCS / "studies.md").write_text(document(), encoding="utf-8")
 
 

@@ -111,10 +111,15 @@ def _matrix(group: list[Row], counts: bool) -> Chart:
         x=alt.X(
             "predicted:N",
             title="predicted class",
-            sort=order,
+            scale=dict(domain=order),
             axis=dict(labelAngle=-45 if len(order) <= NAMED else -90, labelFontSize=font),
         ),
-        y=alt.Y("label:N", title="true class", sort=order, axis=dict(labelFontSize=font)),
+        y=alt.Y(
+            "label:N",
+            title="true class",
+            scale=dict(domain=order),
+            axis=dict(labelFontSize=font),
+        ),
     )
     most = max(pair["images"] for pair in pairs)
     colour = (
@@ -131,8 +136,9 @@ def _matrix(group: list[Row], counts: bool) -> Chart:
         ink = dark.then(alt.value("white")).otherwise(alt.value("#222222"))
         number = alt.Text("images:Q") if counts else alt.Text("share:Q", format=".2f")
         layers.append(base.mark_text(fontSize=11).encode(text=number, color=ink))
+    trials = "1 trial" if group[0]["n"] == 1 else f"{group[0]['n']} trials"
     subtitle = (
-        f"{cell_label(group[0], axes)} · {group[0]['n']} trials · {right:,} of {total:,} test "
+        f"{cell_label(group[0], axes)} · {trials} · {right:,} of {total:,} test "
         f"images right ({right / total:.2%})"
     )
     data = f"{group[0]['dataset'] or ''} {group[0]['labels'] or ''}".strip()

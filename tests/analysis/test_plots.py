@@ -77,6 +77,16 @@ def test_confusion_shares_are_of_the_true_class(opened):
     assert sum(row["images"] for row in found) == 120  # two trials of 60 images
 
 
+@pytest.mark.parametrize("name", ["confusion", "confusion-counts"])
+def test_classes_that_are_never_predicted_have_their_column(opened, name):
+    spec = make_plot(opened, name)
+    charts = [chart for panel in spec.get("vconcat", [spec]) for chart in panel["layer"]]
+    for chart in charts:
+        across, down = (chart["encoding"][side]["scale"]["domain"] for side in "xy")
+        assert across == down
+        assert len(down) == 10
+
+
 def test_confusion_counts_colour_by_images(opened):
     text = str(make_plot(opened, "confusion-counts"))
     assert "'field': 'images', 'scale'" in text
