@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis.charts import bars, confusion, curves, scatter
+from analysis.charts import bars, confusion, curves, repairs, scatter
 from analysis.charts.style import CONFIG, Chart
 from analysis.database import AnalysisError, Connection
 from analysis.drawings import FILE_FORMATS, Spec
@@ -71,4 +71,5 @@ PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
     ),
     "confusion-counts": (confusion.counts, "the same in images"),
     "confusion-networks": (confusion.networks, "a small confusion matrix of every network"),
+    "enhancement": (repairs.enhancement, "test images that enhancing repairs and breaks"),
 }

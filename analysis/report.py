@@ -104,6 +104,7 @@ def _page(
         classification=_table(tables["classification-report"], "classification-report"),
         papers="\n".join(
             f"<h3>{html.escape(tables[name].title)}</h3>{_table(tables[name], name)}"
+            + (_figure(name, drawings) if name in drawings else "")
             for name in ("reported", "enhancement", "label-sets", "coarse-from-fine")
             if tables[name].rows
         )

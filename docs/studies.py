@@ -23,7 +23,7 @@ from grid.store import Store
 DOCS = Path(__file__).resolve().parent
 # In the order of the document; what has nothing to show for a run is left out.
 SHOWN_TABLES = ("reported", "comparison", "training-time", "gap", "label-sets", "enhancement")
-SHOWN_FIGURES = ("curves", "ablation", "confusion")
+SHOWN_FIGURES = ("curves", "ablation", "confusion", "enhancement")
 
 OPENING = """# The five studies: what was run
 

@@ -41,6 +41,7 @@ def load_pretrained(
         if expected_fingerprint is not None and fingerprint(source) != expected_fingerprint:
             raise WeightsError(f"{source} has changed since the sweep was planned; plan it again")
         weights = read_weights(source)
+    take_scales(model, weights)
     fitting = fit(model, weights, source)
     model.load_state_dict(fitting, strict=False)
     return set(fitting)
@@ -102,6 +103,14 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Weights
     return fitting
 
 
+def take_scales(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give BatchNorms that have no scale, as Keras' Inception has them, the file's, frozen."""
+    for name, module in model.named_modules():
+        scale = weights.get(f"{name}.weight")
+        if isinstance(module, nn.BatchNorm2d) and module.weight is None and scale is not None:
+            module.weight = nn.Parameter(scale.clone(), requires_grad=False)
+
+
 def _last_size(own: Mapping[str, Tensor], head: tuple[str, ...]) -> int:
     """How many classes a head has: its last tensor's length."""
     return [value.shape[0] for name, value in own.items() if name.startswith(head) and value.dim()][
@@ -119,7 +128,9 @@ def check_fit(arch: str, image_size: int, options: Mapping[str, object], path: s
 
     with torch.device("meta"):
         model = build_model(arch, classes=2, image_size=image_size, **options)
-    fit(model, read_weights(path), path)
+    weights = read_weights(path)
+    take_scales(model, weights)
+    fit(model, weights, path)
 
 
 def _download(network: str) -> Weights:
@@ -142,8 +153,7 @@ def _download(network: str) -> Weights:
 def _for_keras(arch: str, model: nn.Module, weights: Weights) -> Weights:
     """torchvision's weights as a network of Keras' takes them; others' pass unchanged.
 
-    Its heads go, biases of convolutions are zero, and a scale that Keras' BatchNorms lack becomes
-    a frozen one.
+    Its heads go and biases of convolutions are zero.
     """
     if not arch.endswith("_keras"):
         return weights
@@ -154,8 +164,6 @@ def _for_keras(arch: str, model: nn.Module, weights: Weights) -> Weights:
         if name.partition(".")[0] not in (*HEADS, *AUXILIARY)
     }
     for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d) and module.weight is None:
-            module.weight = nn.Parameter(kept[f"{name}.weight"].clone(), requires_grad=False)
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             kept.setdefault(f"{name}.bias", torch.zeros_like(module.bias))
     fresh = ("features.normalization", *HEADS)

@@ -156,6 +156,10 @@ class Sweep:
             write(self.folder, "classes", trial_id, class_rows(row))
             write(self.folder, "predictions", trial_id, prediction_rows(row))
 
+    def explain(self, row: dict[str, Any]) -> None:
+        """Write what enhancing a trial's images did, as `cnngrid explain` would."""
+        write(self.folder, "enhancement", row["trial_id"], enhancement_rows(row))
+
     def store_epochs(self, row: dict[str, Any], epochs: int) -> None:
         """Write a trial's epochs alone, as while it runs."""
         top = row.get("val_top1") or 0.5
@@ -177,6 +181,35 @@ class Sweep:
             for epoch in range(1, epochs + 1)
         ]
         write(self.folder, "epochs", row["trial_id"], rows)
+
+
+def enhancement_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Chosen enhancements of a trial's test images, the later the better."""
+    return [
+        {
+            "trial_id": row["trial_id"],
+            "split": "test",
+            "transform": name,
+            "contrast": 1.25,
+            "chosen": True,
+            "images": IMAGES,
+            "wrong_before": 8,
+            "repaired": 2 + place,
+            "broken": 1,
+            "net_change": 1 + place,
+            "top1_before": 1 - 8 / IMAGES,
+            "top1_after": 1 - (7 - place) / IMAGES,
+            "repaired_share": (2 + place) / 8,
+            "l2_norm": 500.0,
+            "random_repaired": 1,
+            "random_broken": 2,
+            "random_net_change": -1,
+            "random_top1_after": 1 - 9 / IMAGES,
+            "random_l2_norm": 500.0,
+            "made_at": START,
+        }
+        for place, name in enumerate(("brightness", "contrast", "sharpness", "combined"))
+    ]
 
 
 def class_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -250,6 +283,8 @@ def build_sweep(folder: Path) -> Sweep:
             sweep.store({**row, **tests, **columns}, epochs=2)
         else:
             sweep.store(row)
+        if planned["position"] in (0, 1, 4):
+            sweep.explain(row)
     ask_suggestion(sweep)
     return sweep
 

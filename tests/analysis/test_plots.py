@@ -13,7 +13,8 @@ from analysis import AnalysisError, connect, save_plot
 from analysis.drawings import FILE_FORMATS, script
 from analysis.plots import PLOTS, make_plot
 
-OF_ONE_CELL = [name for name in PLOTS if name != "ablation"]  # which wants cells to compare
+# ablation wants cells to compare, enhancement what `explain` measured.
+OF_ONE_CELL = [name for name in PLOTS if name not in ("ablation", "enhancement")]
 STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}
 
 
@@ -75,6 +76,21 @@ def test_confusion_shares_are_of_the_true_class(opened):
     assert len(by_class) == 10
     assert all(share == pytest.approx(1) for share in by_class.values())
     assert sum(row["images"] for row in found) == 120  # two trials of 60 images
+
+
+def test_enhancement_sets_repairs_against_breakages_and_noise(opened):
+    found = data_rows(make_plot(opened, "enhancement"))
+    cells = {row["cell"] for row in found}
+    assert len(cells) == 2
+    assert len(found) == 2 * 4 * 4
+    (cell,) = {row["cell"] for row in found if row["trials"] == 2}
+    of_one = [row for row in found if row["cell"] == cell and row["transform"] == "combined"]
+    assert {(row["by"], row["what"]): (row["images"], row["net"]) for row in of_one} == {
+        ("enhanced", "repaired"): (5, 4),
+        ("enhanced", "broken"): (-1, 4),
+        ("noise", "repaired"): (1, -1),
+        ("noise", "broken"): (-2, -1),
+    }
 
 
 @pytest.mark.parametrize("name", ["confusion", "confusion-counts"])

@@ -19,8 +19,8 @@ def by_name(table):
     return [dict(zip(names, row, strict=True)) for row in table.rows]
 
 
-# Of other data than this sweep's, and of what `explain` measures.
-OF_PAPERS = ("reported", "label-sets", "coarse-from-fine", "enhancement", "scaling")
+# Of other data than this sweep's, or of several widths.
+OF_PAPERS = ("reported", "label-sets", "coarse-from-fine", "scaling")
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -135,7 +135,7 @@ def test_keras_resnet_takes_torchvisions_weights_with_zero_biases(hub):
     assert not model.conv1.bias.any()
 
 
-def test_keras_inception_takes_torchvisions_scales_frozen(hub):
+def test_keras_inception_takes_torchvisions_scales_frozen(hub, tmp_path):
     state, model = hub("inception_v3"), build("inception_v3_keras", classes=5)
     load_pretrained(model, "inception_v3_keras", IMAGENET)
     own = model.state_dict()
@@ -143,6 +143,14 @@ def test_keras_inception_takes_torchvisions_scales_frozen(hub):
     assert equal(body, own)
     counts = count_parameters(model)
     assert (counts.trainable, counts.non_trainable) == (23_871_653, 34_432 + 17_216)
+
+    # What was trained from there is as good a start as any file.
+    path = saved(tmp_path, {"weights": own})
+    check_fit("inception_v3_keras", 75, {}, path)
+    again = build("inception_v3_keras", classes=5)
+    load_pretrained(again, "inception_v3_keras", path)
+    assert equal(own, again.state_dict())
+    assert count_parameters(again) == counts
 
 
 @pytest.mark.parametrize("arch", ["efficientnet_b0_keras", "mobilenet_v2_keras"])
