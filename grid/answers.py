@@ -96,7 +96,7 @@ def table(
 
         if name is None:
             for known, (_, meaning) in TABLES.items():
-                print(f"{known:16} {meaning}")
+                print(f"{known:26} {meaning}")
             return
         made = make_table(connect(results, all=all), name)
         if format == "table" and output is None:
@@ -121,7 +121,7 @@ def plot(
 
         if name is None:
             for known, (_, meaning) in PLOTS.items():
-                print(f"{known:24} {meaning}")
+                print(f"{known:26} {meaning}")
             return
         path = output or Path(f"{name}.svg")
         save_plot(connect(results, all=all), name, path)
