@@ -16,7 +16,7 @@ def presets() -> None:
     from grid.spec import read_presets
 
     for name, text in read_presets().items():
-        print(f"{name:18} {text.splitlines()[0].lstrip('# ')}")
+        print(f"{name:18} {text.splitlines()[0].lstrip('# ').removeprefix(f'{name}: ')}")
 
 
 def archs(
