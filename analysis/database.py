@@ -28,8 +28,8 @@ Connection = DuckDBPyConnection
 SQL = Path(__file__).parent / "sql"
 
 # Tables that are read from files, and the views in the order in which they build on each other.
-TABLES = ("trials", "plan", "asked", "epochs", "classes", "predictions", "enhancement")
-AT_ONCE = ("trials", "plan", "asked")
+TABLES = ("trials", "paused", "plan", "asked", "epochs", "classes", "predictions", "enhancement")
+AT_ONCE = ("trials", "paused", "plan", "asked")
 VIEWS = (
     "plan",
     "newest/members",

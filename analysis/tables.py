@@ -141,7 +141,12 @@ def coverage(connection: Connection) -> Table:
     axes = cell_axes(found)
     columns = [
         *cell_columns(found, axes),
-        *(Column(state, state, "count") for state in STATES),
+        *(
+            Column(state, state, "count")
+            for state in STATES
+            # Only some early stopping makes trials wait.
+            if state != "paused" or any(row[state] for row in found)
+        ),
     ]
     lines = [
         tuple(_compared_value({"params": None, **row}, c, axes) for c in columns) for row in found
@@ -151,7 +156,7 @@ def coverage(connection: Connection) -> Table:
     return Table("Coverage", caption, columns, lines)
 
 
-STATES = ("planned", "running", "complete", "pruned", "failed", "diverged", "missing")
+STATES = ("planned", "running", "paused", "complete", "pruned", "failed", "diverged", "missing")
 
 
 def failures(connection: Connection) -> Table:

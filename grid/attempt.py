@@ -86,6 +86,20 @@ class Attempt:
         )
         self.store.write("epochs", self.job.trial.trial_id, self.epochs)
 
+    def take_over(self, epochs: list[dict[str, Any]], continued_from: str | None) -> None:
+        """Take the epochs of a checkpoint; those of the trial it continues count as attempt 0."""
+        own = self.job.trial.trial_id
+        self.epochs = [
+            {
+                **row,
+                "attempt": row["attempt"] if row["trial_id"] == own else 0,
+                "trial_id": own,
+                "ended_at": datetime.fromisoformat(row["ended_at"]),
+            }
+            for row in epochs
+        ]
+        self.row["continued_from"] = continued_from
+
     def update(self, best_epoch: int, train_images: int, started: float) -> None:
         """Bring the row up to date with the epochs so far."""
         best = next(row for row in self.epochs if row["epoch"] == best_epoch)
@@ -116,6 +130,7 @@ class Attempt:
             ended_at=now(),
         )
         self.store.write("trials", trial_id, [self.row])
+        self.store.drop_paused(trial_id)
         self.store.drop_claim(trial_id)
         if state != "complete":
             drop_checkpoints(self.store, trial_id)
@@ -133,13 +148,28 @@ class Attempt:
         )
 
 
-def end_pruned(store: Store, progress: Progress, reason: str) -> dict[str, Any]:
-    """Store the row of a trial that a stopper ended after `progress`."""
-    row = {**progress.row, "state": "pruned", "reason": reason, "ended_at": now()}
-    store.write("trials", progress.trial_id, [row])
-    store.drop_claim(progress.trial_id)
-    drop_checkpoints(store, progress.trial_id)
+def pause(store: Store, progress: Progress, reason: str) -> dict[str, Any]:
+    """Store where a trial waits; its checkpoint is that of this epoch."""
+    row = {**progress.row, "state": "paused", "reason": reason, "ended_at": now()}
+    store.write("paused", progress.trial_id, [row])
+    store.silence_claim(progress.trial_id)
     return row
+
+
+def end_pruned(store: Store, row: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Store the row of a trial that ends where it is, because of what others reached."""
+    row = {**row, "state": "pruned", "reason": reason, "ended_at": now()}
+    trial_id = row["trial_id"]
+    store.write("trials", trial_id, [row])
+    store.drop_paused(trial_id)
+    store.drop_claim(trial_id)
+    drop_checkpoints(store, trial_id)
+    return row
+
+
+def never_started(trial: Trial, sweep: str) -> dict[str, Any]:
+    """The row of a trial that is not run at all."""
+    return {**config_columns(trial, sweep), "attempts": 0, "epochs_run": 0, "host": host()}
 
 
 def end_failed(store: Store, trial: Trial, sweep: str, reason: str) -> Progress:
@@ -155,6 +185,7 @@ def end_failed(store: Store, trial: Trial, sweep: str, reason: str) -> Progress:
         "ended_at": now(),
     }
     store.write("trials", trial.trial_id, [row])
+    store.drop_paused(trial.trial_id)
     store.drop_claim(trial.trial_id)
     drop_checkpoints(store, trial.trial_id)
     return Progress(trial.trial_id, 0, trial.config.epochs, None, True, row)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -110,3 +112,56 @@ TunedAxis = Annotated[
     Annotated[AxisKind, Field(discriminator="kind")],
     BeforeValidator(_read),
 ]
+
+
+def in_order(axes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The axes of a cell, each after those that its condition names; there are no circles."""
+    waiting = dict(axes)
+    while waiting:
+        key = next(
+            k for k, axis in waiting.items() if not (set(axis.when or {}) - {k}) & set(waiting)
+        )
+        yield key, waiting.pop(key)
+
+
+def applies(axis: Any, axes: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Whether an axis exists beside the values of those before it."""
+    return holds({k: v for k, v in (axis.when or {}).items() if k in axes}, params)
+
+
+def finite_points(axes: Mapping[str, Any], most: int) -> list[dict[str, Any]] | None:
+    """Every point of a cell's axes; None where there are more than `most`, or a continuous axis."""
+    count = 1
+    for axis in axes.values():
+        if isinstance(axis, Choice):
+            count *= len(axis.values)
+        elif isinstance(axis, IntRange):
+            count *= axis.high - axis.low + 1
+        elif axis.low < axis.high:
+            return None
+        if count > most:
+            return None
+    ordered = list(in_order(axes))
+    found: dict[str, dict[str, Any]] = {}
+    for values in product(*(_values(axis) for _, axis in ordered)):
+        params: dict[str, Any] = {}
+        for (key, axis), value in zip(ordered, values, strict=True):
+            if applies(axis, axes, params):
+                params[key] = value
+        found.setdefault(json.dumps(params, sort_keys=True), params)
+    return list(found.values())
+
+
+def inside(axis: Any, value: Any) -> bool:
+    """Whether an axis of today can have a stored value."""
+    if isinstance(axis, Choice):
+        return any(json.dumps(value) == json.dumps(option) for option in axis.values)
+    return isinstance(value, (int, float)) and axis.low <= value <= axis.high
+
+
+def _values(axis: Any) -> list[Any]:
+    if isinstance(axis, Choice):
+        return list(axis.values)
+    if isinstance(axis, IntRange):
+        return list(range(axis.low, axis.high + 1))
+    return [axis.low]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,27 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a fixed setting; repeatable."),
 ]
+
+
+class Retry(StrEnum):
+    """Which trials to run again."""
+
+    FAILED = "failed"
+    DIVERGED = "diverged"
+    ALL = "all"
+
+    @property
+    def states(self) -> frozenset[str]:
+        return frozenset(("failed", "diverged") if self is Retry.ALL else (self.value,))
+
+
+class OnError(StrEnum):
+    """Whether a sweep goes on after a failed trial."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")
 ]
@@ -46,8 +68,13 @@ def main() -> None:
     """Run the command; problems a user can cause end it with a short message and exit code 2."""
     from grid.errors import GridError
 
+    # `--retry` alone once was all there was.
+    words = sys.argv[1:]
+    for place in range(len(words), 0, -1):
+        if words[place - 1] == "--retry" and words[place : place + 1] not in [[r] for r in Retry]:
+            words.insert(place, Retry.FAILED.value)
     try:
-        app(standalone_mode=True)
+        app(words, standalone_mode=True)
     except GridError as problem:
         fail(str(problem), problem.exit_code)
     except KeyboardInterrupt:
@@ -84,7 +111,13 @@ def run(
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     slots: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster's address.")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Run failed trials again.")] = False,
+    retry: Annotated[
+        Retry | None,
+        typer.Option("--retry", help="Run trials again that ended so."),
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="What a failed trial means for the rest.")
+    ] = OnError.CONTINUE,
 ) -> None:
     """Plan a sweep, skip what is done, resume what was cut off, run the rest."""
     from rich.console import Console
@@ -97,7 +130,8 @@ def run(
     _, plan = _plan(sweep, change, data, skip_unreadable, download=True)
     folder = (data or default_data_dir()).absolute()
     console = Console(stderr=True)
-    options = RunOptions(results, folder, local, slots, address, retry)
+    states = retry.states if retry else frozenset()
+    options = RunOptions(results, folder, local, slots, address, states, on_error.value)
     with _data_errors():
         summary = run_plan(plan, options, console)
     print_outcome(summary, Console())

@@ -8,23 +8,23 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnncore.data import prepare_dataset
-from grid.attempt import end_failed, end_pruned
+from grid.attempt import end_failed, end_pruned, never_started, pause
 from grid.errors import GridError
 from grid.ids import Trial
 from grid.job import Job, Progress
+from grid.lineage import Lineage
 from grid.lock import hold
 from grid.plan import Plan, plan_rows
 from grid.provenance import git_commit
 from grid.search import Outcome, Search
-from grid.stopping import Stopper
 from grid.store import Finished, Store, now
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Merge small files whenever this many trials have ended since the last time.
 COMPACT_EVERY = 500
+# A cell is given up after so many trials in a row that failed alike before their first epoch.
+SAME_ERRORS = 3
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class RunOptions:
     local: bool = False
     slots: int | None = None
     address: str | None = None
-    retry: bool = False
+    # Trials that ended in these states are run again.
+    retry: frozenset[str] = frozenset()
+    on_error: Literal["continue", "stop"] = "continue"
 
 
 @dataclass
@@ -78,7 +82,7 @@ class Driver:
     store: Store
     options: RunOptions
     search: Search
-    stopper: Stopper
+    lineage: Lineage
     display: Display
     device: str
     commit: str | None
@@ -87,12 +91,16 @@ class Driver:
     interrupted: bool = False
     # What made it impossible to go on: the disk is full, say.
     fatal: GridError | None = None
+    # `--on-error stop`: a trial failed.
+    gave_up: bool = False
     out: dict[str, Trial] = field(default_factory=dict)
     _since_compaction: int = 0
+    # Cell -> why its last trials failed before their first epoch.
+    _first_errors: dict[str, list[str]] = field(default_factory=dict)
 
     def next(self) -> Job | None:
-        """The next trial with all it needs, or None when nothing is left to start."""
-        trial = None if self.stopping else self.search.next()
+        """The next trial with all it needs, or None when there is none now (see `over`)."""
+        trial = None if self.stopping else self._next_trial()
         if trial is None:
             return None
         self.out[trial.trial_id] = trial
@@ -111,19 +119,36 @@ class Driver:
             git_commit=self.commit,
             module_path=str(Path.cwd()),
             skip_unreadable=self.plan.skip_unreadable,
+            waits=self.search.waits(trial),
+            continued_from=self.lineage.start(trial),
         )
+
+    @property
+    def over(self) -> bool:
+        """Whether `next`, having returned None, will do so for ever."""
+        return self.stopping or self.search.over
+
+    def _next_trial(self) -> Trial | None:
+        while True:
+            trial = self.search.next()
+            self._end_skipped()
+            if trial is None or not self._pruned_before(trial):
+                return trial
 
     def progress(self, progress: Progress) -> bool:
         """Take an epoch's result; True if the trial must stop now (its row is then stored)."""
         trial = self.out[progress.trial_id]
         self.display.update(progress)
-        reason = self.stopper.decide(
-            trial.cell_id, trial.trial_id, progress.epoch, progress.val_top1, progress.epochs
-        )
-        if reason is None:
+        verdict = self.search.judge(trial, progress.epoch, progress.val_top1)
+        if verdict.action == "go":
             return False
-        row = end_pruned(self.store, progress, reason)
-        self._ended(progress, row)
+        if verdict.action == "end":
+            self._ended(progress, end_pruned(self.store, progress.row, verdict.reason))
+            return True
+        row = pause(self.store, progress, verdict.reason)
+        del self.out[progress.trial_id]
+        self.display.pause(progress.trial_id)
+        self.search.wait(trial, Outcome("paused", row.get("val_top1"), row.get("epochs_run")))
         return True
 
     def finished(self, progress: Progress) -> None:
@@ -154,18 +179,73 @@ class Driver:
     @property
     def stopping(self) -> bool:
         """Whether what runs is to be stopped too."""
-        return self.interrupted or self.fatal is not None
+        return self.interrupted or self.gave_up or self.fatal is not None
+
+    def _pruned_before(self, trial: Trial) -> bool:
+        """Whether a trial ends where its shorter one was pruned; it is stored then."""
+        shorter = self.lineage.shorter(trial) if self.search.waits(trial) else None
+        if shorter is None or shorter.state != "pruned":
+            return False
+        own = {"trial_id": trial.trial_id, "attempt": 0}
+        rows = [{**row, **own} for row in self.store.epochs(shorter.trial_id)]
+        self.store.write("epochs", trial.trial_id, rows)
+        for row in rows:
+            self.search.judge(trial, row["epoch"], row["val_top1"])
+        row = {
+            **never_started(trial, self.plan.spec.sweep),
+            "continued_from": shorter.trial_id,
+            "val_top1": shorter.val_top1,
+            "epochs_run": shorter.epochs_run,
+        }
+        row = end_pruned(self.store, row, shorter.reason or "")
+        self.search.tell(trial, Outcome("pruned", shorter.val_top1, shorter.epochs_run))
+        self._count("pruned")
+        return True
+
+    def _end_skipped(self) -> None:
+        for row in end_skipped(self.search, self.store, self.plan.spec.sweep):
+            self._count("pruned")
+            self.display.count(row["trial_id"], "pruned")
+
+    def _count(self, state: str) -> None:
+        self.states[state] = self.states.get(state, 0) + 1
 
     def _ended(self, progress: Progress, row: dict[str, Any]) -> None:
         trial = self.out.pop(progress.trial_id)
         state = str(row["state"])
-        self.states[state] = self.states.get(state, 0) + 1
+        self._count(state)
         self.search.tell(trial, Outcome(state, row.get("val_top1"), row.get("epochs_run")))
         self.display.end(progress, state, row.get("reason"))
+        self._watch_errors(trial, row)
+        self._end_skipped()
         self._since_compaction += 1
         if self._since_compaction >= COMPACT_EVERY:
             self.store.compact()
             self._since_compaction = 0
+
+    def _watch_errors(self, trial: Trial, row: dict[str, Any]) -> None:
+        """Stop where the user said so, and give a cell up that fails in the same way again."""
+        if row["state"] == "failed" and self.options.on_error == "stop":
+            self.gave_up = True
+            self.display.note("stopping after a failed trial (--on-error stop)")
+        early = row["state"] == "failed" and not row.get("epochs_run")
+        errors = [*self._first_errors.get(trial.cell_id, []), row.get("reason") or ""]
+        self._first_errors[trial.cell_id] = errors[-SAME_ERRORS:] if early else []
+        if early and errors[-SAME_ERRORS:] == [errors[-1]] * SAME_ERRORS:
+            self.search.halt(trial.cell_id)
+            cell = self.display.labels.get(trial.cell_id, trial.cell_id)
+            self.display.note(
+                f"{cell}: given up, {SAME_ERRORS} trials in a row failed at their start: "
+                f"{errors[-1]}; mend it and run again with --retry failed"
+            )
+
+
+def end_skipped(search: Search, store: Store, sweep: str) -> Iterator[dict[str, Any]]:
+    """Store the rows of trials that ended without running (again); yields each."""
+    for trial, reason in search.skipped():
+        waited = {} if reason else store.paused(trial.trial_id).get(trial.trial_id, {})
+        row = waited or never_started(trial, sweep)
+        yield end_pruned(store, row, reason or waited.get("reason") or "")
 
 
 def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
@@ -181,7 +261,7 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
             f"{path}: damaged, set aside as {path.name}.damaged; its trial is run again"
             for path in store.set_damaged_aside()
         ]
-        for warning in warnings:
+        for warning in (*plan.warnings, *warnings):
             console.print(warning, style="yellow", highlight=False, markup=False)
         # JSON is YAML too: a sweep made in Python has no text of its own.
         store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
@@ -192,14 +272,17 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
         earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
         _warn_of_strangers(console, store, finished, earlier)
         first = search.next()
+        skipped = len(list(end_skipped(search, store, plan.spec.sweep)))
         if first is None:
-            return _summary(plan, search, store, None, earlier, 0.0, warnings)
+            summary = _summary(plan, search, store, None, earlier, 0.0, warnings)
+            if skipped:
+                summary.states["pruned"] = summary.states.get("pruned", 0) + skipped
+            return summary
         search.give_back(first)
-        driver = _driver(plan, store, options, search, len(earlier), console)
-        driver.stopper.restore(
-            {trial_id: trial.cell_id for trial_id, trial in trials.items()},
-            store.epochs() if plan.spec.stop else [],
-        )
+        lineage = Lineage(store, finished)
+        driver = _driver(plan, store, options, search, lineage, len(earlier), console)
+        if skipped:
+            driver.states["pruned"] = skipped
         with _signals(driver), driver.display.live():
             _run(driver)
         for trial_id in driver.out:
@@ -225,7 +308,13 @@ def _run(driver: Driver) -> None:
 
 
 def _driver(
-    plan: Plan, store: Store, options: RunOptions, search: Search, earlier: int, console: Console
+    plan: Plan,
+    store: Store,
+    options: RunOptions,
+    search: Search,
+    lineage: Lineage,
+    earlier: int,
+    console: Console,
 ) -> Driver:
     from grid.progress import Display
     from grid.slots import count_slots, pick_device
@@ -256,21 +345,22 @@ def _driver(
         store,
         options,
         search,
-        Stopper(plan),
+        lineage,
         display,
         device,
         git_commit(Path.cwd()),
     )
 
 
-def _finished(store: Store, plan: Plan, *, retry: bool) -> dict[str, Finished]:
+def _finished(store: Store, plan: Plan, *, retry: Collection[str]) -> dict[str, Finished]:
     """Ended trials that count as done for this plan."""
-    stops = plan.spec.stop is not None
+    tune = plan.spec.tune
+    prunes = plan.spec.stop is not None or (tune is not None and tune.drop is not None)
     return {
         trial_id: row
         for trial_id, row in store.finished().items()
-        # Without `stop:` a pruned trial is one cut short, so it is trained to its end.
-        if not (row.state == "pruned" and not stops) and not (retry and row.state == "failed")
+        # Without a rule that prunes, such a trial is one cut short, so it is trained to its end.
+        if not (row.state == "pruned" and not prunes) and row.state not in retry
     }
 
 

@@ -25,6 +25,10 @@ class Job:
     # Where modules of the sweep author's own are looked for, after everything installed.
     module_path: str | None = None
     skip_unreadable: bool = False
+    # Epochs after which the trial may have to wait: its checkpoint is written before it says so.
+    waits: tuple[int, ...] = ()
+    # A finished trial of the same lineage and fewer epochs, whose last checkpoint it starts from.
+    continued_from: str | None = None
 
 
 @dataclass(frozen=True)

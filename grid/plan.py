@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnncore.config import TrialConfig
-from grid.axes import Choice, holds
+from grid.axes import Choice, finite_points, holds
 from grid.errors import SweepError
 from grid.ids import Trial, config_json, digest, identity, make_trial, plain
 from grid.resolve import ConfigProblem, Inspect, Resolver, Values
-from grid.spec import SweepSpec
+from grid.spec import FIRST_CONFIRM_SEED, SweepSpec
+from grid.study import STARTUP_TRIALS
 from grid.yaml_source import Path_
+
+# Points of a cell are counted where its axes' values make no more combinations than this.
+MOST_COUNTED = 1_000
 
 # The class with the fewest training images, by name and number, of a config's data set.
 SmallestClass = Callable[[TrialConfig], tuple[str, int]]
@@ -26,6 +30,10 @@ class Cell:
 
     cell_id: str
     values: Values
+    # The most epochs that a trial of it may use.
+    epochs: int
+    # Configs that a search asks for; fewer than `tune.trials` where the axes have fewer points.
+    budget: int = 0
 
     def label(self) -> str:
         """Its values in a few words: `cnn3 sgd 0.01`."""
@@ -53,7 +61,10 @@ class Plan:
         """How many trials there will be, asked or not."""
         if self.spec.tune is None:
             return len(self.trials)
-        return len(self.cells) * self.spec.tune.trials * len(self.replicates)
+        searched = sum(cell.budget for cell in self.cells) * len(self.replicates)
+        if (confirm := self.spec.tune.confirm) is None:
+            return searched
+        return searched + len(self.cells) * confirm.top * len(self.confirm_replicates)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -64,6 +75,34 @@ class Plan:
     def replicates(self) -> tuple[tuple[int, int | None], ...]:
         """The trials of one config, as seed and fold (None without folds)."""
         return replicates(self.seeds, self.spec.folds)
+
+    @property
+    def confirm_replicates(self) -> tuple[tuple[int, int | None], ...]:
+        """The trials that confirm one config, as seed and fold: seeds that no search has."""
+        if self.spec.tune is None or self.spec.tune.confirm is None:
+            return ()
+        seeds = range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + self.spec.tune.confirm.seeds)
+        return replicates(seeds, self.spec.folds)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and yet most often a mistake."""
+        if (tune := self.spec.tune) is None:
+            return ()
+        found = []
+        if tune.sampler in STARTUP_TRIALS and tune.trials <= STARTUP_TRIALS[tune.sampler]:
+            found.append(
+                f"tune.trials: {tune.sampler} starts with {STARTUP_TRIALS[tune.sampler]} random "
+                f"suggestions, so with {tune.trials} it is a random search"
+            )
+        short = [cell for cell in self.cells if cell.budget < tune.trials]
+        if short:
+            found.append(
+                f"tune.axes: {short[0].label()} has only {short[0].budget} different points, "
+                f"fewer than the {tune.trials} of tune.trials: each is run once"
+                + (f" (so in {len(short)} cells)" if len(short) > 1 else "")
+            )
+        return tuple(found)
 
     @property
     def folder(self) -> str:
@@ -112,7 +151,9 @@ def make_plan(
                 problems.append((problem.path, f"{problem} ({_words(values)})"))
         if not resolved:
             continue
-        cell = Cell(resolver.cell_id(values), values)
+        epochs = max(config.epochs for config in resolved)
+        cell = Cell(resolver.cell_id(values), values, epochs, _budget(spec, values))
+        problems += _late_comparisons(spec, cell)
         key = digest([identity(config) for config in resolved])
         if key in seen:
             problems.append(
@@ -188,7 +229,20 @@ def plan_rows(plan: Plan) -> list[dict[str, Any]]:
             }
             for n in range(plan.spec.tune.trials)
             for cell in plan.cells
+            if n < cell.budget
             for seed, fold in plan.replicates
+        ]
+        rows += [
+            {
+                "cell_id": cell.cell_id,
+                "role": "confirmed",
+                "suggestion": rank,
+                "seed": seed,
+                "fold": fold,
+            }
+            for rank in range(plan.spec.tune.confirm.top if plan.spec.tune.confirm else 0)
+            for cell in plan.cells
+            for seed, fold in plan.confirm_replicates
         ]
     for position, row in enumerate(rows):
         row["plan_id"] = plan.plan_id
@@ -218,6 +272,25 @@ def _idle_exclusions(
                 f"leaves out nothing: no combination of `compare` has {_words(excluded)}"
                 + (" (a list is any of its values: write [[]])" if [] in excluded.values() else ""),
             )
+
+
+def _budget(spec: SweepSpec, values: Values) -> int:
+    """How many configs a search asks for in a cell."""
+    if spec.tune is None:
+        return 0
+    points = finite_points(active_axes(spec, values), max(MOST_COUNTED, spec.tune.trials))
+    return spec.tune.trials if points is None else min(spec.tune.trials, len(points))
+
+
+def _late_comparisons(spec: SweepSpec, cell: Cell) -> Iterator[tuple[Path_, str]]:
+    """A rule of `stop` that would compare nothing, because trials end before."""
+    if spec.stop and spec.stop.first_comparison >= cell.epochs:
+        key = "epochs" if spec.stop.first_epochs else "grace_epochs"
+        yield (
+            ("stop", spec.stop.name, key),
+            f"must be below the {cell.epochs} epochs of a trial, but got "
+            f"{spec.stop.first_comparison}: nothing would be stopped ({_words(cell.values)})",
+        )
 
 
 def _corners(spec: SweepSpec, values: Values) -> Iterator[dict[str, Any]]:

@@ -34,6 +34,7 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         lines.append(
             f"  tune    {axes}: {spec.tune.trials} suggestions a cell ({spec.tune.sampler})"
         )
+        lines += _search_lines(plan)
     lines.append(f"  seeds   {', '.join(map(str, plan.seeds))}")
     if spec.folds:
         lines.append(
@@ -69,6 +70,25 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         f"{cost.memory_mib:,.0f} MiB for networks at a time, {cost.disk_mib:,.0f} MiB of disk"
     )
     return "\n".join(lines)
+
+
+def _search_lines(plan: Plan) -> list[str]:
+    """How configs are stopped, dropped and confirmed, and what is doubtful about that."""
+    lines, tune, stop = [], plan.spec.tune, plan.spec.stop
+    if stop:
+        settings = ", ".join(f"{key} {value}" for key, value in stop.rule.model_dump().items())
+        lines.append(f"  stop    {stop.name} inside each cell ({settings})")
+    if tune and tune.drop:
+        lines.append(
+            f"  drop    a config that is worse after {tune.drop.after} seeds or more "
+            f"(paired t test, p {tune.drop.p:g})"
+        )
+    if tune and tune.confirm:
+        lines.append(
+            f"  confirm the best {counted(tune.confirm.top, 'config')} of each cell with "
+            f"{counted(tune.confirm.seeds, 'fresh seed')}"
+        )
+    return [*lines, *(f"  note    {warning}" for warning in plan.warnings)]
 
 
 def _replicate(trial: Trial) -> str:

@@ -41,6 +41,8 @@ class Display:
     best: tuple[float, str] | None = None
     _running: dict[str, _Running] = field(default_factory=dict)
     _times_s: list[float] = field(default_factory=list)
+    # Trials that wait with a checkpoint.
+    _paused: set[str] = field(default_factory=set)
     _last_line: float = 0.0
     _notes: list[str] = field(default_factory=list)
 
@@ -68,6 +70,7 @@ class Display:
 
     def start(self, trial: Trial) -> None:
         """A trial was handed to a slot."""
+        self._paused.discard(trial.trial_id)
         label = f"{self.labels.get(trial.cell_id, trial.cell_id)} seed {trial.seed}"
         if trial.suggestion is not None:
             label += f" #{trial.suggestion}"
@@ -93,6 +96,18 @@ class Display:
             self.note(f"{state}: {label} ({progress.trial_id}): {reason}")
         self._line()
 
+    def pause(self, trial_id: str) -> None:
+        """A trial gave up its slot; it waits, and may go on later."""
+        if running := self._running.pop(trial_id, None):
+            self._times_s.append(time.monotonic() - running.started)
+        self._paused.add(trial_id)
+        self._line()
+
+    def count(self, trial_id: str, state: str) -> None:
+        """A trial ended without running (again)."""
+        self._paused.discard(trial_id)
+        self.counts[state] = self.counts.get(state, 0) + 1
+
     def lost(self, trial: Trial) -> None:
         """A trial's process died; the trial will be started again."""
         self._running.pop(trial.trial_id, None)
@@ -109,12 +124,13 @@ class Display:
         mean = sum(self._times_s) / len(self._times_s)
         now = time.monotonic()
         spent = sum(min(now - running.started, mean) for running in self._running.values())
-        left = (self.planned - self.done) * mean - spent
+        left = (self.planned - self.done - len(self._paused)) * mean - spent
         return max(left, 0.0) / max(self.slots, 1)
 
     def summary(self) -> str:
         """One line: done/total, states, best so far, time left."""
-        states = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.items()))
+        counts = {**self.counts, **({"paused": len(self._paused)} if self._paused else {})}
+        states = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
         earlier = f"{self.earlier} from before, " if self.earlier else ""
         parts = [f"{self.done}/{self.planned} done ({earlier}{states or 'none yet'})"]
         if self.best:

@@ -231,7 +231,11 @@ ASKED: tuple[Column, ...] = (
         config="the whole resolved config, JSON",
         params="the tuned axes' values, JSON",
         role="searched or confirmed",
+        sampled_by="the sampler; `fallback` where it knew no new point",
+        told="what the sampler was told since the last suggestion, JSON: number, state, value, "
+        "epoch",
     ),
+    Column("draw", INT, "which draw of the sampler this is, from 0: duplicates are passed over"),
     Column("trial_ids", pa.list_(TEXT), "one per seed and fold"),
     Column("told_order", pa.list_(INT), "suggestions the sampler had been told, in that order"),
     *_columns(TIME, asked_at="when"),
@@ -239,6 +243,7 @@ ASKED: tuple[Column, ...] = (
 
 TABLES: dict[str, tuple[Column, ...]] = {
     "trials": TRIALS,
+    "paused": TRIALS,
     "epochs": EPOCHS,
     "classes": CLASSES,
     "predictions": PREDICTIONS,

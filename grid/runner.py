@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cnncore.config import TrialConfig
 from cnncore.data import (
@@ -60,21 +60,26 @@ def run_sweep(
     local: bool = False,
     slots: int | None = None,
     address: str | None = None,
-    retry: bool = False,
+    retry: Collection[str] = (),
+    on_error: Literal["continue", "stop"] = "continue",
     skip_unreadable: bool = False,
     quiet: bool = False,
 ) -> Summary:
     """Plan a sweep and run what its results folder lacks.
 
     `local` runs in this process, one trial at a time, without Ray; `slots` is the number of trials
-    at a time on this machine; `address` is a running Ray cluster's. Raises `GridError` children
+    at a time on this machine; `address` is a running Ray cluster's; trials that ended in a state of
+    `retry` (failed, diverged) are run again, and `on_error="stop"` ends the sweep with the first
+    trial that fails. Raises `GridError` children
     before anything starts, and `StoreError` where the results can no longer be written.
     """
     from rich.console import Console
 
     folder = Path(data_dir) if data_dir else default_data_dir()
     plan = make_plan(spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable)
-    options = RunOptions(Path(results), folder.absolute(), local, slots, address, retry)
+    options = RunOptions(
+        Path(results), folder.absolute(), local, slots, address, frozenset(retry), on_error
+    )
     return run_plan(plan, options, Console(stderr=True, quiet=quiet))
 
 

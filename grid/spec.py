@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
     PrivateAttr,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from grid.axes import Choice, TunedAxis
@@ -27,6 +28,8 @@ from grid.yaml_source import Path_, Source, read_yaml
 
 # A sweep file is written by hand; anything larger is something else.
 LARGEST_FILE_BYTES = 1_000_000
+# Seeds of confirming trials start here.
+FIRST_CONFIRM_SEED = 1_000_000
 # A sweep's name becomes a folder's name.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -37,30 +40,109 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Confirm(Section):
+    """The `top` configs of each cell are trained again, with `seeds` seeds not used before."""
+
+    top: PositiveInt = 1
+    seeds: PositiveInt
+
+
+class Drop(Section):
+    """A config that clearly loses after its first seeds is not trained with the others.
+
+    Once `after` of its seeds are complete, and after each further one, it is compared with the best
+    config of the cell over the seeds both have: it is dropped where a paired one-sided t test says
+    with `p` or less that it is worse.
+    """
+
+    after: Annotated[int, Field(ge=2)] = 2
+    p: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+
+
 class Tune(Section):
-    """The search inside each cell: `trials` suggestions of `axes`, the same in every cell."""
+    """The search inside each cell: `trials` different configs, as many in every cell."""
 
     trials: PositiveInt
-    sampler: Literal["tpe", "random", "gp", "cmaes"] = "tpe"
+    sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
     seed: NonNegativeInt = 0
     axes: Annotated[dict[str, TunedAxis], Field(min_length=1)]
+    drop: Drop | None = None
+    confirm: Confirm | None = None
 
 
 class Asha(Section):
-    """Asynchronous successive halving (arXiv 1810.05934) among the trials of one cell.
+    """Asynchronous successive halving (arXiv 1810.05934) among the configs of one cell.
 
-    Trials are compared at epochs `grace_epochs`, `grace_epochs * reduction`, ...; at each, a trial
-    goes on only while it is among the best 1/`reduction` of those that came there so far.
+    Configs are compared after epoch `grace_epochs`, `grace_epochs * reduction`, ...; at each, the
+    best 1/`reduction` of those that came there so far go on. The others wait with a checkpoint,
+    and go on as soon as they are among the best.
     """
 
     grace_epochs: PositiveInt = 1
     reduction: Annotated[int, Field(ge=2)] = 3
 
 
-class Stop(Section):
-    """How trials of a cell are stopped early."""
+class Hyperband(Section):
+    """Successive halving that starts at several grace periods (arXiv 1603.06560), asynchronous.
 
-    asha: Asha
+    The brackets begin to compare after `grace_epochs`, `grace_epochs * reduction`, ... epochs, the
+    last trains to the end; each gets as many configs as fit the same number of epochs.
+    """
+
+    grace_epochs: PositiveInt = 1
+    reduction: Annotated[int, Field(ge=2)] = 3
+
+
+class Median(Section):
+    """The median rule of Google Vizier (2017).
+
+    From epoch `grace_epochs` on a config ends where its best value so far is below the median of
+    the other configs' means up to this epoch, once `min_configs` of them came so far.
+    """
+
+    grace_epochs: PositiveInt = 1
+    min_configs: Annotated[int, Field(ge=1)] = 5
+
+
+class FirstEpochs(Section):
+    """All configs are trained for `epochs` epochs, then the best `keep` of the cell to the end."""
+
+    epochs: PositiveInt = 1
+    keep: PositiveInt = 1
+
+
+class Stop(Section):
+    """How configs of a cell are stopped early: one of these."""
+
+    asha: Asha | None = None
+    hyperband: Hyperband | None = None
+    median: Median | None = None
+    first_epochs: FirstEpochs | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in Stop.model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            known = ", ".join(Stop.model_fields)
+            raise ValueError(f"give one of {known}, but got {' and '.join(given) or 'none'}")
+        return self
+
+    @property
+    def rule(self) -> Asha | Hyperband | Median | FirstEpochs:
+        """The one that is given."""
+        rules = (self.asha, self.hyperband, self.median, self.first_epochs)
+        return next(rule for rule in rules if rule is not None)
+
+    @property
+    def name(self) -> str:
+        """Its name in the sweep file."""
+        return next(name for name in Stop.model_fields if getattr(self, name) is not None)
+
+    @property
+    def first_comparison(self) -> int:
+        """The epoch after which configs are compared for the first time."""
+        rule = self.rule
+        return rule.epochs if isinstance(rule, FirstEpochs) else rule.grace_epochs
 
 
 class Rule(Section):
@@ -228,7 +310,9 @@ def _pydantic_problems(error: ValidationError, model: type[BaseModel]) -> Proble
 def _fields_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
     """The keys of the section at `path` of the sweep file."""
     sections: dict[str, type[BaseModel]] = {
-        "tune": Tune, "stop": Stop, "asha": Asha, "rules": Rule, "resources": Resources,
+        "tune": Tune, "confirm": Confirm, "drop": Drop,
+        "stop": Stop, "asha": Asha, "hyperband": Hyperband, "median": Median,
+        "first_epochs": FirstEpochs, "rules": Rule, "resources": Resources,
     }  # fmt: skip
     for part in path:
         model = sections.get(str(part), model)
@@ -279,6 +363,8 @@ def _cross_problems(spec: SweepSpec) -> Problems:
             for problem in check_value(key, value)[1]:
                 yield ("tune", "axes", key), problem
         yield from _when_problems(("tune", "axes", key, "when"), axis.when or {}, spec, own=key)
+    if spec.tune:
+        yield from _sampler_problems(spec.tune)
     if circle := _circle({key: set(axis.when or {}) for key, axis in tuned.items()}):
         yield ("tune", "axes", circle[0], "when"), f"goes in a circle: {' -> '.join(circle)}"
     for key in spec.fixed:
@@ -299,6 +385,14 @@ def _cross_problems(spec: SweepSpec) -> Problems:
                 )
     if len(set(spec.seeds)) < len(spec.seeds):
         yield ("seeds",), "has a seed twice"
+    if spec.tune and spec.tune.confirm and max(spec.seeds) >= FIRST_CONFIRM_SEED:
+        yield ("seeds",), f"seeds of {FIRST_CONFIRM_SEED:,} and up are those of tune.confirm"
+    if spec.tune and spec.tune.drop and spec.tune.drop.after >= len(spec.seeds) * (spec.folds or 1):
+        yield (
+            ("tune", "drop", "after"),
+            f"must be below the number of seeds times folds ({len(spec.seeds) * (spec.folds or 1)})"
+            f", but got {spec.tune.drop.after}: nothing would be dropped",
+        )
     if spec.stop and not spec.tune:
         yield (
             ("stop",),
@@ -307,6 +401,27 @@ def _cross_problems(spec: SweepSpec) -> Problems:
                 "would bias its mean"
             ),
         )
+
+
+def _sampler_problems(tune: Tune) -> Problems:
+    """Axes that a sampler cannot search together: it would fall back to chance for them."""
+    sampler, axes = tune.sampler, tune.axes
+    if sampler not in ("gp", "cmaes"):
+        return
+    for key, axis in axes.items():
+        if set(axis.when or {}) & set(axes):
+            yield (
+                ("tune", "axes", key, "when"),
+                f"{sampler} cannot search an axis that exists only for some values of another "
+                "tuned one; use tpe, random or qmc",
+            )
+        if sampler == "cmaes" and isinstance(axis, Choice):
+            yield (
+                ("tune", "axes", key),
+                "cmaes cannot search a choice, only numbers; use tpe, gp, random or qmc",
+            )
+    if sampler == "cmaes" and len(axes) < 2:
+        yield ("tune", "sampler"), "cmaes needs two axes or more; use tpe, gp, random or qmc"
 
 
 def _circle(needs: Mapping[str, set[str]]) -> list[str]:

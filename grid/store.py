@@ -67,6 +67,10 @@ class Store:
         """Folder of a trial's checkpoints."""
         return self.folder / "checkpoints" / trial_id
 
+    def last_checkpoint(self, trial_id: str) -> Path:
+        """What a trial goes on from."""
+        return self.checkpoints(trial_id) / "last.pt"
+
     def log(self, trial_id: str) -> Path:
         """Log of a trial: written when it fails."""
         return self.folder / "logs" / f"{trial_id}.log"
@@ -91,7 +95,7 @@ class Store:
                 "give --results another folder, or rename the sweep"
             )
         if other is None and self.folder.is_dir() and any(self.folder.iterdir()):
-            known = {*PER_TRIAL, "plan", "asked", "checkpoints", "logs", "report", "run"}
+            known = {*PER_TRIAL, "paused", "plan", "asked", "checkpoints", "logs", "report", "run"}
             if strange := [p.name for p in self.folder.iterdir() if p.name not in known]:
                 raise ResultsError(
                     f"{self.folder}: is not a results folder (it holds {strange[0]}); "
@@ -140,16 +144,34 @@ class Store:
         ended = [Finished(**row) for row in self._read("trials", names)]
         return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
 
+    def paused(self, trial_id: str | None = None) -> dict[str, dict[str, Any]]:
+        """Rows of trials that wait with a checkpoint, or did when last heard of, by id."""
+        return {row["trial_id"]: row for row in self._read("paused", of=trial_id)}
+
+    def drop_paused(self, trial_id: str) -> None:
+        """The trial ended."""
+        self.table_path("paused", trial_id).unlink(missing_ok=True)
+
     def newest_plan(self) -> str | None:
         """`plan_id` of the plan that was written last, None before there is one."""
         rows = self._read("plan", ["plan_id", "written_at"])
         return max(rows, key=lambda row: int(row["written_at"]))["plan_id"] if rows else None
 
-    def epochs(self) -> list[dict[str, Any]]:
-        """Rows of the table `epochs`, a trial's in their order; `ended_at` as in `Finished`."""
-        rows = sorted(self._read("epochs"), key=lambda row: int(row["ended_at"]))
+    def epochs(self, trial_id: str | None = None) -> list[dict[str, Any]]:
+        """Rows of the table `epochs`, a trial's in their order, of one trial where it is given;
+        `ended_at` as in `Finished`.
+        """
+        rows = sorted(self._read("epochs", of=trial_id), key=lambda row: int(row["ended_at"]))
         newest = {(row["trial_id"], row["epoch"]): row for row in rows}
         return [newest[key] for key in sorted(newest)]
+
+    def budgets(self) -> dict[str, list[int]]:
+        """Lineage -> the numbers of epochs that its ended trials were given, largest first."""
+        found: dict[str, set[int]] = {}
+        for row in self._read("trials", ["lineage_id", "epochs"]):
+            if row["lineage_id"]:
+                found.setdefault(row["lineage_id"], set()).add(row["epochs"])
+        return {lineage_id: sorted(epochs, reverse=True) for lineage_id, epochs in found.items()}
 
     def asked(self) -> list[dict[str, Any]]:
         """Every suggestion of every tuned cell, in the order of asking."""
@@ -158,20 +180,27 @@ class Store:
     def set_damaged_aside(self) -> list[Path]:
         """Rename files that were cut short to `*.damaged`; returns them by their old names."""
         damaged = []
-        for table in (*PER_TRIAL, "plan", "asked"):
+        for table in (*PER_TRIAL, "paused", "plan", "asked"):
             for path in map(Path, self._files(table)):
                 if not _whole(path):
                     path.rename(path.with_suffix(".parquet.damaged"))
                     damaged.append(path)
         return damaged
 
-    def _read(self, table: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
-        found = self._table(table, self._files(table), columns)
+    def _read(
+        self, table: str, columns: list[str] | None = None, of: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of a table, all or those of one trial."""
+        files = self._files(table)
+        if of is not None:
+            own = str(self.table_path(table, of))
+            files = [file for file in files if file == own or "compacted-" in file]
+        found = self._table(table, files, columns)
         for index, field in enumerate(found.schema):
             if pa.types.is_timestamp(field.type):
                 found = found.set_column(index, field.name, found[field.name].cast(pa.int64()))
         rows: list[dict[str, Any]] = found.to_pylist()
-        return rows
+        return [row for row in rows if of is None or row["trial_id"] == of]
 
     def _table(self, table: str, files: list[str], columns: list[str] | None = None) -> pa.Table:
         """Files of a table as one; columns that an older file lacks are null.

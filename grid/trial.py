@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,8 @@ log = logging.getLogger(__name__)
 
 # A claim is renewed at least this often, in seconds of training.
 HEARTBEAT_S = 10.0
-# Files of a trial's checkpoint folder: what it goes on from, and the weights that were chosen.
-LAST, BEST = "last.pt", "best.pt"
+# The weights that were chosen, in a trial's checkpoint folder.
+BEST = "best.pt"
 
 
 def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
@@ -133,6 +132,7 @@ def _steps(
     earlier_j = _resume(job, store, attempt, state)
     checkpointed = beaten = time.perf_counter()
     if state.epoch:
+        # A shorter trial's early stop ends this one too: it looks at its own history alone.
         attempt.update(state.best_epoch, len(splits.train), started)
     if 0 < state.epoch < config.epochs:
         # Said again, because the driver may have died before it judged this epoch.
@@ -143,7 +143,8 @@ def _steps(
             attempt.add_epoch(event)
             attempt.update(state.best_epoch, len(splits.train), started)
             attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
-        if time.perf_counter() - checkpointed >= job.checkpoint_s:
+        may_wait = isinstance(event, EpochResult) and event.epoch in job.waits
+        if may_wait or time.perf_counter() - checkpointed >= job.checkpoint_s:
             _save(job, store, attempt, state)
             checkpointed = time.perf_counter()
         if isinstance(event, EpochResult) or time.perf_counter() - beaten >= HEARTBEAT_S:
@@ -183,22 +184,26 @@ def _size_mib(model: torch.nn.Module) -> float:
 
 
 def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> float:
-    """Go on from the trial's last checkpoint, if it has a whole one; returns its energy so far."""
-    path = store.checkpoints(job.trial.trial_id) / LAST
-    if not path.is_file():
-        return 0.0
-    try:
-        payload = load_checkpoint(path)
-    except DamagedCheckpoint as problem:
-        log.warning("%s; the trial starts again from its first epoch", problem)
-        path.unlink(missing_ok=True)
-        return 0.0
-    assert payload is not None
-    state.load_state_dict(payload["state"])
-    attempt.epochs = [
-        {**row, "ended_at": datetime.fromisoformat(row["ended_at"])} for row in payload["epochs"]
-    ]
-    return float(payload["energy_j"] or 0.0)
+    """Go on from the trial's last checkpoint, else from that of the shorter trial it continues.
+
+    Returns the energy so far.
+    """
+    for trial_id in (job.trial.trial_id, job.continued_from):
+        path = store.last_checkpoint(trial_id) if trial_id else None
+        if path is None or not path.is_file():
+            continue
+        try:
+            payload = load_checkpoint(path)
+        except DamagedCheckpoint as problem:
+            log.warning("%s; the trial starts again from its first epoch", problem)
+            path.unlink(missing_ok=True)
+            continue
+        assert payload is not None
+        state.load_state_dict(payload["state"])
+        own = trial_id == job.trial.trial_id
+        attempt.take_over(payload["epochs"], payload["continued_from"] if own else trial_id)
+        return float(payload["energy_j"] or 0.0)
+    return 0.0
 
 
 def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
@@ -207,8 +212,9 @@ def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
         "state": state.state_dict(),
         "epochs": [{**row, "ended_at": row["ended_at"].isoformat()} for row in attempt.epochs],
         "energy_j": attempt.row.get("energy_j"),
+        "continued_from": attempt.row.get("continued_from"),
     }
-    _write_checkpoint(store.checkpoints(job.trial.trial_id) / LAST, payload)
+    _write_checkpoint(store.last_checkpoint(job.trial.trial_id), payload)
 
 
 def _write_checkpoint(path: Path, payload: dict[str, Any]) -> None:
@@ -274,7 +280,7 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
     if job.keep == "best":
         folder = store.checkpoints(trial_id)
         _write_checkpoint(folder / BEST, {"weights": model.state_dict()})
-        (folder / LAST).unlink(missing_ok=True)
+        store.last_checkpoint(trial_id).unlink(missing_ok=True)
     elif job.keep == "none":
         drop_checkpoints(store, trial_id)
 

@@ -91,7 +91,10 @@ class DriverSearcher(Searcher):  # type: ignore[misc]
         except GridError as problem:
             self._driver().fail(problem)
             return Searcher.FINISHED
-        return Searcher.FINISHED if job is None else {"job": job}
+        if job is None:
+            # None: there is nothing now, ask again when something has happened.
+            return Searcher.FINISHED if self._driver().over else None
+        return {"job": job}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

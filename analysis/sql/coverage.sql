@@ -5,6 +5,7 @@ SELECT
     any_value(cell) AS cell,
     count(*) AS planned,
     count(*) FILTER (state = 'running') AS running,
+    count(*) FILTER (state = 'paused') AS paused,
     count(*) FILTER (state = 'complete') AS complete,
     count(*) FILTER (state = 'pruned') AS pruned,
     count(*) FILTER (state = 'failed') AS failed,

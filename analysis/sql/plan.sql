@@ -21,4 +21,6 @@ LEFT JOIN newest.asked AS asked
     ON asked.results = placed.results
     AND asked.cell_id = placed.cell_id
     AND asked.suggestion = placed.suggestion
-    AND asked.role = placed.role;
+    AND asked.role = placed.role
+-- A confirmed rank without trials: the cell has no such config.
+WHERE asked.cell_id IS NULL OR len(asked.trial_ids) > 0;

@@ -22,8 +22,7 @@ from grid import load_sweep, run_sweep
 from grid.errors import ResultsError, SweepError
 from grid.progress import counted
 from grid.search import Search
-from grid.stopping import Stopper
-from grid.store import Store, now
+from grid.store import Store
 from tests.small_sweeps import SMALL, metrics
 
 Write = Callable[..., Path]
@@ -175,37 +174,39 @@ def test_a_resumed_trial_does_not_start_over(
 
 
 def test_a_trial_is_judged_that_was_cut_off_before_the_judgement(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
+    from grid.runner import make_plan
     from grid.trial import run_trial
 
-    sweep = write_sweep(
-        compare={"arch": ["cnn3"]},
-        tune={"trials": 1, "axes": {"lr": [0.01]}},
-        stop={"asha": {"grace_epochs": 2, "reduction": 2}},
-        fixed={"epochs": 5},
-        checkpoint_s=0.001,
-        seeds=[0],
+    def hopeless_first(seed: int) -> tuple[Path, Any]:
+        sweep = write_sweep(
+            compare={"arch": ["cnn3"]},
+            tune={"trials": 2, "seed": seed, "axes": {"lr": [1e-9, 0.003]}},
+            stop={"asha": {"grace_epochs": 2, "reduction": 2}},
+            fixed={"epochs": 5, "optimizer": "adam", "limit_train": 600},
+            checkpoint_s=0.001,
+            seeds=[0],
+        )
+        first = Search(make_plan(load_sweep(sweep), data_dir=data_dir), None, {}).next()
+        assert first is not None
+        return sweep, first
+
+    sweep, first = next(
+        found for seed in range(20) if (found := hopeless_first(seed))[1].config.lr == 1e-9
     )
     store = Store(tmp_path / "small")
     store.write_sweep("sweep: small\n")
-    job = _job(sweep, store, data_dir)
-    # A better trial of the cell came to the rung before; this one is cut off just there.
-    row = {"trial_id": "better", "epoch": 2, "val_top1": 1.0, "ended_at": now()}
-    store.write("epochs", "better", [row])
-    attempt = run_trial(job, store)
+    plan = make_plan(load_sweep(sweep), data_dir=data_dir)
+    Search(plan, store, {}).next()  # asked, and stored as asked
+    attempt = run_trial(_job(sweep, store, data_dir), store)
     next(attempt)
-    next(attempt)
+    next(attempt)  # cut off just where it would have been judged
     attempt.close()
 
-    class Knowing(Stopper):
-        def restore(self, cell_of: Any, epochs: Any) -> None:
-            super().restore({**cell_of, "better": job.trial.cell_id}, epochs)
-
-    monkeypatch.setattr("grid.driver.Stopper", Knowing)
-    assert run(sweep, tmp_path, data_dir).states == {"pruned": 1}
-    (ended,) = store.finished().values()
-    assert ended.epochs_run == 2
+    # Judged late it waits for the other, which is better; unjudged it would have gone on.
+    assert run(sweep, tmp_path, data_dir).states == {"complete": 1, "pruned": 1}
+    assert store.finished()[first.trial_id].epochs_run == 2
 
 
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(

@@ -7,29 +7,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulate import simulate
+from grid.cell_search import worse
 from grid.ids import Trial
 from grid.plan import Plan, make_plan
 from grid.search import Outcome, Search
 from grid.spec import parse_sweep
 from grid.store import Finished, Store, now
-
-AXES = """{
-  lr: {log_uniform: [1e-4, 1e-1]},
-  batch_size: {int_range: [8, 64]},
-  momentum: {uniform: [0.5, 0.99], when: {optimizer: sgd}},
-  schedule: [constant, cosine, {step: {every: 2}}],
-  warmup_epochs: {choice: [0, 1], when: {schedule: cosine}}
-}"""
-
-
-def tuned(trials: int = 14, sampler: str = "tpe", seeds: str = "[0]", axes: str = AXES) -> Plan:
-    text = (
-        "sweep: s\ncompare: {arch: [cnn3], optimizer: [sgd, adam]}\n"
-        "fixed: {dataset: digits, image_size: 32, epochs: 4}\n"
-        f"tune: {{trials: {trials}, sampler: {sampler}, axes: {axes}}}\nseeds: {seeds}\n"
-    )
-    facts = SimpleNamespace(image_size=8, fingerprint=None)
-    return make_plan(parse_sweep(text), lambda name, size: facts)
+from tests.small_plans import axes_for, tuned
 
 
 def outcome(trial: Trial) -> Outcome:
@@ -66,12 +51,12 @@ def run(plan: Plan, store: Store, stop_after: int | None = None) -> list[str]:
     return started
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes", "qmc"])
 @pytest.mark.parametrize("seeds", ["[0]", "[0, 1]"])
 def test_a_rebuilt_search_asks_for_the_points_of_an_uninterrupted_one(
     tmp_path: Path, sampler: str, seeds: str
 ) -> None:
-    plan = tuned(sampler=sampler, seeds=seeds)
+    plan = tuned(sampler=sampler, seeds=seeds, axes=axes_for(sampler))
     whole = run(plan, Store(tmp_path / "whole"))
     cut = Store(tmp_path / "cut")
     started: list[str] = []
@@ -124,16 +109,26 @@ def test_conditional_axes_never_reach_a_trial_they_do_not_apply_to() -> None:
     assert len(seen) == 6
 
 
-def test_a_point_that_was_run_before_is_not_run_again() -> None:
-    axes = "{lr: {choice: [0.1, 0.2, 0.3]}}"
-    plan = tuned(trials=12, sampler="random", axes=axes)
-    search = Search(plan, None, {})
-    started: list[str] = []
-    while (trial := search.next()) is not None:
-        started.append(trial.trial_id)
-        search.tell(trial, Outcome("complete", 0.5, 4))
-    assert len(started) == len(set(started)) == 6
-    assert not search.unfinished()
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp"])
+def test_a_config_is_asked_once_and_another_point_takes_its_place(
+    tmp_path: Path, sampler: str
+) -> None:
+    axes = "{lr: {choice: [0.1, 0.2, 0.3]}, batch_size: {int_range: [8, 11]}}"
+    plan = tuned(trials=20, sampler=sampler, axes=axes)
+    assert plan.planned == 2 * 12  # the points there are
+    assert "has only 12 different points" in plan.warnings[-1]
+    started = run(plan, Store(tmp_path))
+    assert len(started) == len(set(started)) == 24
+    # Cut in the middle, the draws that were passed over are passed over again.
+    cut = Store(tmp_path / "cut")
+    first = run(plan, cut, stop_after=17)
+    assert first[:-1] + run(plan, cut) == started
+
+
+def test_values_that_make_the_same_config_are_one_point() -> None:
+    axes = "{lr: [0.1], schedule: [{step: {every: 2}}, {step: {every: 2, factor: 0.1}}, cosine]}"
+    done = simulate(tuned(trials=4, axes=axes), lambda trial, epoch: 0.5)
+    assert len(done.trials) == len(done.outcomes) == 4
 
 
 def test_trials_in_flight_are_not_handed_out_twice() -> None:
@@ -142,9 +137,189 @@ def test_trials_in_flight_are_not_handed_out_twice() -> None:
     while (trial := search.next()) is not None:
         running.append(trial)
     assert len({trial.trial_id for trial in running}) == len(running) == 4
+    assert not search.over
     for trial in running:
         search.tell(trial, Outcome("complete", 0.5, 4))
+    assert search.next() is None
+    assert search.over
     assert not search.unfinished()
+
+
+def value(trial: Trial, epoch: int) -> float:
+    """A made-up accuracy that depends on the config, a little on the seed, and grows."""
+    number = int(trial.config_id, 16) % 1000 / 1000
+    return (number + int(trial.trial_id, 16) % 7 / 1000) * (1 - 0.5**epoch)
+
+
+RACE = "stop: {asha: {grace_epochs: 1, reduction: 2}}\n"
+CONFIRM = ", confirm: {top: 2, seeds: 3}"
+
+
+def test_the_best_configs_of_each_cell_are_trained_again_on_fresh_seeds() -> None:
+    plan = tuned(trials=6, sampler="random", seeds="[0, 1]", more=CONFIRM)
+    done = simulate(plan, value)
+    assert len(done.trials) == plan.planned == 2 * (6 * 2 + 2 * 3)
+    for cell in plan.cells:
+        mine = [t for t in done.trials.values() if t.cell_id == cell.cell_id]
+        means: dict[str, list[float]] = {}
+        for trial in mine:
+            if trial.role == "searched":
+                means.setdefault(trial.config_id, []).append(value(trial, 4))
+        best = sorted(means, key=lambda config: -sum(means[config]))[:2]
+        fresh = [t for t in mine if t.role == "confirmed"]
+        assert Counter(t.config_id for t in fresh) == {config: 3 for config in best}
+        assert {t.seed for t in fresh} == {1_000_000, 1_000_001, 1_000_002}
+
+
+def test_confirming_waits_for_the_whole_search_of_its_cell() -> None:
+    plan = tuned(trials=4, sampler="random", axes="{lr: {uniform: [0.1, 1]}}", more=CONFIRM)
+    for slots in (1, 3):
+        done = simulate(plan, value, slots=slots)
+        for cell in plan.cells:
+            trials = [done.trials[trial_id] for trial_id in done.started]
+            roles = [trial.role for trial in trials if trial.cell_id == cell.cell_id]
+            assert roles == ["searched"] * 4 + ["confirmed"] * 6
+
+
+def test_the_other_seeds_of_a_stopped_config_are_not_trained() -> None:
+    plan = tuned(trials=8, sampler="random", seeds="[0, 1, 2]", stop=RACE)
+    done = simulate(plan, value)
+    by_config: dict[str, list[Outcome]] = {}
+    for trial in sorted(done.trials.values(), key=lambda trial: trial.seed):
+        by_config.setdefault(trial.config_id, []).append(done.outcomes[trial.trial_id])
+    assert len(by_config) == 16
+    for first, *others in by_config.values():
+        if first.state == "pruned":
+            assert [(o.state, o.epochs_run) for o in others] == [("pruned", 0)] * 2
+        else:
+            assert [(o.state, o.epochs_run) for o in others] == [("complete", 4)] * 2
+    assert {outcomes[0].state for outcomes in by_config.values()} == {"complete", "pruned"}
+
+
+def test_a_config_that_clearly_loses_is_dropped_and_a_close_one_is_not() -> None:
+    plan = tuned(trials=3, sampler="random", seeds="[0, 1, 2, 3]",
+                 axes="{lr: [0.1, 0.2, 0.3]}", more=", drop: {after: 2, p: 0.1}")  # fmt: skip
+    noise = {0: 0.01, 1: -0.01, 2: 0.02, 3: 0.0}
+    # 0.3 is best; 0.2 is as good in the mean and differs from seed to seed; 0.1 loses every time.
+    at = {0.3: 0.5, 0.2: 0.499, 0.1: 0.3}
+
+    def curve(trial: Trial, epoch: int) -> float:
+        swing = noise[trial.seed] if trial.config.lr == 0.2 else -noise[trial.seed] / 2
+        return at[trial.config.lr] + swing
+
+    done = simulate(plan, curve)
+    ran = Counter(
+        trial.config.lr for trial in done.trials.values()
+        if done.outcomes[trial.trial_id].state == "complete"
+        and trial.cell_id == plan.cells[0].cell_id
+    )  # fmt: skip
+    first = next(iter(done.trials.values())).config.lr
+    # The first of all has nothing to lose against.
+    assert ran[0.3] == ran[0.2] == 4
+    assert ran[0.1] == (4 if first == 0.1 else 2)
+    assert len(done.outcomes) == plan.planned
+
+
+def test_the_test_of_a_loss_is_a_paired_t_test() -> None:
+    from scipy.stats import ttest_1samp
+
+    differences = [-0.03, -0.01, -0.02, 0.004]
+    p = ttest_1samp(differences, 0, alternative="less").pvalue
+    assert worse(differences, p + 1e-9)
+    assert not worse(differences, p - 1e-9)
+    assert not worse([-0.5], 0.4)
+    assert worse([-0.1, -0.1], 0.001)
+    assert not worse([0.1, 0.1], 0.49)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "rule"),
+    [
+        *(("tpe", rule) for rule in ("asha", "hyperband", "median", "first_epochs")),
+        *((sampler, "asha") for sampler in ("gp", "cmaes", "qmc")),
+    ],
+)
+def test_a_search_with_everything_goes_on_after_a_cut_as_if_uncut(
+    tmp_path: Path, sampler: str, rule: str
+) -> None:
+    plan = tuned(
+        trials=12,
+        sampler=sampler,
+        axes=axes_for(sampler),
+        seeds="[0, 1, 2]",
+        more=", drop: {after: 2}, confirm: {top: 2, seeds: 2}",
+        stop=f"stop: {{{rule}: {{}}}}\n",
+    )
+    whole = Rerun(plan, Store(tmp_path / "whole")).run()
+    cut = Rerun(plan, Store(tmp_path / "cut"))
+    for epochs in (3, 11, 1, 30, 45):
+        cut.run(epochs)
+    assert cut.run() == whole
+    assert cut.asked() == Rerun(plan, Store(tmp_path / "whole")).asked()
+
+
+class Rerun:
+    """Runs a plan over a store as the driver does, one slot, and can be cut at any epoch."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self.plan, self.store = plan, store
+
+    def run(self, epochs: int | None = None) -> dict[str, tuple[str, float | None, int | None]]:
+        """At most so many epochs; returns how every trial ended."""
+        search = Search(self.plan, self.store, self.store.finished())
+        left = epochs
+        while True:
+            trial = search.next()
+            self.end_skipped(search)
+            if trial is None:
+                break
+            rows = self.store.epochs(trial.trial_id)
+            for epoch in range(1, trial.config.epochs + 1):
+                if len(rows) < epoch:
+                    if left == 0:
+                        return {}
+                    left = None if left is None else left - 1
+                    now_value = value(trial, epoch)
+                    rows.append({"trial_id": trial.trial_id, "epoch": epoch,
+                                 "val_top1": now_value, "ended_at": now()})  # fmt: skip
+                    self.store.write("epochs", trial.trial_id, rows)
+                    rows = self.store.epochs(trial.trial_id)
+                elif epoch < len(rows):
+                    continue  # before its checkpoint
+                best = max(row["val_top1"] for row in rows)
+                if epoch == trial.config.epochs:
+                    self.write("trials", trial, "complete", best, epoch)
+                    search.tell(trial, Outcome("complete", best, epoch))
+                    break
+                verdict = search.judge(trial, epoch, rows[epoch - 1]["val_top1"])
+                if verdict.action == "wait":
+                    self.write("paused", trial, "paused", best, epoch)
+                    search.wait(trial, Outcome("paused", best, epoch))
+                elif verdict.action == "end":
+                    self.write("trials", trial, "pruned", best, epoch)
+                    search.tell(trial, Outcome("pruned", best, epoch))
+                if verdict.action != "go":
+                    break
+            self.end_skipped(search)
+        found = self.store.finished()
+        return {t: (row.state, row.val_top1, row.epochs_run) for t, row in found.items()}
+
+    def end_skipped(self, search: Search) -> None:
+        for trial, _ in search.skipped():
+            at = self.store.paused(trial.trial_id).get(trial.trial_id, {})
+            self.write("trials", trial, "pruned", at.get("val_top1"), at.get("epochs_run") or 0)
+
+    def write(self, table: str, trial: Trial, state: str, best: float | None, epoch: int) -> None:
+        row = {"trial_id": trial.trial_id, "config_id": trial.config_id, "state": state,
+               "val_top1": best, "epochs_run": epoch, "ended_at": now()}  # fmt: skip
+        self.store.write(table, trial.trial_id, [row])
+        if table == "trials":
+            self.store.drop_paused(trial.trial_id)
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Everything that was asked."""
+        keys = ("cell_id", "suggestion", "params", "role", "draw", "sampled_by", "trial_ids")
+        return [{key: row[key] for key in keys} for row in self.store.asked()]
 
 
 def test_a_longer_search_goes_on_where_the_shorter_one_ended(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ SELECT
     coalesce(coverage.cell, best.cell) AS cell,
     coverage.planned,
     coverage.running,
+    coverage.paused,
     coverage.complete,
     coverage.pruned,
     coverage.failed,

@@ -5,6 +5,7 @@ WITH counted AS (
         count(*) AS cells,
         sum(planned) AS planned,
         sum(running) AS running,
+        sum(paused) AS paused,
         sum(complete) AS complete,
         sum(pruned) AS pruned,
         sum(failed) AS failed,

@@ -1,0 +1,227 @@
+"""The search and early stopping over recorded curves, with a virtual clock, against others.
+
+Every method chooses a configuration in each of four cells. It is charged with the epochs that it
+trained, and judged by the *regret*: the final validation accuracy of the configuration that the
+full grid chooses minus that of its own, in percentage points. Beside it stands the same in test
+accuracy, where the full grid's own choice is no more than a choice.
+
+    python -m benchmarks replay
+
+Ray's ASHA is Ray's own code (`AsyncHyperBandScheduler`'s bracket), over all cells together as a
+sweep without cells would use it. `first_epochs` and the median rule are ours: the replay is of the
+rules, not of programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.curves import Cell, Curve, Curves, NoFacts, read
+from benchmarks.measure import RESULTS, environment, write_csv
+from benchmarks.simulate import simulate
+from grid.plan import make_plan
+from grid.spec import parse_sweep
+
+SLOTS = (1, 8, 64, 512)
+REPETITIONS = 20
+
+
+@dataclass
+class Result:
+    """One repetition of one method."""
+
+    epochs: int
+    time_s: float
+    chosen: dict[Cell, Curve] = field(default_factory=dict)
+
+
+Method = Callable[[Curves, int, int], Result]
+
+
+def ours(sampler: str, stop: str = "", trials: int | None = None) -> Method:
+    """A sweep of ours: its search and its early stopping, inside each cell."""
+
+    def run(curves: Curves, slots: int, seed: int) -> Result:
+        plan = curves.plan(sampler, stop, trials, seed)
+        times = curves.seconds_by_arch
+        done = simulate(plan, curves.value, slots, lambda trial: times[trial.config.arch])
+        result = Result(done.total_epochs, done.time_s)
+        for cell in plan.cells:
+            if (winner := done.winner(cell.cell_id)) is not None:
+                name = (str(cell.values["arch"]), str(cell.values["optimizer"]))
+                result.chosen[name] = curves.of(winner)
+        return result
+
+    return run
+
+
+def rays_asha(curves: Curves, slots: int, seed: int) -> Result:
+    """Random order, and Ray's ASHA over the trials of all cells."""
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.schedulers.async_hyperband import _Bracket
+
+    bracket = _Bracket(min_t=1, max_t=curves.epochs + 1, reduction_factor=3, s=0)
+    order = [(cell, config) for cell, own in curves.cells.items() for config in own]
+    random.Random(seed).shuffle(order)
+    times = curves.seconds_by_arch
+    ticket, now, epochs = count(), 0.0, 0
+    running: list[tuple[float, int, Any, int]] = []
+    seen: dict[Cell, list[tuple[bool, float, Curve]]] = {cell: [] for cell in curves.cells}
+    waiting = iter(order)
+
+    def fill() -> None:
+        while len(running) < slots and (found := next(waiting, None)) is not None:
+            heapq.heappush(running, (now + times[found[0][0]], next(ticket), found, 1))
+
+    fill()
+    while running:
+        now, _, (cell, config), epoch = heapq.heappop(running)
+        epochs += 1
+        curve = curves.cells[cell][config]
+        lost = curve.diverged and epoch > len(curve.val_top1)
+        action = TrialScheduler.STOP
+        if not lost:
+            trial = SimpleNamespace(trial_id=f"{cell} {config}")
+            action = bracket.on_result(trial, epoch, max(curve.val_top1[:epoch]))
+        if epoch == curves.epochs or (action == TrialScheduler.STOP and not lost):
+            best = max(curve.val_top1[:epoch])
+            seen[cell].append((epoch == curves.epochs, best, curve))
+        elif not lost:
+            heapq.heappush(running, (now + times[cell[0]], next(ticket), (cell, config), epoch + 1))
+        fill()
+    # Where none of a cell was trained to its end, the best value seen chooses.
+    chosen = {cell: max(own, key=lambda found: found[:2])[2] for cell, own in seen.items() if own}
+    return Result(epochs, now, chosen)
+
+
+METHODS: dict[str, Method] = {
+    "full grid": ours("random"),
+    "ours: asha 3, random": ours("random", '{"asha": {"grace_epochs": 1, "reduction": 3}}'),
+    "ours: asha 3, tpe": ours("tpe", '{"asha": {"grace_epochs": 1, "reduction": 3}}'),
+    "ours: asha 2, random": ours("random", '{"asha": {"grace_epochs": 1, "reduction": 2}}'),
+    "ours: hyperband, random": ours("random", '{"hyperband": {}}'),
+    "first_epochs 1, keep 3": ours("random", '{"first_epochs": {"epochs": 1, "keep": 3}}'),
+    "first_epochs 2, keep 3": ours("random", '{"first_epochs": {"epochs": 2, "keep": 3}}'),
+    "first_epochs 3, keep 2": ours("random", '{"first_epochs": {"epochs": 3, "keep": 2}}'),
+    "median rule, random": ours("random", '{"median": {"grace_epochs": 1}}'),
+    "tpe, 14 trials, no stopping": ours("tpe", trials=14),
+    "Ray's ASHA over all cells": rays_asha,
+}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    if len(set(values)) == 1:
+        return {"median": values[0], "q1": values[0], "q3": values[0]}
+    q1, middle, q3 = quantiles(values, n=4, method="inclusive")
+    return {"median": middle, "q1": q1, "q3": q3}
+
+
+def replay(curves: Curves, slots: tuple[int, ...], repetitions: int) -> list[dict[str, Any]]:
+    """A row per method and number of slots; regrets are the worst cell's, and each cell's."""
+    whole = curves.epochs * sum(len(own) for own in curves.cells.values())
+    best = {cell: max(own.values(), key=lambda c: c.final) for cell, own in curves.cells.items()}
+    rows = []
+    for name, method in METHODS.items():
+        for number in slots:
+            results = [
+                method(curves, number, seed)
+                for seed in range(1 if name == "full grid" else repetitions)
+            ]
+            share = spread([result.epochs / whole for result in results])
+            row: dict[str, Any] = {
+                "method": name,
+                "slots": number,
+                "n": len(results),
+                "epochs": median(result.epochs for result in results),
+                "share_of_grid": share["median"],
+                "share_q1": share["q1"],
+                "share_q3": share["q3"],
+                "hours": median(result.time_s for result in results) / 3600,
+            }
+            regrets = {
+                cell: spread([100 * (top.final - found(r, cell).final) for r in results])
+                for cell, top in best.items()
+            }
+            row["worst_regret"] = max(regret["median"] for regret in regrets.values())
+            for cell, regret in regrets.items():
+                key = "_".join(cell)
+                row[f"{key}_regret"] = regret["median"]
+                row[f"{key}_q1"], row[f"{key}_q3"] = regret["q1"], regret["q3"]
+                row[f"{key}_test_regret"] = median(
+                    100 * ((best[cell].test_top1 or 0) - (found(r, cell).test_top1 or 0))
+                    for r in results
+                )
+            rows.append(row)
+    return rows
+
+
+NOTHING = Curve((), 0.0, None)
+
+
+def found(result: Result, cell: Cell) -> Curve:
+    """What a method chose in a cell; an empty curve where it chose nothing."""
+    return result.chosen.get(cell, NOTHING)
+
+
+def large(sampler: str, trials: int, cells: int, slots: int) -> dict[str, Any]:
+    """A replay of many trials: real seconds in all, of a decision and of a suggestion."""
+    text = (
+        f"sweep: large\ncompare: {{arch: [cnn3], split_seed: {list(range(cells))}}}\n"
+        "fixed: {dataset: cifar10, image_size: 32, optimizer: sgd, epochs: 27}\n"
+        f"tune: {{trials: {trials // cells}, sampler: {sampler}, axes: {{"
+        "lr: {log_uniform: [1e-4, 1]}, weight_decay: {log_uniform: [1e-6, 1e-2]}}}\n"
+        "stop: {asha: {grace_epochs: 1, reduction: 3}}\n"
+    )
+    plan = make_plan(parse_sweep(text), lambda name, size: NoFacts())
+    began = perf_counter()
+    done = simulate(plan, lambda trial, epoch: 1 - abs(trial.config.lr - 0.03) - 0.5**epoch, slots)
+    took = perf_counter() - began
+    judged = sorted(done.judging_s)
+    return {
+        "method": f"{sampler}, {trials} trials, {cells} cells",
+        "slots": slots,
+        "n": len(done.trials),
+        "epochs": done.total_epochs,
+        "real_s": took,
+        "decision_ms_median": 1000 * median(judged),
+        "decision_ms_p99": 1000 * judged[int(0.99 * len(judged))],
+        "ask_and_tell_ms_mean": 1000 * sum(done.asking_s) / len(done.trials),
+    }
+
+
+LARGE = (
+    ("random", 10_000, 100, 512),
+    ("tpe", 10_000, 100, 512),
+    ("qmc", 10_000, 100, 512),
+    ("gp", 1_000, 100, 512),
+    ("cmaes", 1_000, 100, 512),
+)
+
+
+def main() -> None:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks replay", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions and slots")
+    quick = parser.parse_args().quick
+    where = environment(("optuna", "ray"))
+    out: Path | None = None if quick else RESULTS / "replay.csv"
+    rows = replay(read(), (8,) if quick else SLOTS, 3 if quick else REPETITIONS)
+    write_csv(out, [{**row, **where} for row in rows])
+    sizes = LARGE[:1] if quick else LARGE
+    out = None if quick else RESULTS / "replay_large.csv"
+    write_csv(out, [{**large(*size), **where} for size in sizes])
+
+
+if __name__ == "__main__":
+    main()

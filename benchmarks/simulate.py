@@ -1,0 +1,113 @@
+"""A sweep with a virtual clock: the real search and early stopping, made-up or recorded curves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from time import perf_counter
+
+from grid.ids import Trial
+from grid.plan import Plan
+from grid.search import Outcome, Search
+from grid.store import Finished, Store
+
+# What a trial has after an epoch: its validation accuracy, or how it ended instead.
+Curve = Callable[[Trial, int], float | str]
+Seconds = Callable[[Trial], float]
+
+
+@dataclass
+class Simulated:
+    """What became of a sweep: epochs trained, seconds on the virtual clock, and every outcome."""
+
+    epochs: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
+    # Trials in the order in which they were handed out, again where they had waited.
+    started: list[str] = field(default_factory=list)
+    time_s: float = 0.0
+    # Real seconds of every decision, and of every request for a trial.
+    judging_s: list[float] = field(default_factory=list)
+    asking_s: list[float] = field(default_factory=list)
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all trials."""
+        return sum(self.epochs.values())
+
+    def winner(self, cell_id: str) -> Trial | None:
+        """The complete searched trial of a cell with the best validation accuracy."""
+        complete = [
+            trial
+            for trial in self.trials.values()
+            if trial.cell_id == cell_id
+            and trial.role == "searched"
+            and self.outcomes[trial.trial_id].state == "complete"
+        ]
+        value = {t.trial_id: self.outcomes[t.trial_id].val_top1 or 0.0 for t in complete}
+        return max(complete, key=lambda trial: value[trial.trial_id], default=None)
+
+
+def simulate(
+    plan: Plan,
+    curve: Curve,
+    slots: int = 1,
+    seconds: Seconds = lambda trial: 1.0,
+    store: Store | None = None,
+    finished: Mapping[str, Finished] | None = None,
+) -> Simulated:
+    """Run a plan on `slots` slots; an epoch of a trial takes `seconds` on the virtual clock."""
+    search = Search(plan, store, finished or {})
+    done = Simulated()
+    best: dict[str, float] = {}
+    ticket = count()
+    running: list[tuple[float, int, Trial, int]] = []
+
+    def end(trial: Trial, state: str, epoch: int) -> None:
+        outcome = Outcome(state, best.get(trial.trial_id), epoch)
+        done.outcomes[trial.trial_id] = outcome
+        search.tell(trial, outcome)
+
+    def fill() -> None:
+        while len(running) < slots:
+            began = perf_counter()
+            trial = search.next()
+            done.asking_s.append(perf_counter() - began)
+            for skipped, _ in search.skipped():
+                ran = done.epochs.get(skipped.trial_id, 0)
+                value = best.get(skipped.trial_id)
+                done.outcomes[skipped.trial_id] = Outcome("pruned", value, ran)
+                done.trials[skipped.trial_id] = skipped
+            if trial is None:
+                return
+            done.started.append(trial.trial_id)
+            done.trials[trial.trial_id] = trial
+            epoch = done.epochs.get(trial.trial_id, 0) + 1
+            heapq.heappush(running, (done.time_s + seconds(trial), next(ticket), trial, epoch))
+
+    fill()
+    while running:
+        done.time_s, _, trial, epoch = heapq.heappop(running)
+        value = curve(trial, epoch)
+        done.epochs[trial.trial_id] = epoch
+        if isinstance(value, str):
+            end(trial, value, epoch)
+        else:
+            best[trial.trial_id] = max(value, best.get(trial.trial_id, value))
+            if epoch >= trial.config.epochs:
+                end(trial, "complete", epoch)
+            else:
+                began = perf_counter()
+                verdict = search.judge(trial, epoch, value)
+                done.judging_s.append(perf_counter() - began)
+                if verdict.action == "go":
+                    later = done.time_s + seconds(trial)
+                    heapq.heappush(running, (later, next(ticket), trial, epoch + 1))
+                elif verdict.action == "wait":
+                    search.wait(trial, Outcome("paused", best[trial.trial_id], epoch))
+                else:
+                    end(trial, "pruned", epoch)
+        fill()
+    return done
