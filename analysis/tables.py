@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from analysis import paper_tables
+from analysis import paper_tables, significance
 from analysis.cells import (
     Row,
     cell_axes,
@@ -19,6 +19,7 @@ from analysis.cells import (
 )
 from analysis.database import AnalysisError, Connection, rows, sql
 from analysis.formats import Column, Spread, Table
+from analysis.significance import noise_note
 
 
 def make_table(connection: Connection, name: str) -> Table:
@@ -45,13 +46,14 @@ def comparison(connection: Connection) -> Table:
         columns.append(Column("tuned", "tuned"))
     if several:
         columns.append(Column("configs", "configs", "count"))
-    if len({row["role"] for row in found if row["n"]}) > 1:
+    if tuned:
         columns.append(Column("role", "role"))
     columns += COMPARED
     if any(row["complete"] != row["planned"] for row in found):
         columns.append(Column("trials", "trials"))
     lines = [tuple(_compared_value(row, column, axes) for column in columns) for row in found]
-    return Table("Comparison", _comparison_caption(found, tuned), columns, lines)
+    caption = " ".join(filter(None, (_comparison_caption(found, tuned), noise_note(connection))))
+    return Table("Comparison", caption, columns, lines)
 
 
 COMPARED = [
@@ -71,6 +73,8 @@ def _compared_value(row: Row, column: Column, axes: list[str]) -> Any:
         return cell_value(row, column.name)
     if column.name == "tuned":
         return settings_text(json.loads(row["params"])) if row["params"] else None
+    if column.name == "role":  # without a search there is nothing to confirm
+        return row["role"] if row["params"] or (row["configs"] or 0) > 1 else None
     if column.name == "trials":
         return trials_text(row)
     if f"{column.name}_mean" in row:
@@ -249,6 +253,7 @@ TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
     "failures": (failures, "trials that failed, diverged or were pruned, and why"),
     "settings": (settings, "what was compared, tuned and fixed"),
     "provenance": (provenance, "machines, versions, commits and data"),
+    **significance.TABLES,
     **paper_tables.TABLES,
 }
 
