@@ -7,7 +7,8 @@ import math
 import pytest
 from scipy import stats
 
-from analysis import connect, make_table
+from analysis import AnalysisError, connect, make_table
+from analysis.plots import make_plot
 from analysis.significance import ranked
 
 CNN3, LENET, RESNET = [0.90, 0.91, 0.92, 0.93], [0.89, 0.91, 0.91, 0.94], [0.80, 0.82, 0.81, 0.84]
@@ -165,6 +166,15 @@ def test_another_setting_is_paired_where_there_is_one_network(blank):
     assert (row["a"], row["b"], row["n"]) == ("0.1", "0.01", 2)
 
 
+def test_networks_are_paired_wherever_they_stand_in_the_sweep_file(blank):
+    sweep = blank()
+    for activation in ("gelu", "relu"):
+        for arch, values in (("cnn3", [0.9, 0.8]), ("lenet", [0.7, 0.7])):
+            measured(sweep, values, activation=activation, arch=arch)
+    (row,) = by_name(make_table(opened_with(sweep), "paired"))
+    assert (row["a"], row["b"], row["n"]) == ("cnn3", "lenet", 4)
+
+
 def test_data_sets_are_not_set_against_each_other(blank):
     sweep = blank()
     for dataset in ("digits", "cifar10"):
@@ -193,7 +203,8 @@ def five_data_sets(blank):
         for arch, value in (("cnn3", 0.9), ("lenet", 0.8), ("resnet18", 0.7)):
             swapped = place == 0 and arch != "resnet18"
             top1 = (1.7 - value if swapped else value) - place / 100
-            measured(sweep, [top1 - 0.01, top1 + 0.01], arch=arch, dataset=f"data{place}")
+            spread = 0.3 if arch == "resnet18" else 0.01  # its first seed is the best of all
+            measured(sweep, [top1 + spread, top1 - spread], arch=arch, dataset=f"data{place}")
     measured(sweep, [0.99], arch="cnn3", dataset="only cnn3")
     return opened_with(sweep)
 
@@ -217,6 +228,32 @@ def test_ranks_are_over_data_sets_with_seeds_averaged(blank):
     assert "one data set" not in table.caption
 
 
+def test_the_diagram_joins_what_is_not_told_apart(blank):
+    spec = make_plot(five_data_sets(blank), "ranks")
+    data = list(spec["datasets"].values())
+    (bars,) = [rows for rows in data if rows[0].get("y") == 65]
+    room = 0.008 * 2  # a bar reaches a little beyond
+    assert [(bar["x"] + room, bar["x2"] - room) for bar in bars] == [
+        (pytest.approx(1.2), pytest.approx(1.8)),
+        (pytest.approx(1.8), pytest.approx(3.0)),
+    ]
+    texts = {row["text"]: row for rows in data for row in rows if "text" in row}
+    assert texts["critical difference 1.48"]["x"] == pytest.approx(2.48, abs=0.005)
+    sides = {name: texts[name]["left"] for name in texts if "(" in name}
+    assert sides == {"cnn3 (1.20)": True, "lenet (1.80)": True, "resnet18 (3.00)": False}
+    assert "too few" not in str(spec["title"])
+
+
+def test_the_diagram_says_where_blocks_are_too_few(blank):
+    sweep = blank()
+    for dataset in ("digits", "cifar10"):
+        for arch, value in {"cnn3": 0.9, "lenet": 0.8, "resnet18": 0.7}.items():
+            measured(sweep, [value], arch=arch, dataset=dataset)
+    spec = make_plot(opened_with(sweep), "ranks")
+    assert "too few blocks: 3 are needed" in spec["title"]["subtitle"][1]
+    assert "critical difference 2.34'" not in str(spec["datasets"])  # no ruler
+
+
 def test_too_few_blocks_are_said(blank):
     table = make_table(three_networks(blank), "ranking")
     assert [row["mean_rank"] for row in by_name(table)] == [1, 2, 3]
@@ -237,4 +274,6 @@ def test_values_that_never_meet_are_not_ranked(blank):
     measured(sweep, [0.9], arch="lenet", dataset="cifar10")
     connection = opened_with(sweep)
     assert ranked(connection) is None
+    with pytest.raises(AnalysisError, match="nothing to show in ranks"):
+        make_plot(connection, "ranks")
     assert make_table(connection, "ranking").rows == []

@@ -59,7 +59,7 @@ def test_too_little_is_none_and_not_a_number():
 
 @pytest.mark.parametrize(("shift", "difference"), [(0.0, 0.0), (0.02, 0.02)])
 def test_differences_without_spread_are_not_tested(shift, difference):
-    values = [number / 70 for number in range(20, 30)]  # with rounding in the last bits
+    values = [number / 70 for number in range(1, 60, 4)]  # with rounding in the last bits
     found = paired([value + shift for value in values], values)
     assert found.difference == pytest.approx(difference, abs=1e-15)
     assert (found.difference == 0) == (shift == 0)
@@ -71,6 +71,7 @@ def test_the_signed_rank_test_with_ties_and_zeros_by_hand():
     # Ranks of 1, 1, 1, 2, 3, 4: 2, 2, 2, 4, 5, 6; the one negative has rank 2. Of 64 signs four
     # give a sum of 2 or less: none negative, or one of the three of rank 2.
     assert wilcoxon([1, -1, 1, 2, 3, 4, 0, 0]) == pytest.approx(2 * 4 / 64)
+    assert wilcoxon([-1, 1, -1, -2, -3, -4, 0, 0]) == pytest.approx(2 * 4 / 64)
     assert wilcoxon([1, 2, 3, 4, 5, 6]) == pytest.approx(2 / 64)
     assert wilcoxon([1, 2, 3, 4, 5, 0]) is None
 
