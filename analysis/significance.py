@@ -327,6 +327,20 @@ def noise_note(connection: Connection) -> str:
     return " ".join(parts)
 
 
+def role_note(connection: Connection) -> str:
+    """Whether the numbers of tuned cells are searched or confirmed; empty without such cells."""
+    found = [row for row in blocks_of(connection) if row["role"]]
+    axes = [axis for axis in cell_axes(found) if len({value_name(row, axis) for row in found}) > 1]
+    searched = dict.fromkeys(cell_label(row, axes) for row in found if row["role"] == "searched")
+    if not found:
+        return ""
+    if not searched:
+        return "Numbers of tuned cells are confirmed, on seeds that had no part in the choice."
+    if all(row["role"] == "searched" for row in found):
+        return "Numbers of tuned cells are searched, not confirmed on fresh seeds."
+    return f"Numbers of tuned cells are confirmed, but searched in: {'; '.join(searched)}."
+
+
 # Name -> (what makes it, what it shows).
 TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
     "paired": (paired, "every two networks over shared seeds and data: difference, interval, p"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from analysis import paper_tables, significance
@@ -19,7 +20,7 @@ from analysis.cells import (
 )
 from analysis.database import AnalysisError, Connection, rows, sql
 from analysis.formats import Column, Spread, Table
-from analysis.significance import noise_note
+from analysis.significance import noise_note, role_note
 
 
 def make_table(connection: Connection, name: str) -> Table:
@@ -28,7 +29,10 @@ def make_table(connection: Connection, name: str) -> Table:
         close = difflib.get_close_matches(name, TABLES, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
-    return TABLES[name][0](connection)
+    table = TABLES[name][0](connection)
+    if name not in OF_WINNERS or not table.rows:
+        return table
+    return replace(table, caption=" ".join(filter(None, (table.caption, role_note(connection)))))
 
 
 def comparison(connection: Connection) -> Table:
@@ -255,6 +259,13 @@ TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
     "provenance": (provenance, "machines, versions, commits and data"),
     **significance.TABLES,
     **paper_tables.TABLES,
+}
+
+
+# Those with numbers of the cells' winners and no column that says how these were trained.
+OF_WINNERS = {
+    *("per-class", "reported", "training-time", "classification-report"),
+    *("gap", "label-sets", "scaling", "coarse-from-fine"),
 }
 
 

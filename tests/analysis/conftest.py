@@ -343,7 +343,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (0.01, 1e-4, ["flip"], "pruned", [0.70]),
         (0.1, 1e-5, None, "complete", [0.89, 0.91]),
         (1.0, 1e-6, None, "diverged", [math.nan]),
-        (0.05, 1e-6, None, "failed", [None]),
+        (0.05, 1e-6, None, "failed", [0.95]),
         (0.1, 1e-5, None, "complete", [0.5]),
     ):
         config = {**axes, "lr": lr, "weight_decay": decay, "augment": augment, "epochs": EPOCHS}

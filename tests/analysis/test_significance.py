@@ -121,6 +121,29 @@ def test_of_tuned_cells_the_confirmed_trials_count(blank):
     assert f"cnn3 and lenet, 0.33 points apart (p = {p:.3f}, n = 3)." in table.caption
 
 
+def test_every_table_of_winners_says_searched_or_confirmed(blank):
+    sweep = blank()
+    tuned(sweep, [0.90, 0.92], arch="cnn3")
+    measured(sweep, [0.8], arch="alexnet")
+    sweep.write_plan()
+    for name in ("gap", "per-class", "training-time", "classification-report"):
+        caption = make_table(connect(sweep.folder), name).caption
+        assert caption.endswith(
+            "tuned cells are confirmed, on seeds that had no part in the choice."
+        )
+    tuned(sweep, [], arch="lenet")
+    sweep.write_plan("plan2", minutes=1)
+    caption = make_table(connect(sweep.folder), "gap").caption
+    assert caption.endswith("tuned cells are confirmed, but searched in: lenet.")
+    assert "tuned cells" not in make_table(connect(sweep.folder), "coverage").caption
+
+
+def test_a_search_without_confirmed_trials_says_so(opened, blank):
+    note = "Numbers of tuned cells are searched, not confirmed on fresh seeds."
+    assert make_table(opened, "gap").caption.endswith(note)
+    assert "tuned cells" not in make_table(three_networks(blank), "gap").caption
+
+
 def test_the_note_names_who_is_inside_the_noise_of_the_best(blank):
     caption = make_table(three_networks(blank), "comparison").caption
     p = stats.ttest_rel(CNN3, LENET).pvalue  # the larger of two, so Holm leaves it
