@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from analysis.database import AnalysisError, Answer
 
-Kind = Literal["text", "count", "percent", "quantity", "number", "seconds"]
+Kind = Literal["text", "count", "percent", "quantity", "number", "seconds", "probability"]
 MISSING = "\N{EN DASH}"
 
 
@@ -86,6 +86,8 @@ def shown(value: Any, kind: Kind) -> str:
         return _with_prefix(value)
     if kind == "seconds":
         return f"{value:.{_decimals(value)}f}"
+    if kind == "probability":
+        return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
     return f"{value:g}"
 
 

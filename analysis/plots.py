@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis.charts import bars, confusion, curves, repairs, scatter
+from analysis.charts import bars, confusion, curves, ranks, repairs, scatter, search
 from analysis.charts.style import CONFIG, Chart
 from analysis.database import AnalysisError, Connection
 from analysis.drawings import FILE_FORMATS, Spec
@@ -65,6 +65,18 @@ PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
     "lr-schedule": (curves.lr_schedule, "learning rate by epoch, with val top-1"),
     "final-bars": (bars.final, "test top-1 and test loss of every cell"),
     "ablation": (bars.ablation, "test top-1 over each compared setting, the others held"),
+    "ranks": (
+        ranks.critical_difference,
+        "mean ranks of the networks over data sets, and which are not told apart",
+    ),
+    "lr-sensitivity": (
+        search.lr_sensitivity,
+        "val top-1 over the learning rate, a point per config",
+    ),
+    "parallel-coordinates": (
+        search.parallel_coordinates,
+        "the tuned axes of every cell beside val top-1, a line per config",
+    ),
     "confusion": (
         confusion.shares,
         "confusion matrix of the best config of each data set, in shares of the true class",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Template
 
@@ -83,6 +83,12 @@ def _page(
         facts=_facts(overview),
         notes=_notes(connection, overview),
         comparison=_table(tables["comparison"], "comparison"),
+        real="\n".join(
+            f"<h3>{html.escape(tables[name].title)}</h3>{_table(tables[name], name)}"
+            for name in ("paired", "ranking")
+            if tables[name].rows
+        )
+        + _where_drawn(("ranks",), drawings),
         costs="\n".join(_figure(name, drawings) for name in COSTS),
         parameters=_table(tables["parameters"], "parameters"),
         scaling=(
@@ -95,7 +101,8 @@ def _page(
             _figure(name, drawings) for name in ("curves", "training-curves", "lr-schedule")
         ),
         gap=_table(tables["gap"], "gap"),
-        settings_figures="\n".join(_figure(name, drawings) for name in ("final-bars", "ablation")),
+        settings_figures="\n".join(_figure(name, drawings) for name in ("final-bars", "ablation"))
+        + _where_drawn(("lr-sensitivity", "parallel-coordinates"), drawings),
         confusion="\n".join(
             _figure(name, drawings)
             for name in ("confusion", "confusion-counts", "confusion-networks")
@@ -191,6 +198,11 @@ def _figure(name: str, drawings: dict[str, str]) -> str:
         f'<figure><div class="drawing" data-figure="{name}">{drawings[name]}</div>'
         f'<p class="files"><a href="figures/{name}.svg">svg</a></p></figure>'
     )
+
+
+def _where_drawn(names: Iterable[str], drawings: dict[str, str]) -> str:
+    """The figures among these that have something to show."""
+    return "\n".join(_figure(name, drawings) for name in names if name in drawings)
 
 
 def _sweep_files(connection: Connection) -> str:

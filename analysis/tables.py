@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from analysis import paper_tables
+from analysis import paper_tables, significance
 from analysis.cells import (
     Row,
     cell_axes,
@@ -19,6 +20,7 @@ from analysis.cells import (
 )
 from analysis.database import AnalysisError, Connection, rows, sql
 from analysis.formats import Column, Spread, Table
+from analysis.significance import noise_note, role_note
 
 
 def make_table(connection: Connection, name: str) -> Table:
@@ -27,7 +29,10 @@ def make_table(connection: Connection, name: str) -> Table:
         close = difflib.get_close_matches(name, TABLES, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
-    return TABLES[name][0](connection)
+    table = TABLES[name][0](connection)
+    if name not in OF_WINNERS or not table.rows:
+        return table
+    return replace(table, caption=" ".join(filter(None, (table.caption, role_note(connection)))))
 
 
 def comparison(connection: Connection) -> Table:
@@ -45,13 +50,14 @@ def comparison(connection: Connection) -> Table:
         columns.append(Column("tuned", "tuned"))
     if several:
         columns.append(Column("configs", "configs", "count"))
-    if len({row["role"] for row in found if row["n"]}) > 1:
+    if tuned:
         columns.append(Column("role", "role"))
     columns += COMPARED
     if any(row["complete"] != row["planned"] for row in found):
         columns.append(Column("trials", "trials"))
     lines = [tuple(_compared_value(row, column, axes) for column in columns) for row in found]
-    return Table("Comparison", _comparison_caption(found, tuned), columns, lines)
+    caption = " ".join(filter(None, (_comparison_caption(found, tuned), noise_note(connection))))
+    return Table("Comparison", caption, columns, lines)
 
 
 COMPARED = [
@@ -71,6 +77,8 @@ def _compared_value(row: Row, column: Column, axes: list[str]) -> Any:
         return cell_value(row, column.name)
     if column.name == "tuned":
         return settings_text(json.loads(row["params"])) if row["params"] else None
+    if column.name == "role":  # without a search there is nothing to confirm
+        return row["role"] if row["params"] or (row["configs"] or 0) > 1 else None
     if column.name == "trials":
         return trials_text(row)
     if f"{column.name}_mean" in row:
@@ -254,7 +262,15 @@ TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
     "failures": (failures, "trials that failed, diverged or were pruned, and why"),
     "settings": (settings, "what was compared, tuned and fixed"),
     "provenance": (provenance, "machines, versions, commits and data"),
+    **significance.TABLES,
     **paper_tables.TABLES,
+}
+
+
+# Those with numbers of the cells' winners and no column that says how these were trained.
+OF_WINNERS = {
+    *("per-class", "reported", "training-time", "classification-report"),
+    *("gap", "label-sets", "scaling", "coarse-from-fine"),
 }
 
 

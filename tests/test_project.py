@@ -15,7 +15,10 @@ import pytest
 from tests.small_sweeps import call_main
 
 ROOT = Path(__file__).resolve().parent.parent
-CHARTS = ("bars", "confusion", "curves", "encodings", "repairs", "scatter", "style")
+CHARTS = (
+    *("bars", "confusion", "curves", "encodings", "ranks", "repairs", "scatter", "search"),
+    "style",
+)
 PACKAGES = ("analysis", "cluster", "cnncore", "grid")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -93,7 +93,7 @@ class Sweep:
         config = json.loads(planned["config"])
         top1, params, macs = (ARCHS | OTHER_ARCHS).get(config["arch"], (0.9, 1_000, 10_000))
         noise = int(planned["trial_id"], 16) % 1000 / 50_000
-        val = top1 - noise - (0.02 if config["optimizer"] == "adam" else 0.0)
+        val = top1 - noise - (0.02 if config.get("optimizer") == "adam" else 0.0)
         position = planned["position"]
         return {
             **{
@@ -104,7 +104,7 @@ class Sweep:
             "role": "searched",
             "state": "complete",
             "attempts": 1,
-            "momentum": 0.9 if config["optimizer"] == "sgd" else None,
+            "momentum": 0.9 if config.get("optimizer") == "sgd" else None,
             "weight_decay": 0.0,
             "precision": "fp32",
             "epochs": EPOCHS,
@@ -331,6 +331,36 @@ def tiny(built: Sweep) -> Path:
 def opened(tiny: Path) -> Any:
     """A connection to that folder, for tests that only ask."""
     return open_results(tiny)
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A connection to a folder with a tuned cell: five suggestions and a confirmed winner."""
+    sweep = Sweep(tmp_path_factory.mktemp("search") / "searched", "searched")
+    axes = {"arch": "cnn3"}
+    for lr, decay, augment, state, values in (
+        (0.001, 1e-3, ["flip"], "complete", [0.80]),
+        (0.01, 1e-4, ["flip"], "pruned", [0.70]),
+        (0.1, 1e-5, None, "complete", [0.89, 0.91]),
+        (1.0, 1e-6, None, "diverged", [math.nan]),
+        (0.05, 1e-6, None, "failed", [0.95]),
+        (0.1, 1e-5, None, "complete", [0.5]),
+    ):
+        config = {**axes, "lr": lr, "weight_decay": decay, "augment": augment, "epochs": EPOCHS}
+        confirmed = values == [0.5]
+        for seed, value in enumerate(values, 1_000_000 if confirmed else 0):
+            planned = sweep.planned(
+                axes,
+                seed,
+                role="confirmed" if confirmed else "searched",
+                config=json.dumps(config),
+                config_id=digest(config),
+                trial_id=digest(config, seed),
+            )
+            columns = {"lr": lr, "state": state, "val_top1": value, "test_top1": value}
+            write(sweep.folder, "trials", planned["trial_id"], [sweep.trial(planned, **columns)])
+    sweep.write_plan()
+    return open_results(sweep.folder)
 
 
 @pytest.fixture

@@ -10,18 +10,24 @@ from typing import Any
 import pytest
 
 from analysis import AnalysisError, connect, save_plot
+from analysis.charts.search import _axis
 from analysis.drawings import FILE_FORMATS, script
+from analysis.formats import MISSING
 from analysis.plots import PLOTS, make_plot
 
-# ablation wants cells to compare, enhancement what `explain` measured.
-OF_ONE_CELL = [name for name in PLOTS if name not in ("ablation", "enhancement")]
+# ablation wants cells to compare, ranks blocks, lr-sensitivity and parallel-coordinates several
+# configs of a cell, enhancement what `explain` measured.
+OF_MORE = ("ablation", "ranks", "lr-sensitivity", "parallel-coordinates", "enhancement")
+OF_ONE_CELL = [name for name in PLOTS if name not in OF_MORE]
+OF_A_SEARCH = ("lr-sensitivity", "parallel-coordinates")
 STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}
 
 
 @pytest.mark.parametrize("suffix", FILE_FORMATS)
 @pytest.mark.parametrize("name", PLOTS)
-def test_every_figure_in_every_format(opened, tmp_path, name, suffix):
-    path = save_plot(opened, name, tmp_path / "new folder" / f"figure{suffix}")
+def test_every_figure_in_every_format(opened, searched, tmp_path, name, suffix):
+    connection = searched if name in OF_A_SEARCH else opened
+    path = save_plot(connection, name, tmp_path / "new folder" / f"figure{suffix}")
     content = path.read_bytes()
     assert content.startswith(STARTS[suffix])
     assert len(content) > 5_000
@@ -248,9 +254,10 @@ def test_svg_is_the_same_in_a_new_process(tiny, opened, tmp_path):
         "connection = connect(sys.argv[1]);"
         "[save_plot(connection, name, f'{sys.argv[2]}/{name}.svg') for name in PLOTS]"
     )
+    code = code.replace("in PLOTS]", "in PLOTS if name != 'parallel-coordinates']")
     command = [sys.executable, "-c", code, str(tiny), str(tmp_path)]
     subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7", "HOME": str(tmp_path)})
-    for name in PLOTS:
+    for name in set(PLOTS) - {"parallel-coordinates"}:
         here = save_plot(opened, name, tmp_path / "here.svg").read_bytes()
         assert here == (tmp_path / f"{name}.svg").read_bytes()
 
@@ -264,3 +271,77 @@ def test_the_script_is_kept_and_made_where_it_cannot_be(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert script() == text
+
+
+def drawn(spec, **wanted):
+    """Rows of data with these values."""
+    return [row for row in data_rows(spec) if wanted.items() <= row.items()]
+
+
+def test_sensitivity_has_a_point_per_config_as_searched(searched):
+    found = drawn(make_plot(searched, "lr-sensitivity"), panel="cnn3")
+    assert [(row["lr"], row["value"], row["state"]) for row in found] == [
+        (0.01, pytest.approx(70), "pruned"),
+        (0.001, pytest.approx(80), "complete"),
+        (0.1, pytest.approx(90), "complete"),
+        (1.0, None, "diverged"),
+    ]
+    assert [row["lr"] for row in found if row["best"]] == [0.1]
+    assert found[2]["high"] - found[2]["value"] == pytest.approx(100 * 0.02 / 2**0.5)
+    assert found[2]["trials"] == 2
+    assert not any(row["joined"] for row in found)  # weight decay differs too
+
+
+def test_a_compared_learning_rate_has_a_sensitivity_with_lines(opened):
+    spec = make_plot(opened, "lr-sensitivity")
+    found = drawn(spec, panel="cnn3", colour="sgd")
+    assert [row["lr"] for row in found] == [0.01, 0.1]
+    assert all(row["joined"] for row in found)
+    (wanted,) = opened.execute(
+        "SELECT 100 * val_top1_mean FROM cells WHERE arch = 'cnn3' AND optimizer = 'sgd' "
+        "AND lr = 0.1"
+    ).fetchone()
+    assert found[1]["value"] == pytest.approx(wanted)
+    assert not drawn(spec, colour="adamw")  # one learning rate only
+
+
+def test_parallel_coordinates_have_the_keys_that_differ(searched):
+    spec = make_plot(searched, "parallel-coordinates")
+    assert [panel["title"]["text"] for panel in spec["concat"]] == ["cnn3"]
+    heads = [row["text"] for row in data_rows(spec) if row.get("y") == 1 and "text" in row]
+    assert [name for name in heads if name in ("lr", "weight_decay", "augment", "epochs")] == [
+        "lr",
+        "weight_decay",
+        "augment",
+    ]
+    best = sorted(drawn(spec, best=True), key=lambda row: row["x"])
+    assert [row["top1"] for row in best] == pytest.approx([90] * 4)
+    assert {row["shade"] for row in best} == {3}
+    # The highest lr, the lowest weight decay, no augmentation (below the axis), the best.
+    assert [row["y"] for row in best] == pytest.approx([1, 0, -0.13, 1])
+    (middle,) = (row for row in drawn(spec, pruned=True) if row["x"] == 0)
+    assert middle["y"] == pytest.approx(0.5)  # 0.01 between 0.001 and 0.1
+    assert len(drawn(spec, pruned=True)) == 4
+
+
+def test_axes_of_numbers_end_at_round_ones():
+    heights, marks = _axis([0.0003, 0.02, 0.2])
+    assert [text for _, text in marks] == ["0.0003", "0.001", "0.01", "0.1", "0.2"]
+    assert heights[0] == pytest.approx(0)
+    assert heights[2] == pytest.approx(1)
+    heights, marks = _axis([0.81, 0.9, 0.98])
+    assert [text for _, text in marks] == ["0.8", "0.85", "0.9", "0.95", "1"]
+    assert heights == [pytest.approx(0.05), pytest.approx(0.5), pytest.approx(0.9)]
+    heights, marks = _axis([64, 32, 128, 32, 64, 128, None])
+    assert marks == [(0, "32"), (0.5, "64"), (1, "128"), (-0.13, MISSING)]
+    assert heights == [0.5, 0, 1, 0, 0.5, 1, -0.13]
+    heights, marks = _axis([["flip"], None, {"a": 1}])
+    assert [text for _, text in marks] == ["flip", '{"a":1}', MISSING]
+    assert _axis([70.0])[0] == [pytest.approx(0.5)]
+
+
+def test_figures_of_a_search_hold_no_number_that_is_none(searched, tmp_path):
+    for name in OF_A_SEARCH:
+        text = save_plot(searched, name, tmp_path / f"{name}.svg").read_text()
+        assert "NaN" not in text
+        assert "undefined" not in text

@@ -54,6 +54,7 @@ def test_comparison_has_a_row_per_cell_best_first(opened):
         "lr",
         "image size",
         "tuned",
+        "role",
         "n",
         "test top-1 (%)",
         "val top-1 (%)",
@@ -92,7 +93,8 @@ def test_comparison_has_a_row_per_cell_best_first(opened):
         "1/4, 3 missing",
     }
     (tuned,) = [row for row in found if row["optimizer"] == "adamw"]
-    assert (tuned["tuned"], tuned["lr"]) == ("lr=0.003", None)
+    assert (tuned["tuned"], tuned["lr"], tuned["role"]) == ("lr=0.003", None, "searched")
+    assert {row["role"] for row in found if row is not tuned} == {None}
 
 
 def test_comparison_says_how_to_read_it(opened):

@@ -1,0 +1,30 @@
+-- A row is a config of a cell as it was searched: its state (complete, pruned or diverged, the first
+-- of these that a trial of it has), and val top-1 over its trials of that state.
+WITH ended AS (
+    SELECT
+        *,
+        CASE state WHEN 'complete' THEN 1 WHEN 'pruned' THEN 2 ELSE 3 END AS standing
+    FROM trials
+    WHERE role IS DISTINCT FROM 'confirmed' AND state != 'failed'
+),
+
+first_standing AS (
+    SELECT *
+    FROM ended
+    QUALIFY standing = min(standing) OVER (PARTITION BY results, cell_id, config_id)
+)
+
+SELECT
+    results,
+    cell_id,
+    cell,
+    config_id,
+    any_value(config) AS config,
+    any_value(lr) AS lr,
+    any_value(state) AS state,
+    count(*) AS n,
+    avg(nullif(val_top1, 'nan'::DOUBLE) ORDER BY trial_id) AS val_top1_mean,
+    stddev_samp(nullif(val_top1, 'nan'::DOUBLE) ORDER BY trial_id) AS val_top1_sd
+FROM first_standing
+GROUP BY results, cell_id, cell, config_id
+ORDER BY results, cell, val_top1_mean, config_id;
