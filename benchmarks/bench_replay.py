@@ -26,7 +26,7 @@ from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.curves import Cell, Curve, Curves, NoFacts, read
+from benchmarks.curves import Cell, Config, Curve, Curves, NoFacts, read
 from benchmarks.measure import RESULTS, environment, write_csv
 from benchmarks.simulate import simulate
 from grid.plan import make_plan
@@ -43,6 +43,8 @@ class Result:
     epochs: int
     time_s: float
     chosen: dict[Cell, Curve] = field(default_factory=dict)
+    # Epochs of every config that was started.
+    reached: dict[tuple[Cell, Config], int] = field(default_factory=dict)
 
 
 Method = Callable[[Curves, int, int], Result]
@@ -56,9 +58,13 @@ def ours(sampler: str, stop: str = "", trials: int | None = None) -> Method:
         times = curves.seconds_by_arch
         done = simulate(plan, curves.value, slots, lambda trial: times[trial.config.arch])
         result = Result(done.total_epochs, done.time_s)
+        for trial_id, epochs in done.epochs.items():
+            config = done.trials[trial_id].config
+            at = (config.lr, config.weight_decay)
+            result.reached[(config.arch, config.optimizer), at] = epochs
         for cell in plan.cells:
             if (winner := done.winner(cell.cell_id)) is not None:
-                name = (str(cell.values["arch"]), str(cell.values["optimizer"]))
+                name = (winner.config.arch, winner.config.optimizer)
                 result.chosen[name] = curves.of(winner)
         return result
 
@@ -78,6 +84,7 @@ def rays_asha(curves: Curves, slots: int, seed: int) -> Result:
     running: list[tuple[float, int, Any, int]] = []
     seen: dict[Cell, list[tuple[bool, float, Curve]]] = {cell: [] for cell in curves.cells}
     waiting = iter(order)
+    reached: dict[tuple[Cell, Config], int] = {}
 
     def fill() -> None:
         while len(running) < slots and (found := next(waiting, None)) is not None:
@@ -87,6 +94,7 @@ def rays_asha(curves: Curves, slots: int, seed: int) -> Result:
     while running:
         now, _, (cell, config), epoch = heapq.heappop(running)
         epochs += 1
+        reached[cell, config] = epoch
         curve = curves.cells[cell][config]
         lost = curve.diverged and epoch > len(curve.val_top1)
         action = TrialScheduler.STOP
@@ -101,7 +109,7 @@ def rays_asha(curves: Curves, slots: int, seed: int) -> Result:
         fill()
     # Where none of a cell was trained to its end, the best value seen chooses.
     chosen = {cell: max(own, key=lambda found: found[:2])[2] for cell, own in seen.items() if own}
-    return Result(epochs, now, chosen)
+    return Result(epochs, now, chosen, reached)
 
 
 METHODS: dict[str, Method] = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnncore.config import NETWORK_KEYS, TrialConfig
+from grid.lineage import Lineage
 from grid.plan import Plan, active_axes
 from grid.store import Store
 
@@ -32,6 +33,11 @@ class Cost:
     slots: int
     memory_mib: float
     disk_mib: float
+    # Trials that a shorter one was trained for: how many go on from its checkpoint, the epochs that
+    # this saves, and why the others cannot.
+    continued: int = 0
+    epochs_saved: int = 0
+    anew: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,17 +64,29 @@ def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None
     left = [config for config, trial_id in configs if trial_id not in finished]
     if plan.spec.tune:
         left = left[min(len(finished), len(left)) :]
+    lineage = Lineage(Store(results / plan.folder), finished)
+    continued: Counter[str] = Counter()
+    saved: Counter[str] = Counter()
+    obstacles: dict[str, None] = {}
+    for trial in plan.trials:
+        if trial.trial_id in finished or (shorter := lineage.shorter(trial)) is None:
+            continue
+        if obstacle := lineage.obstacle(trial, shorter):
+            obstacles[obstacle] = None
+        else:
+            continued[_key(trial.config)] += 1
+            saved[_key(trial.config)] += shorter.epochs_run or 0
     time_s = memory_mib = disk_mib = 0.0
     images = epochs = 0
     keys = Counter(_key(config) for config in left)
     for key, config in {_key(config): config for config in left}.items():
         one = _measure(plan, config, data_dir, device)
         trials = keys[key]
-        epochs += trials * config.epochs
-        images += trials * config.epochs * one.train_images
-        evaluated = one.other_images * (config.epochs + 1) + one.test_images
-        work = config.epochs * one.train_images + FORWARD_SHARE * evaluated
-        time_s += trials * work / one.images_per_s
+        trained = trials * config.epochs - saved[key]
+        epochs += trained
+        images += trained * one.train_images
+        evaluated = one.other_images * (trained + trials) + trials * one.test_images
+        time_s += (trained * one.train_images + FORWARD_SHARE * evaluated) / one.images_per_s
         memory_mib = max(memory_mib, one.memory_mib)
         kept = 0 if plan.spec.keep == "none" else one.weights_mib
         disk_mib += trials * (kept + one.test_images * BYTES_PER_PREDICTION / 2**20)
@@ -81,6 +99,9 @@ def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None
         slots=count,
         memory_mib=memory_mib * count,
         disk_mib=disk_mib,
+        continued=continued.total(),
+        epochs_saved=saved.total(),
+        anew=tuple(obstacles),
     )
 
 
@@ -96,7 +117,9 @@ def _configs(plan: Plan) -> Iterable[tuple[TrialConfig, str | None]]:
                 for key, axis in axes.items()
             }
             config = plan.resolver.resolve({**cell.values, **first})
-            for _ in range(plan.spec.tune.trials * len(plan.replicates)):
+            confirm = plan.spec.tune.confirm
+            confirming = confirm.top * len(plan.confirm_replicates) if confirm else 0
+            for _ in range(cell.budget * len(plan.replicates) + confirming):
                 yield config, None
 
 

@@ -120,7 +120,7 @@ class Driver:
             module_path=str(Path.cwd()),
             skip_unreadable=self.plan.skip_unreadable,
             waits=self.search.waits(trial),
-            continued_from=self.lineage.start(trial),
+            continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,
         )
 
     @property
@@ -183,7 +183,8 @@ class Driver:
 
     def _pruned_before(self, trial: Trial) -> bool:
         """Whether a trial ends where its shorter one was pruned; it is stored then."""
-        shorter = self.lineage.shorter(trial) if self.search.waits(trial) else None
+        rungs = self.search.waits(trial) if trial.lineage_id else ()
+        shorter = self.lineage.shorter(trial) if rungs else None
         if shorter is None or shorter.state != "pruned":
             return False
         own = {"trial_id": trial.trial_id, "attempt": 0}
@@ -270,7 +271,9 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
         search = Search(plan, store, finished)
         trials = search.trials()
         earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
-        _warn_of_strangers(console, store, finished, earlier)
+        lineage = Lineage(store, finished)
+        if finished and not earlier and not any(map(lineage.shorter, trials.values())):
+            _warn_of_strangers(console, store, finished)
         first = search.next()
         skipped = len(list(end_skipped(search, store, plan.spec.sweep)))
         if first is None:
@@ -279,7 +282,6 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
                 summary.states["pruned"] = summary.states.get("pruned", 0) + skipped
             return summary
         search.give_back(first)
-        lineage = Lineage(store, finished)
         driver = _driver(plan, store, options, search, lineage, len(earlier), console)
         if skipped:
             driver.states["pruned"] = skipped
@@ -373,17 +375,14 @@ def _write_plan(store: Store, plan: Plan) -> None:
     )
 
 
-def _warn_of_strangers(
-    console: Console, store: Store, finished: dict[str, Finished], earlier: dict[str, Finished]
-) -> None:
-    if finished and not earlier:
-        console.print(
-            f"{store.folder}: none of its {len(finished)} finished trials belongs to this plan; "
-            "they stay, and leave the tables (--all shows them)",
-            style="yellow",
-            highlight=False,
-            markup=False,
-        )
+def _warn_of_strangers(console: Console, store: Store, finished: Collection[str]) -> None:
+    console.print(
+        f"{store.folder}: none of its {len(finished)} finished trials belongs to this plan; "
+        "they stay, and leave the tables (--all shows them)",
+        style="yellow",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _summary(

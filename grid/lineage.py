@@ -15,20 +15,21 @@ class Lineage:
 
     store: Store
     finished: Mapping[str, Finished]
-    _budgets: dict[str, list[int]] | None = field(default=None, repr=False)
+    _budgets: list[int] | None = field(default=None, repr=False)
+
+    def start(self, trial: Trial) -> Finished | None:
+        """The trial whose last checkpoint this one goes on from, None where there is none."""
+        found = self.shorter(trial)
+        return found if found and not self.obstacle(trial, found) else None
 
     def shorter(self, trial: Trial) -> Finished | None:
-        """The longest ended trial that differs from this one in having fewer epochs; None too
-        where the schedule depends on the number of epochs.
-        """
-        if trial.lineage_id is None:
-            return None
+        """The longest ended trial that differs from this one in nothing but fewer epochs."""
         if self._budgets is None:
-            self._budgets = self.store.budgets()
-        for epochs in self._budgets.get(trial.lineage_id, ()):
+            self._budgets = self.store.budgets() if self.finished else []
+        for epochs in self._budgets:
             if epochs >= trial.config.epochs:
                 continue
-            # The id says that seed and fold are the same too.
+            # The id says that config, seed and fold are the same.
             same = make_trial(
                 trial.config.model_copy(update={"epochs": epochs}),
                 trial.seed,
@@ -41,10 +42,12 @@ class Lineage:
                 return found
         return None
 
-    def start(self, trial: Trial) -> str | None:
-        """The trial whose last checkpoint this one goes on from, None where it has none."""
-        found = self.shorter(trial)
-        if found is None or found.state != "complete":
-            return None
-        kept = self.store.last_checkpoint(found.trial_id).is_file()
-        return found.trial_id if kept else None
+    def obstacle(self, trial: Trial, shorter: Finished) -> str | None:
+        """Why a trial cannot go on from a shorter one, None where it can."""
+        if trial.lineage_id is None:
+            return f"the schedule {trial.config.schedule.kind} depends on the number of epochs"
+        if shorter.state != "complete":
+            return "the shorter trial was pruned"
+        if not self.store.last_checkpoint(shorter.trial_id).is_file():
+            return "its last checkpoint was not kept (`keep: last` does)"
+        return None

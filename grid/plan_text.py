@@ -62,7 +62,14 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         lines += [f"  cell {cell.cell_id}  {cell.label()}" for cell in plan.cells[:MOST_LISTED]]
     if not cost.left:
         return "\n".join([*lines, "cost: nothing is left to run"])
-    most = "at most " if spec.stop or spec.tune else ""
+    if cost.continued:
+        lines.append(
+            f"{counted(cost.continued, 'trial')} start from the last checkpoint of a shorter one, "
+            f"which saves {counted(cost.epochs_saved, 'epoch')}"
+        )
+    for obstacle in cost.anew:
+        lines.append(f"trials that were run with fewer epochs start anew: {obstacle}")
+    most = "at most " if spec.stop or (spec.tune and spec.tune.drop) else ""
     lines.append(
         f"cost: {most}{counted(cost.epochs, 'epoch')}, {cost.training_images:,} training images; "
         f"about {format_s(cost.time_s)} on {counted(cost.slots, 'slot')} of "

@@ -165,13 +165,10 @@ class Store:
         newest = {(row["trial_id"], row["epoch"]): row for row in rows}
         return [newest[key] for key in sorted(newest)]
 
-    def budgets(self) -> dict[str, list[int]]:
-        """Lineage -> the numbers of epochs that its ended trials were given, largest first."""
-        found: dict[str, set[int]] = {}
-        for row in self._read("trials", ["lineage_id", "epochs"]):
-            if row["lineage_id"]:
-                found.setdefault(row["lineage_id"], set()).add(row["epochs"])
-        return {lineage_id: sorted(epochs, reverse=True) for lineage_id, epochs in found.items()}
+    def budgets(self) -> list[int]:
+        """The different numbers of epochs that ended trials were given, largest first."""
+        found = {row["epochs"] for row in self._read("trials", ["epochs"]) if row["epochs"]}
+        return sorted(found, reverse=True)
 
     def asked(self) -> list[dict[str, Any]]:
         """Every suggestion of every tuned cell, in the order of asking."""

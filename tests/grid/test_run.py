@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -264,11 +265,13 @@ def nan(classes): return Fragile(classes, "nan")
 """
 
 
-def fragile(write_sweep: Write, tmp_path: Path, *names: str, **more: Any) -> Path:
+def fragile(
+    write_sweep: Write, tmp_path: Path, *names: str, seeds: Sequence[int] = (0,), **more: Any
+) -> Path:
     (tmp_path / "fragile_networks.py").write_text(NETWORKS)
     archs = [f"fragile_networks:{name}" for name in names]
     fixed = {"image_size": 8, "lr": 0.01, "augment": []}
-    return write_sweep(compare={"arch": archs}, fixed=fixed, seeds=[0], **more)
+    return write_sweep(compare={"arch": archs}, fixed=fixed, seeds=list(seeds), **more)
 
 
 def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
@@ -293,12 +296,70 @@ def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
     again = cnngrid("run", sweep, "--local")
     assert again.returncode == 1
     assert "nothing to do" in again.stdout
-    retried = cnngrid("run", sweep, "--local", "--retry")
-    assert "1 trial in" in retried.stdout
-    assert retried.returncode == 1
+    for words, ran in (("--retry",), 1), (("--retry", "failed"), 1), (("--retry", "all"), 2):
+        retried = cnngrid("run", sweep, "--local", *words)
+        assert f"{counted(ran, 'trial')} in" in retried.stdout
+        assert retried.returncode == 1
 
     ok = cnngrid("run", fragile(write_sweep, tmp_path, "nan", "fine"), "--local")
     assert ok.returncode == 0  # the failed one left the plan; a diverged one is an answer
+
+
+def test_a_cell_that_fails_in_the_same_way_is_given_up_and_the_others_go_on(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    sweep = fragile(write_sweep, tmp_path, "raises", "fine", seeds=[0, 1, 2, 3, 4])
+    done = cnngrid("run", sweep, "--local")
+    assert done.returncode == 1
+    assert "raises: given up, 3 trials in a row failed at their start: RuntimeError: the hid" in (
+        " ".join(done.stderr.split())
+    )
+    states = Counter((row.arch[-4:], row.state) for row in _trials(tmp_path / "results" / "small"))
+    assert states == {("ises", "failed"): 3, ("fine", "complete"): 5}
+    assert "2 not run" in done.stdout
+
+
+def test_on_error_stop_ends_the_sweep_with_the_first_failure(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    sweep = fragile(write_sweep, tmp_path, "raises", "fine")
+    done = cnngrid("run", sweep, "--local", "--on-error", "stop")
+    assert done.returncode == 1
+    assert "stopping after a failed trial (--on-error stop)" in done.stderr
+    (row,) = _trials(tmp_path / "results" / "small")
+    assert row.state == "failed"
+    assert "1 not run" in done.stdout
+
+
+def test_more_epochs_start_from_the_shorter_trials_and_change_no_bit(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    def sweep(epochs: int, schedule: str = "constant") -> Path:
+        fixed = {"epochs": epochs, "schedule": schedule}
+        return write_sweep(fixed=fixed, keep="last", seeds=[0])
+
+    run(sweep(2), tmp_path, data_dir)
+    longer = run(sweep(4), tmp_path, data_dir)
+    assert longer.states == {"complete": 2}
+    run(sweep(4), tmp_path / "at-once", data_dir)
+    found, expected = metrics(tmp_path / "small"), metrics(tmp_path / "at-once" / "small")
+    ids = {row["trial_id"] for row in expected["trials"]}
+    for table, rows in expected.items():
+        mine = [row for row in found[table] if row["trial_id"] in ids]
+        if table == "trials":
+            assert all(row.pop("continued_from") in _ids(found) - ids for row in mine)
+            assert all(row.pop("continued_from") is None for row in rows)
+        assert mine == rows
+    epochs = Store(tmp_path / "small").epochs()
+    assert [row["attempt"] for row in epochs if row["trial_id"] in ids] == [0, 0, 1, 1] * 2
+    # Its rate depends on the number of epochs, so such a trial starts anew.
+    run(sweep(2, "cosine"), tmp_path / "cosine", data_dir)
+    run(sweep(3, "cosine"), tmp_path / "cosine", data_dir)
+    assert {row["attempt"] for row in Store(tmp_path / "cosine" / "small").epochs()} == {1}
+
+
+def _ids(found: dict[str, list[dict[str, Any]]]) -> set[str]:
+    return {row["trial_id"] for row in found["trials"]}
 
 
 def test_nothing_to_do_loads_neither_torch_nor_ray(
