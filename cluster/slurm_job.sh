@@ -23,7 +23,7 @@ check_node() { # what must hold on each node before anything starts
 
 run_ray() { # Ray on one node until it is told to stop
     local scratch ray status
-    scratch=$(mktemp -d "$disk/cnngrid_ray.XXXXXX") || return 1
+    scratch=$(mktemp -d "$disk/cnngrid.XXXXXX") || return 1
     export TMPDIR=$scratch
     stop_ray() { # Slurm signals all processes of the step alike: only `ray start` itself lingers
         kill -KILL "$ray"
@@ -46,19 +46,18 @@ export -f check_node run_ray
 start_ray() { # on all nodes, this one first; returns once all have joined
     local one="srun --nodes=1 --ntasks=1 --nodelist=$SLURMD_NODENAME --cpus-per-task=$cpus"
     local others="srun --nodes=$((nodes - 1)) --ntasks=$((nodes - 1)) --exclude=$SLURMD_NODENAME"
-    local host=127.0.0.1 port=$((20000 + SLURM_JOB_ID % 5000 * 2)) client=() joined
-    # Where grpc is installed Ray also serves its client, by default on one port for all jobs.
-    if python3 -P -c "import grpc" 2>/dev/null; then
-        client=(--ray-client-server-port=$((port + 1)))
-    fi
-    if [ "$nodes" -gt 1 ]; then
-        host=$(getent ahostsv4 "$SLURMD_NODENAME" | awk '$1 !~ /^127[.]/ { print $1; exit }')
-        host=${host:-$(hostname -I | awk '{ print $1 }')}
-    fi
+    local host port=$((20000 + SLURM_JOB_ID % 5000 * 2)) client=() joined
+    # Some machines know their own name as 127.0.1.1, where no other node finds them.
+    host=$(getent ahostsv4 "$SLURMD_NODENAME" | awk '$1 !~ /^127[.]/ { print $1; exit }')
+    host=${host:-$(hostname -I | awk '{ print $1 }')}
     while (exec 3<>"/dev/tcp/$host/$port" || exec 3<>"/dev/tcp/$host/$((port + 1))") 2>/dev/null; do
         port=$((port + 2))
     done
     address="$host:$port"
+    # Where grpc is installed Ray also serves its client, by default on one port for all jobs.
+    if python3 -P -c "import grpc" 2>/dev/null; then
+        client=(--ray-client-server-port=$((port + 1)))
+    fi
     : >"$log"
     $one bash -c 'run_ray "$@"' ray --head --node-ip-address="$host" --port="$port" \
         --include-dashboard=false "${client[@]}" >>"$log" 2>&1 &
@@ -94,10 +93,15 @@ finish() {
     for _ in {1..50}; do [ -n "$(jobs -r)" ] || break; sleep 0.1; done
 }
 
+stopped() { # cancelled or preempted: Slurm has signalled everything, and Ray is gone already
+    say "stopped by Slurm"
+    [ -z "$driver" ] || (sleep 1; kill -TERM "$driver"; sleep 2; kill -KILL "$driver") 2>/dev/null
+}
+
 limit=no driver=
 trap 'limit=yes; say "the time limit is near"; [ -z "$driver" ] || kill -TERM "$driver"' USR1
-trap 'say "stopped by Slurm"' TERM
-TMPDIR=$(mktemp -d "$disk/cnngrid_job.XXXXXX") || exit 2
+trap stopped TERM
+TMPDIR=$(mktemp -d "$disk/cnngrid.XXXXXX") || exit 2
 export TMPDIR
 trap finish EXIT
 

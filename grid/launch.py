@@ -81,13 +81,9 @@ def job_script(job: Job) -> str:
 
 def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
     """Write a job's folder and submit it; returns what to tell the user."""
+    text = job_script(job)
     store = Store(launch.results / plan.folder)
     store.check_usable(plan.spec.sweep)
-    if holder := driver_alive(store):
-        raise ResultsError(
-            f"{store.folder}: another driver holds this folder (process {holder['pid']} on "
-            f"{holder['host']}); launch again when it has ended"
-        )
     script = job.folder / "job.sh"
     try:
         launch.data_dir.mkdir(parents=True, exist_ok=True)
@@ -95,9 +91,9 @@ def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
         job.folder.mkdir(parents=True)
         job.folder.chmod(0o700)
         # A copy, so that later edits of the file do not change a job that waits.
-        text = plan.spec.source.text or plan.spec.model_dump_json(indent=2)
-        write_private(job.folder / "sweep.yaml", text, mode=0o600)
-        write_private(script, job_script(job), mode=0o700)
+        sweep = plan.spec.source.text or plan.spec.model_dump_json(indent=2)
+        write_private(job.folder / "sweep.yaml", sweep, mode=0o600)
+        write_private(script, text, mode=0o700)
     except OSError as error:
         raise ResultsError(f"{error.filename}: cannot be written ({error.strerror})") from None
     try:
@@ -109,6 +105,7 @@ def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
         raise GridError(str(problem)) from None
     log = log_path(job, job_id)
     shown = os.path.relpath(log)
+    holder = driver_alive(store)
     return "\n".join(
         [
             f"job {job_id}: {job.title}",
@@ -116,5 +113,10 @@ def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
             f"  squeue --jobs {job_id}",
             f"  tail -F {shown if not shown.startswith('..') else log}",
             f"  scancel {job_id}    # what finished is kept; launch again to go on",
+            *(
+                [f"process {holder['pid']} on {holder['host']} holds the folder: it must end first"]
+                if holder
+                else []
+            ),
         ]
     )
