@@ -58,8 +58,14 @@ run_ray() { # Ray on one node until it is told to stop
     scratch=$(mktemp -d "$disk/cnngrid.XXXXXX") || return 1
     export TMPDIR=$scratch
     stop_ray() { # Slurm signals all processes of the step alike: only `ray start` itself lingers
+        local gone=0
         kill -KILL "$ray"
-        for _ in {1..50}; do rm -rf "$scratch" 2>/dev/null && exit 0; sleep 0.1; done
+        while [ "$gone" -lt 5 ]; do # the others may write once more while they end
+            rm -rf "$scratch" 2>/dev/null
+            sleep 0.1
+            [ -e "$scratch" ] || gone=$((gone + 1))
+        done
+        exit 0
     }
     # Ray opens its folder to everybody, hence one below. Ports are any free ones: other jobs of
     # the node have theirs.
