@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,13 +106,14 @@ def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
         raise GridError(str(problem)) from None
     log = log_path(job, job_id)
     shown = os.path.relpath(log)
+    shown = shown if not shown.startswith("..") else str(log)
     holder = driver_alive(store)
     return "\n".join(
         [
             f"job {job_id}: {job.title}",
-            f"  cnngrid status {store.folder}",
+            f"  cnngrid status {shlex.quote(str(store.folder))}",
             f"  squeue --jobs {job_id}",
-            f"  tail -F {shown if not shown.startswith('..') else log}",
+            f"  tail -F {shlex.quote(shown)}",
             f"  scancel {job_id}    # what finished is kept; launch again to go on",
             *(
                 [f"process {holder['pid']} on {holder['host']} holds the folder: it must end first"]

@@ -170,7 +170,7 @@ def hosts(folder: Path) -> set[str]:
 
 
 def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
-    write_sweep(slurm.folder, "two", seeds=[0, 1, 2])
+    write_sweep(slurm.folder, "two", seeds=[0, 1])
     folder = slurm.folder / "results" / "two"
     job = slurm.launch("two.json", "--nodes", "2", "--time", "10:00", STEP_S="0.1")
     # Later edits of the file do not change a job that waits.
@@ -200,7 +200,7 @@ def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
     with ThreadPoolExecutor() as pool:
         for refused in pool.map(
             lambda stranger: slurm.run(
-                str(TESTBED), "exec", "node2", "timeout", "8", *join, **stranger
+                str(TESTBED), "exec", "node2", "timeout", "6", *join, **stranger
             ),
             strangers,
         ):
@@ -222,14 +222,14 @@ def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
 
 
 def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -> None:
-    write_sweep(slurm.folder, "cut", seeds=[0, 1, 2, 3, 4], fixed={"epochs": 30})
+    write_sweep(slurm.folder, "cut", seeds=[0, 1, 2, 3, 4], fixed={"epochs": 12})
     folder = slurm.folder / "results" / "cut"
 
     def ended() -> int:
         return len(Store(folder).finished())
 
     words = ("cut.json", "--cpus-per-node", "2")
-    job = slurm.launch(*words, "--time", "2", "--stop-before", "60", STEP_S="0.15")
+    job = slurm.launch(*words, "--time", "2", "--stop-before", "60", STEP_S="0.35")
     slurm.wait("the requeueing", lambda: "\ncnngrid: requeued: " in slurm.log("cut", job))
     slurm.wait("the end of the first run", lambda: slurm.state(job) == "PENDING")
     first = ended()
