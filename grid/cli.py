@@ -204,6 +204,54 @@ def debug(
         sys.exit(1)
 
 
+launch = typer.Typer(
+    help="Run a sweep on a cluster; returns at once with the job's id.", no_args_is_help=True
+)
+app.add_typer(launch, name="launch")
+_Asked = Annotated[str | None, typer.Option(help="As sbatch's option of this name.")]
+
+
+@launch.command("slurm")
+def launch_slurm(
+    sweep: Sweep,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of the job.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs on each node.")] = 0,
+    cpus_per_node: Annotated[
+        int | None, typer.Option(min=1, help="CPU cores on each node [default: one trial's].")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Time limit, such as 8:00:00.")] = None,
+    partition: _Asked = None,
+    account: _Asked = None,
+    qos: _Asked = None,
+    constraint: _Asked = None,
+    env_setup: Annotated[
+        Path | None, typer.Option(help="A shell file that the job sources first.")
+    ] = None,
+    extra: Annotated[
+        list[str] | None, typer.Option(help="A further option of sbatch; repeatable.")
+    ] = None,
+    stop_before: Annotated[
+        int, typer.Option(min=1, help="Seconds before the time limit at which trials are saved.")
+    ] = 120,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script, no more.")] = False,
+    results: ResultsDir = Path("results"),
+    data: DataDir = None,
+    change: Changes = None,
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Run a sweep as a Slurm job, which requeues itself at the time limit while work is left."""
+    from cluster.job import Allocation
+    from grid.launch import Launch, job_script, launch_slurm, slurm_job
+    from grid.runner import default_data_dir
+
+    spec, planned = _plan(sweep, change, data, skip_unreadable, download=not dry_run)
+    cpus = cpus_per_node or spec.resources.cpus * max(gpus_per_node, 1)
+    asked = (time, partition, account, qos, constraint, tuple(extra or ()))
+    settings = Launch(results, data or default_data_dir(), change or (), env_setup, stop_before)
+    job = slurm_job(planned, settings, Allocation(nodes, cpus, gpus_per_node, *asked))
+    print(job_script(job) if dry_run else launch_slurm(planned, settings, job))
+
+
 def _plan(
     sweep: str,
     changes: list[str] | None,

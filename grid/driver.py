@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,12 +94,15 @@ class Driver:
     # `--on-error stop`: a trial failed.
     gave_up: bool = False
     out: dict[str, Trial] = field(default_factory=dict)
+    # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
+    listen: Callable[[], None] = lambda: None
     _since_compaction: int = 0
     # Cell -> why its last trials failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
 
     def next(self) -> Job | None:
         """The next trial with all it needs, or None when there is none now (see `over`)."""
+        self.listen()
         trial = None if self.stopping else self._next_trial()
         if trial is None:
             return None
@@ -412,7 +415,7 @@ def _summary(
 
 @contextmanager
 def _signals(driver: Driver) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the sweep in order, the second at once."""
+    """The first Ctrl-C (or SIGTERM, or SIGUSR1) ends the sweep in order, the second at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -423,8 +426,14 @@ def _signals(driver: Driver) -> Iterator[None]:
         driver.interrupt()
         driver.display.note("stopping: finished work is kept; press Ctrl-C again to stop at once")
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = [signal.signal(number, on_signal) for number in numbers]
+
+    def listen() -> None:
+        for number in numbers:
+            signal.signal(number, on_signal)
+
+    driver.listen = listen
     try:
         yield
     finally:

@@ -18,6 +18,8 @@ from grid.store import Store, read_json, write_whole
 HEARTBEAT_S = 5.0
 # A driver on another machine that has said nothing for this long is taken for dead.
 EXPIRES_S = 30.0
+# How often a driver on another machine is looked at while it may be dead.
+POLL_S = 0.5
 
 
 @contextlib.contextmanager
@@ -65,7 +67,7 @@ def _take(path: Path, content: dict[str, Any]) -> None:
             holder = read_json(path)
             # A file just created may still be empty: give its writer the benefit of the doubt.
             fresh = not holder and _age_s(path) < HEARTBEAT_S
-            if fresh or (holder and _alive(holder)):
+            if fresh or (holder and _alive(holder) and not _falls_silent(path, holder)):
                 raise ResultsError(
                     f"{path.parent.parent}: another driver holds this folder "
                     f"(process {holder.get('pid', '?')} on {holder.get('host', '?')}); wait for "
@@ -77,6 +79,17 @@ def _take(path: Path, content: dict[str, Any]) -> None:
                 json.dump(content, file)
             return
     raise ResultsError(f"{path.parent.parent}: another driver took this folder just now")
+
+
+def _falls_silent(path: Path, holder: dict[str, Any]) -> bool:
+    """Watch a driver on another machine: killed a moment ago, it looks alive until it expires."""
+    if holder.get("host") == socket.gethostname():
+        return False
+    while _alive(holder):
+        time.sleep(POLL_S)
+        if read_json(path) not in ({}, holder):
+            return False
+    return True
 
 
 def _remove_dead(path: Path, holder: dict[str, Any]) -> None:

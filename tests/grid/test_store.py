@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -148,15 +149,33 @@ def test_a_dead_drivers_hold_expires(tmp_path: Path) -> None:
 
 
 def test_a_driver_elsewhere_counts_while_its_heart_beats(tmp_path: Path) -> None:
-    store = Store(tmp_path)
     path = tmp_path / "run" / "driver.json"
     path.parent.mkdir()
-    elsewhere = {"host": "elsewhere", "pid": 1, "heartbeat": time.time() - 10}
-    path.write_text(json.dumps(elsewhere))
-    with pytest.raises(ResultsError, match="process 1 on elsewhere"), hold(store):
+
+    def beat() -> None:
+        content = {"host": "elsewhere", "pid": 1, "heartbeat": time.time()}
+        write_whole(path, json.dumps(content).encode())
+
+    beat()
+    timer = threading.Timer(1, beat)
+    timer.start()
+    with pytest.raises(ResultsError, match="process 1 on elsewhere"), hold(Store(tmp_path)):
         pass
-    path.write_text(json.dumps({**elsewhere, "heartbeat": time.time() - 100}))
-    with hold(store):
+    timer.join()
+
+
+def test_a_driver_elsewhere_that_was_just_killed_is_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grid.lock.EXPIRES_S", 2.0)
+    path = tmp_path / "run" / "driver.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": time.time()}))
+    started = time.monotonic()
+    with hold(Store(tmp_path)):
+        assert 1 < time.monotonic() - started < 4
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": time.time() - 3}))
+    with hold(Store(tmp_path)):
         pass
 
 

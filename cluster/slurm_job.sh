@@ -1,0 +1,145 @@
+# ---- From here on every job is the same. --------------------------------------------------------
+
+export log="$logs/slurm-$SLURM_JOB_ID-ray.log"
+# Temporary files go to the node's own disk; the path must be short, for Ray has sockets there.
+export disk="${CNNGRID_SCRATCH:-/tmp}"
+# Without this run's token nobody joins this Ray or submits to it, nor do we join another's.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"
+unset RAY_ADDRESS RAY_AUTH_TOKEN RAY_TMPDIR
+export RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0
+
+say() { echo "cnngrid: $*"; }
+
+check_node() { # what must hold on each node before anything starts
+    refuse() { echo "cnngrid: $SLURMD_NODENAME: $*" >&2; exit 1; }
+    local path
+    for path in "$@"; do
+        [ -r "$path" ] || refuse "does not see $path; it must be on a file system that all nodes share"
+    done
+    [ -r "$RAY_AUTH_TOKEN_PATH" ] || refuse "cannot read $RAY_AUTH_TOKEN_PATH"
+    command -v ray >/dev/null || refuse "has no command ray; --env-setup FILE can set up the environment"
+    [ -w "$disk" ] || refuse "cannot write to $disk; CNNGRID_SCRATCH can name another folder"
+}
+
+run_ray() { # Ray on one node until it is told to stop
+    local scratch ray status
+    scratch=$(mktemp -d "$disk/cnngrid.XXXXXX") || return 1
+    export TMPDIR=$scratch
+    stop_ray() { # Slurm signals all processes of the step alike: only `ray start` itself lingers
+        local gone=0
+        kill -KILL "$ray"
+        while [ "$gone" -lt 5 ]; do # the others may write once more while they end
+            rm -rf "$scratch" 2>/dev/null
+            sleep 0.1
+            [ -e "$scratch" ] || gone=$((gone + 1))
+        done
+        exit 0
+    }
+    # Ray opens its folder to everybody, hence one below. Ports are any free ones: other jobs of
+    # the node have theirs.
+    ray start "$@" --block --num-cpus="$cpus" --num-gpus="$gpus" --temp-dir="$scratch/ray" \
+        --object-store-memory=268435456 --min-worker-port=0 --max-worker-port=0 \
+        --dashboard-agent-listen-port=0 &
+    ray=$!
+    trap stop_ray TERM
+    wait "$ray"
+    status=$?
+    rm -rf "$scratch"
+    return "$status"
+}
+export -f check_node run_ray
+
+start_ray() { # on all nodes, this one first; returns once all have joined
+    local one="srun --nodes=1 --ntasks=1 --nodelist=$SLURMD_NODENAME --cpus-per-task=$cpus"
+    local others="srun --nodes=$((nodes - 1)) --ntasks=$((nodes - 1)) --exclude=$SLURMD_NODENAME"
+    local host port=$((20000 + SLURM_JOB_ID % 5000 * 2)) client=() joined
+    # Some machines know their own name as 127.0.1.1, where no other node finds them.
+    host=$(getent ahostsv4 "$SLURMD_NODENAME" | awk '$1 !~ /^127[.]/ { print $1; exit }')
+    host=${host:-$(hostname -I | awk '{ print $1 }')}
+    while (exec 3<>"/dev/tcp/$host/$port" || exec 3<>"/dev/tcp/$host/$((port + 1))") 2>/dev/null; do
+        port=$((port + 2))
+    done
+    address="$host:$port"
+    # Where grpc is installed Ray also serves its client, by default on one port for all jobs.
+    if python3 -P -c "import grpc" 2>/dev/null; then
+        client=(--ray-client-server-port=$((port + 1)))
+    fi
+    : >"$log"
+    $one bash -c 'run_ray "$@"' ray --head --node-ip-address="$host" --port="$port" \
+        --include-dashboard=false "${client[@]}" >>"$log" 2>&1 &
+    head=$!
+    if [ "$nodes" -gt 1 ]; then
+        until (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; do
+            if ! kill -0 "$head" 2>/dev/null; then
+                say "Ray's head did not start; see $log"
+                return 1
+            fi
+            sleep 0.1
+        done
+        $others --cpus-per-task="$cpus" --no-kill --kill-on-bad-exit=0 \
+            bash -c 'run_ray "$@"' ray --address="$address" >>"$log" 2>&1 &
+    fi
+    for _ in {1..1800}; do
+        joined=$(grep -c "Ray runtime started" "$log")
+        [ "$joined" -lt "$nodes" ] || return 0
+        kill -0 "$head" 2>/dev/null || break
+        [ "$limit" = no ] || return 1
+        sleep 0.1
+    done
+    say "$joined of $nodes nodes joined Ray; see $log"
+    return 1
+}
+
+finish() {
+    trap - EXIT
+    trap '' TERM
+    rm -rf "$RAY_AUTH_TOKEN_PATH" "$TMPDIR"
+    # Signals the steps, that is Ray, and not this shell.
+    scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null
+    for _ in {1..50}; do [ -n "$(jobs -r)" ] || break; sleep 0.1; done
+}
+
+stopped() { # cancelled or preempted: Slurm has signalled everything, and Ray is gone already
+    say "stopped by Slurm"
+    [ -z "$driver" ] || (sleep 1; kill -TERM "$driver"; sleep 2; kill -KILL "$driver") 2>/dev/null
+}
+
+limit=no driver=
+trap 'limit=yes; say "the time limit is near"; [ -z "$driver" ] || kill -TERM "$driver"' USR1
+trap stopped TERM
+TMPDIR=$(mktemp -d "$disk/cnngrid.XXXXXX") || exit 2
+export TMPDIR
+trap finish EXIT
+
+say "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, run $((${SLURM_RESTART_COUNT:-0} + 1))"
+rm -f "$folder"/token-*
+python3 -P -m cluster.security "$RAY_AUTH_TOKEN_PATH" || exit 2
+srun --nodes="$nodes" --ntasks="$nodes" --cpus-per-task="$cpus" \
+    bash -c 'check_node "$@"' check "${shared[@]}" || exit 2
+start_ray || exit 1
+say "Ray is up on $nodes node(s) after $SECONDS s"
+
+# In the background, for a shell heeds signals only while it waits.
+"${command[@]}" --address "$address" &
+driver=$!
+[ "$limit" = no ] || kill -TERM "$driver"
+while kill -0 "$driver" 2>/dev/null; do
+    wait "$driver"
+    status=$?
+done
+say "ended with exit code $status after $SECONDS s"
+
+# Interrupted, most often with 130; 0 and 2 are ends that another run would not change.
+case $limit-$status in
+yes-0 | yes-2 | no-*) ;;
+*)
+    if [ -z "$(find "${progress[@]}" -newer "$RAY_AUTH_TOKEN_PATH" -print -quit 2>/dev/null)" ]; then
+        say "nothing was finished or saved before the time limit, so not requeued: ask for more time"
+        exit 1
+    fi
+    finish
+    say "requeued: the next run goes on from here"
+    scontrol requeue "$SLURM_JOB_ID" || say "Slurm does not requeue; submit again: sbatch $folder/job.sh"
+    ;;
+esac
+exit "$status"

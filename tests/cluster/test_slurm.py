@@ -1,0 +1,139 @@
+"""The text of a job's script, and what is said where Slurm is not there."""
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import ClusterError
+from cluster.job import Allocation, Job
+from cluster.security import write_private, write_token
+from cluster.slurm import sbatch_script, submit
+
+HERE = Path(__file__).parent
+
+JOB = Job(
+    name="lr-and-width",
+    title="The sweep lr-and-width, 24 trials, on 2 nodes.",
+    command=("cnngrid", "run", "/home/me/results/lr-and-width/run/slurm/1/sweep.yaml"),
+    allocation=Allocation(
+        nodes=2,
+        cpus_per_node=16,
+        gpus_per_node=4,
+        time="8:00:00",
+        partition="gpu",
+        account="vision",
+        qos="long",
+        constraint="a100",
+        extra=("--mem=64G", "--mail-type=END"),
+    ),
+    folder=Path("/home/me/results/lr-and-width/run/slurm/1"),
+    start_in=Path("/home/me"),
+    logs=Path("/home/me/results/lr-and-width/logs"),
+    shared=(Path("/home/me"), Path("/data")),
+    progress=(Path("/home/me/results/lr-and-width/trials"),),
+    programs=Path("/home/me/venv/bin"),
+    env_setup=Path("/home/me/modules.sh"),
+)
+
+
+def options(job: Job) -> list[str]:
+    lines = sbatch_script(job).splitlines()
+    return [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")]
+
+
+def test_the_script_is_the_recorded_one() -> None:
+    recorded = HERE / "job.sh"
+    text = sbatch_script(JOB)
+    if os.environ.get("CNNGRID_RECORD"):
+        recorded.write_text(text)
+    assert text == recorded.read_text()
+
+
+def test_bash_reads_the_script() -> None:
+    done = subprocess.run(["bash", "-n", HERE / "job.sh"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_not_asked_for_is_not_in_the_script() -> None:
+    small = replace(JOB, allocation=Allocation(), env_setup=None)
+    names = {option.partition("=")[0] for option in options(small)}
+    left_out = {"--time", "--partition", "--account", "--qos", "--constraint", "--gpus-per-node"}
+    assert not names & {*left_out, "--no-kill"}
+    assert "source" not in sbatch_script(small)
+
+
+def test_names_with_blanks_and_signs_stay_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "it's 5% of $HOME #1"
+    job = replace(JOB, logs=folder, folder=folder, env_setup=None)
+    doubled = str(folder).replace("%", "%%")
+    assert f'--output="{doubled}/slurm-%j.log"' in options(job)
+    settings = sbatch_script(job).partition("# ----")[0]
+    done = subprocess.run(
+        ["bash", "-c", f'{settings}\nprintf %s "$folder"'], capture_output=True, text=True
+    )
+    assert done.stdout == str(folder)
+
+
+@pytest.mark.parametrize("field", ["partition", "time", "account"])
+def test_an_option_cannot_begin_another_line(field: str) -> None:
+    changed: Any = {field: "gpu\n#SBATCH --uid=0"}
+    allocation = replace(JOB.allocation, **changed)
+    with pytest.raises(ValueError, match="must be one line"):
+        sbatch_script(replace(JOB, allocation=allocation))
+
+
+def test_a_machine_without_slurm_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match="no sbatch on the path"):
+        submit(tmp_path / "job.sh")
+
+
+def test_the_words_of_slurm_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "sbatch"
+    fake.write_text("#!/bin/sh\necho 'sbatch: error: no allocation left' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match=r"^sbatch: error: no allocation left$"):
+        submit(tmp_path / "job.sh")
+
+
+def test_the_id_is_read_without_the_clusters_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {"sbatch": "echo '17;west'", "squeue": "echo Priority"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert submit(tmp_path / "job.sh") == "17"
+
+
+def test_a_token_is_new_and_nobody_elses_to_read(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_token(tmp_path / "a")
+    finally:
+        os.umask(before)
+    write_token(tmp_path / "b")
+    texts = [(tmp_path / name).read_text() for name in "ab"]
+    assert texts[0] != texts[1]
+    assert {len(text) for text in texts} == {64}
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_is_not_written_where_something_is(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file").write_text("somebody else's")
+    for name in ("link", "file"):
+        with pytest.raises(FileExistsError):
+            write_token(tmp_path / name)
+    assert not (tmp_path / "elsewhere").exists()
+    assert (tmp_path / "file").read_text() == "somebody else's"
+
+
+def test_a_script_may_be_run_by_its_owner_alone(tmp_path: Path) -> None:
+    write_private(tmp_path / "job.sh", "#!/bin/sh\n", mode=0o700)
+    assert (tmp_path / "job.sh").stat().st_mode & 0o777 == 0o700

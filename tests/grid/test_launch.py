@@ -1,0 +1,92 @@
+"""`cnngrid launch slurm` without a Slurm: what is refused, and what a fake sbatch is given."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Write = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Slurm that takes every job."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in {"sbatch": "echo 17", "squeue": "echo Priority"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+
+
+def test_a_dry_run_prints_the_script_and_writes_nothing(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path
+) -> None:
+    done = cnngrid("launch", "slurm", write_sweep(), "--nodes", "2", "--dry-run",
+                   "--set", "epochs=1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("#!/bin/bash\n# The sweep small-")
+    assert "\n#SBATCH --nodes=2\n" in done.stdout
+    assert "--set epochs=1)" in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_launch_says_what_to_type_next(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path, sbatch: None
+) -> None:
+    sweep = write_sweep()
+    done = cnngrid("launch", "slurm", sweep)
+    assert done.returncode == 0, done.stderr
+    lines = [line.partition("#")[0].strip() for line in done.stdout.splitlines()]
+    assert lines == [
+        "job 17: The sweep small, 4 trials, on 1 node.",
+        "cnngrid status results/small",
+        "squeue --jobs 17",
+        "tail -F results/small/logs/slurm-17.log",
+        "scancel 17",
+    ]
+    folder = tmp_path / "results" / "small"
+    (script,) = folder.glob("run/slurm/*/job.sh")
+    assert script.stat().st_mode & 0o777 == 0o700
+    assert script.parent.stat().st_mode & 0o777 == 0o700
+    # The job's own copy: later edits of the file do not change it.
+    copy = script.with_name("sweep.yaml")
+    assert copy.read_text() == sweep.read_text()
+    assert str(copy) in script.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "message"),
+    [
+        ({"seeds": []}, (), "sweep.yaml"),
+        ({"resources": {"cpus": 4}}, ("--cpus-per-node", "2"), "a trial wants 4 CPU cores"),
+        ({"resources": {"gpus": 1}}, (), "--gpus-per-node 0: a trial wants 1 GPUs"),
+        ({}, ("--env-setup", "gone.sh"), "--env-setup gone.sh: no such file"),
+        ({}, ("--extra", "--mem=4G\n#SBATCH --uid=0"), "must be one line"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_submission(
+    cnngrid: Command,
+    write_sweep: Write,
+    tmp_path: Path,
+    sbatch: None,
+    changes: dict[str, object],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    done = cnngrid("launch", "slurm", write_sweep(**changes), *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_slurm_nothing_stays(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = cnngrid("launch", "slurm", write_sweep())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no sbatch on the path" in done.stderr
+    assert not list((tmp_path / "results").glob("small/run/slurm/*"))

@@ -1,0 +1,284 @@
+"""Sweeps launched on a real Slurm of two nodes, which `slurm-testbed` brings up on this machine."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grid.store import Store
+from tests.small_sweeps import command, environment, metrics
+
+TESTBED = Path(__file__).with_name("slurm-testbed")
+# Set where a skip must not pass for a success.
+REQUIRED = "CNNGRID_REQUIRE_SLURM"
+
+pytestmark = [pytest.mark.slurm, pytest.mark.ray, pytest.mark.slow]
+
+# Steps take the time that the environment says, so that a sweep lasts alike on any machine.
+SLOW_NETWORK = """
+import os, time
+from torch import nn
+
+class Slow(nn.Sequential):
+    def forward(self, images):
+        if self.training:
+            time.sleep(float(os.environ.get("STEP_S", "0")))
+        return super().forward(images)
+
+def network(classes):
+    return Slow(nn.Flatten(), nn.Linear(192, classes))
+"""
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A running Slurm, and the command in a folder of the test's own."""
+
+    env: dict[str, str]
+    folder: Path
+
+    @property
+    def apart(self) -> bool:
+        """Whether nodes have names, networks and processes of their own."""
+        return self.env["SLURM_TESTBED_RUNNING_MODE"] == "netns"
+
+    def call(self, *words: str, **changes: str) -> str:
+        """Output of a command that must succeed."""
+        done = self.run(*words, **changes)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def run(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of Slurm's, or `cnngrid`."""
+        line = command(*words[1:]) if words[0] == "cnngrid" else list(words)
+        env = {**self.env, **changes}
+        return subprocess.run(
+            line, cwd=self.folder, env=env, capture_output=True, text=True, timeout=120
+        )
+
+    def launch(self, *words: str, **changes: str) -> str:
+        """Launch a sweep; the job's id."""
+        said = self.call("cnngrid", "launch", "slurm", *words, **changes)
+        return str(re.match(r"job (\d+): ", said).group(1))
+
+    def state(self, job: str) -> str:
+        """What Slurm says a job does."""
+        said = self.call("scontrol", "-o", "show", "job", job)
+        return str(re.search(r"JobState=(\w+)", said).group(1))
+
+    def log(self, sweep: str, job: str) -> str:
+        """What a job wrote so far."""
+        path = self.folder / "results" / sweep / "logs" / f"slurm-{job}.log"
+        return path.read_text() if path.exists() else ""
+
+    def wait(self, what: str, condition: Callable[[], Any], seconds: float = 150) -> None:
+        """Wait for something; with the logs where it does not happen."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                logs = (self.folder / "results").glob("*/logs/*.log")
+                texts = "\n".join(f"== {path.name}\n{path.read_text()}" for path in logs)
+                pytest.fail(f"{what} did not happen\n{texts}\n{self.call('squeue')}")
+            time.sleep(0.2)
+
+    def temporary_files(self) -> list[Path]:
+        """What jobs left on the nodes' disks."""
+        return list(Path(self.env["CNNGRID_SCRATCH"]).iterdir())
+
+    def on_node(self, node: str, *words: str) -> str:
+        """Output of a command on a node, outside any job."""
+        return self.call(str(TESTBED), "exec", node, *words)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A Slurm of two nodes with four cores each; one such test at a time runs on this machine."""
+    give_up = pytest.fail if os.environ.get(REQUIRED) else pytest.skip
+    if os.getuid() != 0:
+        give_up("slurm-testbed needs root")
+    state = Path(tempfile.mkdtemp(prefix="stb", dir="/tmp"))
+    (state / "t").mkdir()
+    env = {
+        **environment(tmp_path_factory.getbasetemp() / "data"),
+        "SLURM_TESTBED_DIR": str(state),
+        "SLURM_TESTBED_NO_INSTALL": "1",
+        "SLURM_TESTBED_KILLWAIT": "15",
+        "CNNGRID_SCRATCH": str(state / "t"),
+        # Home of its own: whatever Ray leaves in one must neither be needed nor stay.
+        "HOME": str(tmp_path / "home"),
+    }
+    (tmp_path / "home").mkdir()
+    with open(Path(tempfile.gettempdir()) / "cnngrid-slurm-tests.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        up = subprocess.run([TESTBED, "up", "2"], env=env, capture_output=True, text=True)
+        try:
+            if up.returncode:
+                give_up(f"no Slurm: {up.stderr.strip()}")
+            said = subprocess.run([TESTBED, "env"], env=env, capture_output=True, text=True).stdout
+            pairs = re.findall(r"export (\w+)=(.*)", said)
+            yield Slurm({**env, **dict(pairs)}, tmp_path)
+        finally:
+            subprocess.run([TESTBED, "down"], env=env, capture_output=True, check=False)
+            shutil.rmtree(state, ignore_errors=True)
+
+
+def write_sweep(folder: Path, name: str, **changes: Any) -> None:
+    (folder / "slow.py").write_text(SLOW_NETWORK)
+    content: dict[str, Any] = {
+        "sweep": name,
+        "compare": {"arch": ["slow:network"], "lr": [0.1, 0.01]},
+        "fixed": {
+            "dataset": "digits",
+            "image_size": 8,
+            "optimizer": "sgd",
+            "epochs": 3,
+            "limit_train": 96,
+            "limit_test": 40,
+            "batch_size": 32,
+            "augment": ["crop"],
+        },
+        "checkpoint_s": 0.5,
+    }
+    content["fixed"] = {**content["fixed"], **changes.pop("fixed", {})}
+    (folder / f"{name}.json").write_text(json.dumps({**content, **changes}))
+
+
+def local_metrics(slurm: Slurm, name: str) -> dict[str, list[dict[str, Any]]]:
+    slurm.call("cnngrid", "run", f"{name}.json", "--local", "--results", "local")
+    return metrics(slurm.folder / "local" / name)
+
+
+def hosts(folder: Path) -> set[str]:
+    from analysis import open_results
+    from analysis.database import rows
+
+    return {row["host"] for row in rows(open_results(folder), "SELECT host FROM trials")}
+
+
+def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
+    write_sweep(slurm.folder, "two", seeds=[0, 1])
+    folder = slurm.folder / "results" / "two"
+    job = slurm.launch("two.json", "--nodes", "2", "--time", "10:00", STEP_S="0.1")
+    # Later edits of the file do not change a job that waits.
+    (slurm.folder / "two.json").rename(slurm.folder / "edited.json")
+    slurm.wait("the first trial", lambda: list((folder / "run" / "trials").glob("*.json")))
+
+    (script,) = folder.glob("run/slurm/*/job.sh")
+    (token,) = folder.glob("run/slurm/*/token-*")
+    secret = token.read_text()
+    assert len(secret) == 64
+    assert [path.stat().st_mode & 0o777 for path in (script, token)] == [0o700, 0o600]
+    for node in ("node1", "node2"):
+        assert "raylet" in slurm.on_node(node, "ps", "axww")
+        if slurm.apart:
+            read = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null || true"
+            assert secret not in slurm.on_node(node, "sh", "-c", read)
+            listening = slurm.on_node(node, "ss", "-ltnH")
+            ports = {line.split()[3].rpartition(":")[2] for line in listening.splitlines()}
+            # The dashboard, Ray's client server and the dashboard's agent: open by default.
+            assert not ports & {"8265", "10001", "52365"}
+    address = re.search(r"--address (\S+)", slurm.on_node("node1", "ps", "axww")).group(1)
+    join = (sys.executable, "-c", f"import ray; ray.init({address!r})")
+    strangers = [
+        {"RAY_AUTH_MODE": "disabled"},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+    ]
+    with ThreadPoolExecutor() as pool:
+        for refused in pool.map(
+            lambda stranger: slurm.run(
+                str(TESTBED), "exec", "node2", "timeout", "6", *join, **stranger
+            ),
+            strangers,
+        ):
+            assert refused.returncode
+            assert "InvalidAuthToken" in refused.stderr
+
+    slurm.wait("the end of the job", lambda: slurm.state(job) not in ("RUNNING", "COMPLETING"))
+    assert slurm.state(job) == "COMPLETED", slurm.log("two", job)
+    (slurm.folder / "edited.json").rename(slurm.folder / "two.json")
+    assert metrics(folder) == local_metrics(slurm, "two")
+    if slurm.apart:
+        assert hosts(folder) == {"node1", "node2"}
+        for node in ("node1", "node2"):
+            assert "ray" not in slurm.on_node(node, "ps", "axww", "-o", "args")
+    assert not token.exists()
+    assert not slurm.temporary_files()
+    for path in folder.rglob("*"):
+        assert path.is_dir() or secret.encode() not in path.read_bytes(), path
+
+
+def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -> None:
+    write_sweep(slurm.folder, "cut", seeds=[0, 1, 2, 3, 4], fixed={"epochs": 12})
+    folder = slurm.folder / "results" / "cut"
+
+    def ended() -> int:
+        return len(Store(folder).finished())
+
+    words = ("cut.json", "--cpus-per-node", "2")
+    job = slurm.launch(*words, "--time", "1", "--stop-before", "15", STEP_S="0.35")
+    slurm.wait("the requeueing", lambda: "\ncnngrid: requeued: " in slurm.log("cut", job))
+    slurm.wait("the end of the first run", lambda: slurm.state(job) == "PENDING")
+    first = ended()
+    assert first < 10
+    assert not list(folder.glob("run/slurm/*/token-*"))
+
+    # Slurm itself would wait for two minutes; at once it would refuse the job's old credential.
+    slurm.call("scontrol", "update", f"jobid={job}", "StartTime=now+5", "TimeLimit=10")
+    slurm.wait("another trial", lambda: ended() > first)
+    assert ", run 2" in slurm.log("cut", job)
+    slurm.call("scancel", job)
+    slurm.wait("the end of the job", lambda: slurm.state(job) == "CANCELLED")
+    assert first < ended() < 10
+
+    last = slurm.launch(*words, "--time", "10:00")
+    slurm.wait("the end", lambda: slurm.state(last) == "COMPLETED")
+    attempts = {row["attempt"] for row in Store(folder).epochs()}
+    assert attempts > {1}, "nothing went on from a checkpoint"
+    assert metrics(folder) == local_metrics(slurm, "cut")
+    assert not slurm.temporary_files()
+
+
+def test_what_slurm_refuses_is_said_in_its_words(slurm: Slurm) -> None:
+    write_sweep(slurm.folder, "bad")
+    impossible = "Requested node configuration is not available"
+    for words, message in {
+        ("--partition", "nope"): "invalid partition specified: nope",
+        ("--cpus-per-node", "5"): impossible,
+        ("--gpus-per-node", "3"): impossible,
+        ("--nodes", "3"): impossible,
+        ("--time", "soon"): "Invalid --time specification",
+        ("--extra", "--no-such-option"): "unrecognized option '--no-such-option'",
+    }.items():
+        done = slurm.run("cnngrid", "launch", "slurm", "bad.json", *words)
+        assert done.returncode == 2, words
+        assert message in done.stderr, words
+        assert "Traceback" not in done.stderr
+    assert not slurm.call("squeue", "--noheader")
+    assert not list((slurm.folder / "results").glob("bad/run/slurm/*"))
+
+
+def test_folders_that_a_node_does_not_see_are_found_before_the_first_trial(slurm: Slurm) -> None:
+    if not slurm.apart:
+        pytest.skip("nodes share every folder here")
+    write_sweep(slurm.folder, "unseen")
+    hidden = Path(tempfile.mkdtemp(dir="/dev/shm"))  # each node has one of its own
+    try:
+        job = slurm.launch("unseen.json", "--nodes", "2", "--data", str(hidden))
+        slurm.wait("the end", lambda: slurm.state(job) == "FAILED", 30)
+    finally:
+        shutil.rmtree(hidden)
+    assert f"node2: does not see {hidden}" in slurm.log("unseen", job)
