@@ -12,8 +12,10 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
+from time import perf_counter
 from typing import Any
 
 from cnncore.config import TrialConfig
@@ -24,10 +26,12 @@ from grid.resolve import ConfigProblem
 from grid.spec import Drop, Tune
 from grid.stopping import GO, Standing, Verdict, cell_rule
 from grid.store import Store, now
-from grid.study import CellStudy, Params, Told
+from grid.study import AHEAD, CellStudy, Params, Told
 
 # After this many draws in a row of points that the cell has, one at random is taken that it lacks.
 MOST_DUPLICATES = 10
+# A suggestion that takes longer is made ahead, so that no slot waits for it.
+LONGEST_ASK_S = 0.01
 # Axes with more points than this are as good as continuous.
 MOST_POINTS = 10_000
 
@@ -93,6 +97,10 @@ class CellSearch:
         self._complete = 0
         self._told: dict[int, Told] = {}
         self._news: list[Told] = []
+        # How many of the news the last draw knew, what it took, and one that is made ahead.
+        self._known = 0
+        self._ask_s = 0.0
+        self._ahead: Future[Params] | None = None
         # Nothing can happen before something else does.
         self._idle = False
         # The axes have fewer points than the budget.
@@ -143,7 +151,8 @@ class CellSearch:
         suggestion = self._add(params)
         if self._store:
             self._keep(self._store, suggestion, draw, own)
-        self._news = []
+        self._news = self._news[self._known :]
+        self._known = 0
         self._advance(suggestion)  # its trials may have run in an earlier version of the sweep
 
     def trials(self) -> Iterator[Trial]:
@@ -243,10 +252,31 @@ class CellSearch:
 
     # -- suggestions -----------------------------------------------------------------------
 
+    def prepare(self, executor: Executor) -> None:
+        """Have the next suggestion made meanwhile, where that takes longer than is good.
+
+        It will not know of trials that end until it is taken.
+        """
+        slow = self._tune.sampler in AHEAD and self._ask_s > LONGEST_ASK_S
+        if slow and self.may_ask and self._ahead is None:
+            self._known = len(self._news)
+            self._ahead = executor.submit(self._draw, self._next_draw())
+
+    def _draw(self, draw: int) -> Params:
+        began = perf_counter()
+        params = self._study.ask(draw)
+        self._ask_s = perf_counter() - began
+        return params
+
     def _new_point(self) -> tuple[Params, bool] | None:
         """A point that the cell does not have yet, and whether it is the sampler's own."""
         for _ in range(MOST_DUPLICATES):
-            params = self._study.ask(self._next_draw())
+            if self._ahead is not None:
+                params = self._ahead.result()
+                self._ahead = None
+            else:
+                self._known = len(self._news)
+                params = self._draw(self._next_draw())
             if self._is_new(params):
                 return params, True
             self._study.leave(self._draws - 1)
@@ -324,12 +354,15 @@ class CellSearch:
             "draw": draw,
             "sampled_by": None if confirmed else self._tune.sampler if own else "fallback",
             "trial_ids": [trial.trial_id for trial in trials],
-            "told": json.dumps([t.as_list() for t in self._news] if told is None else told),
+            "told": json.dumps(told if told is not None else self._told_since()),
             "told_order": sorted(self._told),
             "asked_at": now(),
         }
         name = f"{self.cell.cell_id}-{'confirmed-' if confirmed else ''}{suggestion.number}"
         store.write("asked", name, [row])
+
+    def _told_since(self) -> list[Any]:
+        return [told.as_list() for told in self._news[: self._known]]
 
     # -- one suggestion's way --------------------------------------------------------------
 

@@ -108,6 +108,7 @@ class Driver:
             return None
         self.out[trial.trial_id] = trial
         self.display.start(trial)
+        self._prepare()
         spec = self.plan.spec
         return Job(
             trial=trial,
@@ -144,6 +145,7 @@ class Driver:
         self.display.update(progress)
         verdict = self.search.judge(trial, progress.epoch, progress.val_top1)
         if verdict.action == "go":
+            self._prepare()
             return False
         if verdict.action == "end":
             self._ended(progress, end_pruned(self.store, progress.row, verdict.reason))
@@ -183,6 +185,10 @@ class Driver:
     def stopping(self) -> bool:
         """Whether what runs is to be stopped too."""
         return self.interrupted or self.gave_up or self.fatal is not None
+
+    def _prepare(self) -> None:
+        if self.display.slots > 1:
+            self.search.prepare()
 
     def _pruned_before(self, trial: Trial) -> bool:
         """Whether a trial ends where its shorter one was pruned; it is stored then."""

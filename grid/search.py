@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from grid.cell_search import CellSearch, Ledger, Outcome
 from grid.ids import Trial
@@ -40,6 +41,7 @@ class Search:
         )
         self._queue = deque(t for t in plan.trials if t.trial_id not in self._ledger.ended)
         self._halted: set[str] = set()
+        self._executor = ThreadPoolExecutor(1)  # its thread starts with its first work
         self._cells: dict[str, CellSearch] = {}
         if tune := plan.spec.tune:
             self._cells = {
@@ -70,6 +72,19 @@ class Search:
             if (behind := next((cell for cell in cells if cell.may_ask), None)) is None:
                 return None
             behind.ask()
+
+    def prepare(self) -> None:
+        """Have the suggestion that is likely to be wanted next made while trials run.
+
+        Only for several slots: with one, a suggestion knows all that ended before it.
+        """
+        behind = min(
+            (cell for cell in self._cells.values() if cell.may_ask),
+            key=lambda cell: len(cell.suggestions),
+            default=None,
+        )
+        if behind is not None:
+            behind.prepare(self._executor)
 
     @property
     def over(self) -> bool:

@@ -25,6 +25,8 @@ Params = dict[str, Any]
 
 # Random suggestions before a model takes over (Optuna's defaults, made explicit).
 STARTUP_TRIALS = {"tpe": 10, "gp": 10, "cmaes": 1}
+# Samplers whose suggestions take time, and can be made before the last trials ended.
+AHEAD = ("tpe", "gp")
 # Samplers whose suggestions follow from nothing that was told.
 BLIND = ("random", "qmc")
 
@@ -148,19 +150,21 @@ class _OptunaStudy:
 
     def follow(self, events: list[Drawn | Told], params: list[Params]) -> None:
         """Bring the study to the end of `events`."""
-        new = events[self._followed :]
+        # Ends are told while a suggestion is made ahead: those count from the next one on.
+        until = len(events)
+        new = events[self._followed : until]
         told = [event.number for event in new if isinstance(event, Told)]
         again = len(set(told)) < len(told) or not self._ended.isdisjoint(told)
         # cmaes keeps its state in the trials that it asked for: it hears of ends alone, once.
         if again and self._sampler != "cmaes":
-            self._rebuild(events, params)
+            self._rebuild(events[:until], params)
         else:
             for event in new:
                 if isinstance(event, Told):
                     self._tell(event)
                 else:
                     self._drawn(event, params)
-        self._followed = len(events)
+        self._followed = until
 
     def ask(self, seed: int) -> Params:
         self._study.sampler = _sampler(self._sampler, seed)
