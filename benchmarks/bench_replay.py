@@ -29,8 +29,10 @@ from typing import Any
 from benchmarks.curves import Cell, Config, Curve, Curves, NoFacts, read
 from benchmarks.measure import RESULTS, environment, write_csv
 from benchmarks.simulate import simulate
+from grid.axes import LogUniform, Uniform
 from grid.plan import make_plan
-from grid.spec import parse_sweep
+from grid.spec import Tune, parse_sweep
+from grid.study import CellStudy, Told
 
 SLOTS = (1, 8, 64, 512)
 REPETITIONS = 20
@@ -117,6 +119,11 @@ METHODS: dict[str, Method] = {
     "ours: asha 3, random": ours("random", '{"asha": {"grace_epochs": 1, "reduction": 3}}'),
     "ours: asha 3, tpe": ours("tpe", '{"asha": {"grace_epochs": 1, "reduction": 3}}'),
     "ours: asha 2, random": ours("random", '{"asha": {"grace_epochs": 1, "reduction": 2}}'),
+    "ours: halving 3, random": ours("random", '{"halving": {"reduction": 3}}'),
+    "ours: halving 3, 2 rungs, random": ours("random", '{"halving": {"reduction": 3, "rungs": 2}}'),
+    "ours: halving 3, 2 rungs, tpe, 36 of 40 configs": ours(
+        "tpe", '{"halving": {"reduction": 3, "rungs": 2}}', 36
+    ),
     "ours: hyperband, random": ours("random", '{"hyperband": {}}'),
     "first_epochs 1, keep 3": ours("random", '{"first_epochs": {"epochs": 1, "keep": 3}}'),
     "first_epochs 2, keep 3": ours("random", '{"first_epochs": {"epochs": 2, "keep": 3}}'),
@@ -208,6 +215,42 @@ def large(sampler: str, trials: int, cells: int, slots: int) -> dict[str, Any]:
     }
 
 
+def suggesting(sampler: str, history: int) -> dict[str, Any]:
+    """Real seconds of a suggestion and of what is told of it, in a cell with a history."""
+    axes = {
+        "lr": LogUniform(low=1e-4, high=1),
+        "weight_decay": LogUniform(low=1e-6, high=1e-2),
+        "momentum": Uniform(low=0.5, high=0.99),
+    }
+    tune = Tune(trials=history + 20, sampler=sampler, axes=axes)  # type: ignore[arg-type]
+    study = CellStudy(tune, axes, "cell")
+    draw = random.Random(0)
+    for number in range(history):
+        if sampler == "cmaes":  # knows those alone that it asked for
+            study.take(number, study.ask(number))
+        else:
+            rate, decay = 10 ** draw.uniform(-4, 0), 10 ** draw.uniform(-6, -2)
+            point = {"lr": rate, "weight_decay": decay, "momentum": draw.uniform(0.5, 0.99)}
+            study.take(number, point, own=False)
+        study.tell(Told(number, "complete", draw.random()))
+    study.leave(history)
+    study.ask(history + 1)  # takes the history over
+    study.leave(history + 1)
+    times = []
+    for n in range(history + 2, history + 22):
+        began = perf_counter()
+        study.take(n, study.ask(n))
+        study.tell(Told(n - 2, "complete", draw.random()))
+        times.append(1000 * (perf_counter() - began))
+    found = {f"ask_and_tell_ms_{key}": value for key, value in spread(times).items()}
+    return {"method": f"{sampler}, suggestion {history:,} of a cell", "n": 20, **found}
+
+
+SUGGESTING = (
+    *((sampler, n) for sampler in ("random", "tpe") for n in (100, 1_000, 10_000)),
+    *((sampler, n) for sampler in ("qmc", "gp", "cmaes") for n in (100, 1_000)),
+)
+
 LARGE = (
     ("random", 10_000, 100, 512),
     ("tpe", 10_000, 100, 512),
@@ -229,6 +272,8 @@ def main() -> None:
     sizes = LARGE[:1] if quick else LARGE
     out = None if quick else RESULTS / "replay_large.csv"
     write_csv(out, [{**large(*size), **where} for size in sizes])
+    out = None if quick else RESULTS / "suggesting.csv"
+    write_csv(out, [{**suggesting(*one), **where} for one in SUGGESTING[: 1 if quick else None]])
 
 
 if __name__ == "__main__":

@@ -82,6 +82,19 @@ class Asha(Section):
     reduction: Annotated[int, Field(ge=2)] = 3
 
 
+class Halving(Section):
+    """Successive halving (arXiv 1502.07943) among the configs of one cell.
+
+    After epoch `grace_epochs`, `grace_epochs * reduction`, ..., `rungs` times at most, configs wait
+    until all of the cell came there; then the best 1/`reduction` of them, rounded up, go on. It
+    trains fewer epochs than `asha`, which goes on at once with what looks good so far.
+    """
+
+    grace_epochs: PositiveInt = 1
+    reduction: Annotated[int, Field(ge=2)] = 3
+    rungs: PositiveInt | None = None
+
+
 class Hyperband(Section):
     """Successive halving that starts at several grace periods (arXiv 1603.06560), asynchronous.
 
@@ -115,6 +128,7 @@ class Stop(Section):
     """How configs of a cell are stopped early: one of these."""
 
     asha: Asha | None = None
+    halving: Halving | None = None
     hyperband: Hyperband | None = None
     median: Median | None = None
     first_epochs: FirstEpochs | None = None
@@ -128,9 +142,9 @@ class Stop(Section):
         return self
 
     @property
-    def rule(self) -> Asha | Hyperband | Median | FirstEpochs:
+    def rule(self) -> Asha | Halving | Hyperband | Median | FirstEpochs:
         """The one that is given."""
-        rules = (self.asha, self.hyperband, self.median, self.first_epochs)
+        rules = (self.asha, self.halving, self.hyperband, self.median, self.first_epochs)
         return next(rule for rule in rules if rule is not None)
 
     @property
@@ -311,7 +325,7 @@ def _fields_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
     """The keys of the section at `path` of the sweep file."""
     sections: dict[str, type[BaseModel]] = {
         "tune": Tune, "confirm": Confirm, "drop": Drop,
-        "stop": Stop, "asha": Asha, "hyperband": Hyperband, "median": Median,
+        "stop": Stop, "asha": Asha, "halving": Halving, "hyperband": Hyperband, "median": Median,
         "first_epochs": FirstEpochs, "rules": Rule, "resources": Resources,
     }  # fmt: skip
     for part in path:

@@ -17,7 +17,7 @@ from itertools import islice
 from statistics import fmean, median
 from typing import Literal
 
-from grid.spec import Asha, FirstEpochs, Hyperband, Median, Stop
+from grid.spec import Asha, FirstEpochs, Halving, Hyperband, Median, Stop
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class CellRule(ABC):
         return None
 
 
-class Halving(CellRule):
+class AsyncHalving(CellRule):
     """Asynchronous successive halving, with promotion (arXiv 1810.05934, algorithm 2).
 
     Of n configs that came to a rung the best floor(n / reduction) may go on; the others wait. Once
@@ -171,6 +171,45 @@ class Halving(CellRule):
         return epoch in rung_epochs(self.grace_epochs, self.reduction, epoch + 1)
 
 
+class SyncHalving(CellRule):
+    """Successive halving: at a rung configs wait until all of the cell came there."""
+
+    def __init__(self, rule: Halving, epochs: int, wanted: int) -> None:
+        super().__init__(wanted)
+        self.reduction = rule.reduction
+        rungs = rung_epochs(rule.grace_epochs, rule.reduction, epochs)
+        self.rungs = rungs if rule.rungs is None else rungs[: rule.rungs]
+
+    def waits(self, number: int, epochs: int) -> tuple[int, ...]:
+        return tuple(rung for rung in self.rungs if rung < epochs)
+
+    def _judge(self, number: int, epoch: int) -> Verdict:
+        if epoch not in self.rungs:
+            return GO
+        value = self.curves.best(number, epoch)
+        return Verdict(
+            "wait",
+            f"halving: val_top1 {value:.4f} after epoch {epoch}, not among the best "
+            f"1/{self.reduction} of the cell",
+        )
+
+    def _promote(self, standing: Standing) -> int | None:
+        curves = self.curves
+        if not standing.asked:
+            return None
+        for rung in self.rungs:
+            if any(curves.last(number) < rung for number in standing.running):
+                return None
+            here = [n for n, curve in curves.values.items() if rung in curve]
+            here.sort(key=lambda n: (-curves.best(n, rung), n))
+            for number in here[: math.ceil(len(here) / self.reduction)]:
+                if number in standing.waiting and curves.last(number) == rung:
+                    return number
+        if standing.closing and standing.complete < self.wanted:
+            return furthest(curves, standing.waiting)
+        return None
+
+
 class Brackets(CellRule):
     """Asynchronous Hyperband: a halving per grace period; the last bracket compares nothing.
 
@@ -181,7 +220,7 @@ class Brackets(CellRule):
     def __init__(self, rule: Hyperband, epochs: int, wanted: int) -> None:
         super().__init__(wanted)
         starts = [*rung_epochs(rule.grace_epochs, rule.reduction, epochs), epochs]
-        self._brackets = [Halving("hyperband", start, rule.reduction, 0) for start in starts]
+        self._brackets = [AsyncHalving("hyperband", start, rule.reduction, 0) for start in starts]
         top = len(starts) - 1
         self._shares = [
             math.ceil(len(starts) / (top - n + 1) * rule.reduction ** (top - n))
@@ -209,7 +248,7 @@ class Brackets(CellRule):
             return furthest(self.curves, standing.waiting)
         return None
 
-    def _of(self, number: int) -> Halving:
+    def _of(self, number: int) -> AsyncHalving:
         total = sum(self._shares)
         while len(self._assigned) <= number:
             n = len(self._assigned) + 1
@@ -304,7 +343,9 @@ def cell_rule(stop: Stop, epochs: int, wanted: int) -> CellRule:
     """The rule of a cell whose configs are trained for at most `epochs` epochs."""
     rule = stop.rule
     if isinstance(rule, Asha):
-        return Halving("asha", rule.grace_epochs, rule.reduction, wanted)
+        return AsyncHalving("asha", rule.grace_epochs, rule.reduction, wanted)
+    if isinstance(rule, Halving):
+        return SyncHalving(rule, epochs, wanted)
     if isinstance(rule, Hyperband):
         return Brackets(rule, epochs, wanted)
     if isinstance(rule, Median):

@@ -238,7 +238,7 @@ def test_the_test_of_a_loss_is_a_paired_t_test() -> None:
 @pytest.mark.parametrize(
     ("sampler", "rule"),
     [
-        *(("tpe", rule) for rule in ("asha", "hyperband", "median", "first_epochs")),
+        *(("tpe", rule) for rule in ("asha", "halving", "hyperband", "median", "first_epochs")),
         *((sampler, "asha") for sampler in ("gp", "cmaes", "qmc")),
     ],
 )

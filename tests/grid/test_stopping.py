@@ -12,12 +12,13 @@ from benchmarks.simulate import Simulated, simulate
 from grid.errors import SweepError
 from grid.ids import Trial
 from grid.plan import Plan
-from grid.spec import Asha, FirstEpochs, Hyperband, Median, Stop
+from grid.spec import Asha, FirstEpochs, Halving, Hyperband, Median, Stop
 from grid.stopping import Standing, cell_rule, rung_epochs
 from tests.small_plans import tuned
 
 RULES = {
     "asha": "{asha: {grace_epochs: 1, reduction: 3}}",
+    "halving": "{halving: {grace_epochs: 1, reduction: 3}}",
     "hyperband": "{hyperband: {grace_epochs: 1, reduction: 3}}",
     "median": "{median: {grace_epochs: 1, min_configs: 3}}",
     "first_epochs": "{first_epochs: {epochs: 2, keep: 3}}",
@@ -64,6 +65,24 @@ def test_every_rule_finds_the_best_of_curves_that_do_not_cross_and_leaves_no_tri
     assert {o.state for o in done.outcomes.values()} == {"complete", "pruned"}
     assert all(best_rate(done, plan).values())
     assert done.total_epochs < 54 * 27 * {"median": 0.8}.get(rule, 0.6)
+
+
+@pytest.mark.parametrize("slots", [1, 5, 54])
+@pytest.mark.parametrize(
+    ("rungs", "expected"), [("", [27, 9, 3, 1]), (", rungs: 2", [27, 9, 3, 3])]
+)
+def test_synchronous_halving_trains_exactly_the_best_of_each_rung(
+    slots: int, rungs: str, expected: list[int]
+) -> None:
+    stop = f"stop: {{halving: {{grace_epochs: 1, reduction: 3{rungs}}}}}\n"
+    plan = tuned(27, "random", axes=ONE_AXIS, stop=stop, epochs=27)
+    done = simulate(plan, steady, slots)
+    for cell in plan.cells:
+        mine = [t for t in done.trials.values() if t.cell_id == cell.cell_id]
+        mine.sort(key=lambda t: -t.config.lr)
+        ends = [done.epochs[t.trial_id] for t in mine]
+        assert ends == sorted(ends, reverse=True)  # the better, the further
+        assert [sum(end >= rung for end in ends) for rung in (1, 3, 9, 27)] == expected
 
 
 @pytest.mark.parametrize("slots", [1, 54])
@@ -210,6 +229,7 @@ def test_failures_and_divergence_in_any_order_leave_no_trial_open(rule: str, sam
 def test_stops_that_compare_nothing_are_refused() -> None:
     for stop, key in (
         ("{asha: {grace_epochs: 4}}", "grace_epochs"),
+        ("{halving: {grace_epochs: 5}}", "grace_epochs"),
         ("{hyperband: {grace_epochs: 9}}", "grace_epochs"),
         ("{median: {grace_epochs: 4}}", "grace_epochs"),
         ("{first_epochs: {epochs: 5}}", "epochs"),
@@ -222,6 +242,7 @@ def test_stops_that_compare_nothing_are_refused() -> None:
     "stop",
     [
         Stop(asha=Asha()),
+        Stop(halving=Halving()),
         Stop(hyperband=Hyperband()),
         Stop(median=Median(min_configs=1)),
         Stop(first_epochs=FirstEpochs()),
