@@ -55,7 +55,7 @@ def test_importing_loads_nothing_heavy(code: str, absent: tuple[str, ...]) -> No
 def test_heavy_libraries_have_one_door() -> None:
     doors = {
         "ray": {"grid/tune.py"},
-        "optuna": {"grid/search.py"},
+        "optuna": {"grid/study.py"},
         "duckdb": {"analysis/database.py"},
         "altair": {
             "analysis/drawings.py",

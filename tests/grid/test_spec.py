@@ -112,6 +112,50 @@ def test_stopping_needs_something_to_choose_between() -> None:
     assert problems(text)[0].startswith("a.yaml:3: stop: needs `tune`")
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("tune: {trials: 4}", "tune.axes: is required"),
+        ("tune: {trials: 4, axes: {}}", "tune.axes: is empty"),
+        (
+            "tune: {trials: 4, axes: {lr: [1]}, confirm: {top: 2}}",
+            "tune.confirm.seeds: is required",
+        ),
+        (
+            "tune: {trials: 4, axes: {lr: [1]}, confirm: {seeds: 2}}\nseeds: [1000000]",
+            "seeds: seeds of 1,000,000 and up are those of tune.confirm",
+        ),
+        ("tune: {trials: 4, axes: {activation: [relu]}}", "tune.axes.activation: is also compared"),
+        (
+            "tune: {trials: 4, axes: {lr: [1]}}\nstop: {asha: {}, median: {}}",
+            "stop: give one of asha, halving, hyperband, median, first_epochs, but got asha and",
+        ),
+        ("tune: {trials: 4, axes: {lr: [1]}}\nstop: {}", "stop: give one of asha"),
+        ("tune: {trials: 4, axes: {lr: [1]}}\nstop: {asha: {grace: 1}}", "(closest: grace_epochs)"),
+        (
+            "tune: {trials: 4, sampler: cmaes, axes: {lr: {uniform: [0.1, 1]}}}",
+            "tune.sampler: cmaes needs two axes or more",
+        ),
+        (
+            "tune: {trials: 4, sampler: cmaes, axes: {lr: [1], momentum: {uniform: [0, 0.5]}}}",
+            "tune.axes.lr: cmaes cannot search a choice",
+        ),
+        (
+            "tune: {trials: 4, sampler: gp, axes: {lr: [1, 2], "
+            "momentum: {uniform: [0, 0.5], when: {lr: 1}}}}",
+            "tune.axes.momentum.when: gp cannot search an axis that exists only for some",
+        ),
+        (
+            "tune: {trials: 4, axes: {lr: [1]}, drop: {}}\nseeds: [0, 1]",
+            "tune.drop.after: must be below the number of seeds times folds (2), but got 2",
+        ),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(more: str, expected: str) -> None:
+    text = "sweep: s\ncompare: {activation: [relu, sigmoid]}\nfixed: {arch: cnn3}\n"
+    assert expected in problems(text + more + "\n")[0]
+
+
 def test_conditions_in_a_circle_are_refused() -> None:
     axes = "{momentum: {uniform: [0, 0.5], when: {lr: 1}}, lr: {choice: [1], when: {momentum: 0}}}"
     text = f"sweep: s\ncompare: {{arch: [cnn3]}}\ntune: {{trials: 1, axes: {axes}}}\n"
