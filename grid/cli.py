@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grid.answers import compact, plot, report, sql, status, table
+from grid.control import logs, stop
 from grid.explain import explain
 from grid.listings import archs, datasets, doctor, init, presets, schema
 from grid.terminal import fail, print_outcome
@@ -285,7 +286,7 @@ def _data_errors() -> Iterator[None]:
         fail(str(problem))
 
 
-ANSWERS = (status, sql, table, plot, report, explain, compact)
+ANSWERS = (status, logs, sql, table, plot, report, explain, compact, stop)
 LISTINGS = (presets, archs, datasets, schema, doctor, init)
 for _command in (*ANSWERS, *LISTINGS):
     app.command()(_command)

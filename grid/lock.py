@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ from grid.errors import ResultsError
 from grid.store import Store, read_json, write_whole
 
 HEARTBEAT_S = 5.0
+# How often a driver looks whether it is asked to stop.
+LISTEN_S = 1.0
 # A driver on another machine that has said nothing for this long is taken for dead.
 EXPIRES_S = 30.0
 # How often a driver on another machine is looked at while it may be dead.
@@ -36,8 +39,17 @@ def hold(store: Store) -> Iterator[None]:
     _take(path, {**mine, "heartbeat": time.time()})
     ended = threading.Event()
 
+    asked = store.run / "stop.json"
+    asked.unlink(missing_ok=True)  # meant for an earlier driver
+
     def beat() -> None:
-        while not ended.wait(HEARTBEAT_S):
+        beaten = time.monotonic()
+        while not ended.wait(LISTEN_S):
+            if asked.exists():
+                _stop_here(asked)
+            if time.monotonic() - beaten < HEARTBEAT_S:
+                continue
+            beaten = time.monotonic()
             # A full disk must not end the sweep here; the next write of a result will say so.
             with contextlib.suppress(Exception):
                 content = json.dumps({**mine, "heartbeat": time.time()}).encode()
@@ -51,12 +63,28 @@ def hold(store: Store) -> Iterator[None]:
         ended.set()
         thread.join()
         path.unlink(missing_ok=True)
+        asked.unlink(missing_ok=True)
 
 
 def driver_alive(store: Store) -> dict[str, Any] | None:
     """The driver that holds the folder now, if one does."""
     holder = read_json(store.run / "driver.json")
     return holder if holder and _alive(holder) else None
+
+
+def ask_to_stop(store: Store, *, now: bool) -> None:
+    """Tell the driver of a folder, on whatever machine, to end in order, or at once."""
+    write_whole(store.run / "stop.json", json.dumps({"now": now}).encode())
+
+
+def _stop_here(asked: Path) -> None:
+    """Do what a user's Ctrl-C does, twice where it is to be at once."""
+    now = read_json(asked).get("now")
+    asked.unlink(missing_ok=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    if now:
+        time.sleep(POLL_S)  # else the two are one
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _take(path: Path, content: dict[str, Any]) -> None:

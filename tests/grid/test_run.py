@@ -413,6 +413,25 @@ def test_ctrl_c_keeps_finished_work(
     assert f"{counted(6 - kept, 'trial')} in" in rest.stdout
 
 
+def test_stop_ends_a_sweep_in_order_and_logs_shows_its_trials(
+    write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
+) -> None:
+    sweep = write_sweep(fixed={"epochs": 40}, seeds=[0])
+    folder = tmp_path / "results" / "small"
+    assert "is not a results folder" in cnngrid("stop", folder).stderr
+    process = start("run", sweep, "--local")
+    wait_for(partial(_has_epochs, folder, 3), process, "an epoch")
+    asked = cnngrid("stop", folder)
+    assert "has stopped; run the same command again to go on" in asked.stdout
+    assert process.wait(30) == 130
+    assert cnngrid("stop", folder).stdout == f"{folder}: no driver is running\n"
+    trial_id = Store(folder).epochs()[0]["trial_id"]
+    shown = cnngrid("logs", folder, trial_id[:8]).stdout
+    assert shown.startswith(f"{trial_id} ")
+    assert "epoch 3: train loss" in shown
+    assert "no such trial" in cnngrid("logs", folder, "zz").stderr
+
+
 def test_a_second_driver_is_refused(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
 ) -> None:
