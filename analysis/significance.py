@@ -16,7 +16,7 @@ from analysis.formats import MISSING, Column, Table, shown
 
 # Accuracies on other images, or of other classes, are nothing to set against each other.
 NOT_PAIRED = ("dataset", "labels")
-MOST_NAMED = 3  # pairs that a note names
+MOST_NAMED = 3  # pairs that a note names; of more only the nearest
 INSIDE = "inside the noise"
 EQUAL = "equal in every block"
 
@@ -313,8 +313,9 @@ def noise_note(connection: Connection) -> str:
             untested += p is None and said != EQUAL
     parts = []
     if near:
-        more = len(near) - MOST_NAMED
-        nearest = sorted(near, key=lambda pair: pair[0])[:MOST_NAMED]
+        named = len(near) if len(near) <= MOST_NAMED else 1
+        more = len(near) - named
+        nearest = sorted(near, key=lambda pair: pair[0])[:named]
         text = "; ".join(said for _, said in nearest) + (f"; and {more} more" if more > 0 else "")
         parts.append(
             f"Inside the noise of the best (paired t test over shared seeds, p by Holm): {text}."
