@@ -162,7 +162,8 @@ def _notes(connection: Connection, overview: list[Row]) -> str:
     """What a reader must know before believing a number."""
     notes = []
     for row in overview:
-        if row["planned"] and row["complete"] != row["planned"]:
+        # Pruned trials are what early stopping is for.
+        if row["planned"] and row["complete"] + row["pruned"] != row["planned"]:
             notes.append(f"{row['results']}: not every trial is complete ({trials_text(row)}).")
     sizes: dict[str, set[int]] = {}
     for row in rows(connection, sql("questions/costs")):

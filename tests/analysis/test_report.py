@@ -75,6 +75,16 @@ def test_a_search_is_drawn(searched, tmp_path):
     assert "<h3>Ranking</h3>" not in text
 
 
+def test_trials_that_early_stopping_pruned_are_no_cause_for_alarm(blank, tmp_path):
+    for state, alarmed in (("pruned", False), ("failed", True)):
+        sweep = blank(state)
+        for seed, ends in enumerate(("complete", "complete", state)):
+            sweep.store(sweep.trial(sweep.planned({"arch": "cnn3"}, seed), state=ends))
+        sweep.write_plan()
+        text = write_report(connect(sweep.folder), tmp_path / f"{state}-page").read_text()
+        assert ("not every trial is complete" in text) == alarmed
+
+
 def test_the_connection_is_left_as_it_was(tiny, tmp_path):
     connection = connect(tiny)
     before = connection.execute("SELECT count(*) FROM best").fetchone()
