@@ -1,0 +1,85 @@
+"""Whether slots wait for suggestions: real searches, trials that only take time, a real clock.
+
+Four slots run trials of three seconds; a slot that is free asks for the next one. With `ahead` the
+next suggestion is made in a thread while trials run, as the driver does it. What counts is the time
+that slots stand idle while a suggestion is made, as a share of all slots' time.
+
+    python -m benchmarks ahead
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+from itertools import count
+from time import monotonic, sleep
+from typing import Any
+
+from benchmarks.curves import NoFacts
+from benchmarks.measure import RESULTS, environment, write_csv
+from grid.ids import Trial
+from grid.plan import make_plan
+from grid.search import Outcome, Search
+from grid.spec import parse_sweep
+
+SLOTS, TRIAL_S, TRIALS = 4, 3.0, 60
+
+
+def idle_share(sampler: str, *, ahead: bool, trials: int) -> float:
+    """Idle slot time over all slot time of a search."""
+    text = (
+        "sweep: ahead\ncompare: {arch: [cnn3]}\n"
+        "fixed: {dataset: cifar10, image_size: 32, optimizer: sgd, epochs: 1}\n"
+        f"tune: {{trials: {trials}, sampler: {sampler}, axes: {{"
+        "lr: {log_uniform: [1e-4, 1]}, weight_decay: {log_uniform: [1e-6, 1e-2]}, "
+        "momentum: {uniform: [0.5, 0.99]}}}\n"
+    )
+    search = Search(make_plan(parse_sweep(text), lambda name, size: NoFacts()), None, {})
+    running: list[tuple[float, int, Trial]] = []
+    ticket, idle, began = count(), 0.0, monotonic()
+    while True:
+        while len(running) < SLOTS and (trial := search.next()) is not None:
+            heapq.heappush(running, (monotonic() + TRIAL_S, next(ticket), trial))
+            if ahead:
+                search.prepare()
+        if not running:
+            return idle / (SLOTS * (monotonic() - began))
+        ends, _, trial = heapq.heappop(running)
+        sleep(max(0.0, ends - monotonic()))
+        value = 1 - abs(trial.config.lr - 0.03)
+        search.tell(trial, Outcome("complete", value, 1))
+        free = monotonic()
+        if (following := search.next()) is not None:
+            # This slot, and those whose trials ended meanwhile, stood idle.
+            took = monotonic() - free
+            idle += took + sum(max(0.0, free + took - end) for end, _, _ in running)
+            heapq.heappush(running, (monotonic() + TRIAL_S, next(ticket), following))
+            if ahead:
+                search.prepare()
+
+
+def main() -> None:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks ahead", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer trials")
+    quick = parser.parse_args().quick
+    rows: list[dict[str, Any]] = []
+    for sampler in ("gp",) if quick else ("gp", "tpe"):
+        for ahead in (False, True):
+            share = idle_share(sampler, ahead=ahead, trials=20 if quick else TRIALS)
+            rows.append(
+                {
+                    "sampler": sampler,
+                    "ahead": ahead,
+                    "slots": SLOTS,
+                    "trial_s": TRIAL_S,
+                    "n": TRIALS,
+                    "idle_share": share,
+                    **environment(("optuna",)),
+                }
+            )
+    write_csv(None if quick else RESULTS / "ahead.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
