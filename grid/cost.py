@@ -11,6 +11,7 @@ from pathlib import Path
 from cnncore.config import NETWORK_KEYS, TrialConfig
 from grid.lineage import Lineage
 from grid.plan import Plan, active_axes
+from grid.search import Search
 from grid.store import Store
 
 # Batches of the measurement; the first epoch of them warms up, the second counts.
@@ -62,16 +63,21 @@ def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None
     finished = Store(results / plan.folder).finished()
     configs = list(_configs(plan))
     left = [config for config, trial_id in configs if trial_id not in finished]
-    if plan.spec.tune:
-        left = left[min(len(finished), len(left)) :]
     lineage = Lineage(Store(results / plan.folder), finished)
     continued: Counter[str] = Counter()
     saved: Counter[str] = Counter()
     obstacles: dict[str, None] = {}
-    for trial in plan.trials:
+    # Of a tuned sweep, the trials that were asked for so far.
+    known = Search(plan, lineage.store, finished, keep=False).trials()
+    if plan.spec.tune:
+        done = sum(trial_id in finished for trial_id in known)
+        left = left[min(done, len(left)) :]
+    for trial in known.values():
         if trial.trial_id in finished or (shorter := lineage.shorter(trial)) is None:
             continue
-        if obstacle := lineage.obstacle(trial, shorter):
+        if shorter.state == "pruned" and plan.spec.stop and trial.lineage_id:
+            saved[_key(trial.config)] += trial.config.epochs  # it stays pruned
+        elif obstacle := lineage.obstacle(trial, shorter):
             obstacles[obstacle] = None
         else:
             continued[_key(trial.config)] += 1

@@ -30,8 +30,10 @@ class Search:
         plan: Plan,
         store: Store | None,
         finished: Mapping[str, Finished],
+        *,
+        keep: bool = True,
     ) -> None:
-        """Without a `store` nothing is read or kept: a rehearsal."""
+        """Without a `store` nothing is read, and without `keep` nothing is written: a rehearsal."""
         self._plan = plan
         self._ledger = Ledger(
             {
@@ -45,7 +47,7 @@ class Search:
         self._cells: dict[str, CellSearch] = {}
         if tune := plan.spec.tune:
             self._cells = {
-                cell.cell_id: CellSearch(plan, cell, tune, self._ledger, store)
+                cell.cell_id: CellSearch(plan, cell, tune, self._ledger, store if keep else None)
                 for cell in plan.cells
             }
         if self._cells and store:

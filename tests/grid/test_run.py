@@ -358,6 +358,34 @@ def test_more_epochs_start_from_the_shorter_trials_and_change_no_bit(
     assert {row["attempt"] for row in Store(tmp_path / "cosine" / "small").epochs()} == {1}
 
 
+def test_a_plan_says_what_a_longer_search_goes_on_from(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+) -> None:
+    def sweep(epochs: int) -> Path:
+        return write_sweep(
+            compare={"arch": ["cnn3"]},
+            tune={"trials": 3, "sampler": "random", "axes": {"lr": {"uniform": [0.01, 0.05]}}},
+            fixed={"epochs": epochs},
+            keep="last",
+            seeds=[0],
+        )
+
+    def planned(path: Path) -> str:
+        return cnngrid("plan", path, "--results", tmp_path).stdout
+
+    run(sweep(2), tmp_path, data_dir)
+    before = sorted((tmp_path / "small" / "asked").iterdir())
+    assert "cost: nothing is left to run" in planned(sweep(2))
+    longer = planned(sweep(4))
+    assert "3 trials start from the last checkpoint of a shorter one, which saves 6 epoch" in longer
+    assert "3 of them to run" in longer
+    assert "6 epochs" in longer.splitlines()[-1]
+    for path in (tmp_path / "small" / "checkpoints").glob("*/last.pt"):
+        path.unlink()
+    assert "its last checkpoint was not kept (`keep: last` does)" in planned(sweep(4))
+    assert sorted((tmp_path / "small" / "asked").iterdir()) == before  # a plan writes nothing
+
+
 def _ids(found: dict[str, list[dict[str, Any]]]) -> set[str]:
     return {row["trial_id"] for row in found["trials"]}
 
