@@ -120,8 +120,9 @@ def _circumstances(connection: Connection) -> str:
             for column, value in zip(table.columns, row, strict=True)
         }
         seconds = dict(zip([c.name for c in table.columns], row, strict=True))["wall_time_s"]
+        noun = "trial" if fact["trials"] == "1" else "trials"
         lines.append(
-            f"{fact['trials']} trial{'' if fact['trials'] == '1' else 's'} on {fact['device']}, threads of a trial: {fact['threads']}; "
+            f"{fact['trials']} {noun} on {fact['device']}, threads of a trial: {fact['threads']}; "
             f"{duration(seconds)} of trial time in all, ended {fact['last_end']} UTC; "
             f"{fact['versions']}; commit {fact['git_commit']}."
         )
