@@ -222,7 +222,7 @@ def suggesting(sampler: str, history: int) -> dict[str, Any]:
         "weight_decay": LogUniform(low=1e-6, high=1e-2),
         "momentum": Uniform(low=0.5, high=0.99),
     }
-    tune = Tune(trials=history + 20, sampler=sampler, axes=axes)  # type: ignore[arg-type]
+    tune = Tune.model_validate({"trials": history + 20, "sampler": sampler, "axes": axes})
     study = CellStudy(tune, axes, "cell")
     draw = random.Random(0)
     for number in range(history):

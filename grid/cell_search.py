@@ -134,11 +134,6 @@ class CellSearch:
                 self._idle = True  # until something happens in this cell
                 return None
 
-    def give_back(self, trial: Trial) -> None:
-        """A trial that was handed out comes again, first."""
-        self._idle = False
-        self._queue.appendleft(trial)
-
     def ask(self) -> None:
         """Take one more suggestion, and store it."""
         self._idle = False
@@ -355,7 +350,7 @@ class CellSearch:
             "sampled_by": None if confirmed else self._tune.sampler if own else "fallback",
             "trial_ids": [trial.trial_id for trial in trials],
             "told": json.dumps(told if told is not None else self._told_since()),
-            "told_order": sorted(self._told),
+            "told_order": list(self._told),
             "asked_at": now(),
         }
         name = f"{self.cell.cell_id}-{'confirmed-' if confirmed else ''}{suggestion.number}"

@@ -31,6 +31,12 @@ class Verdict:
 GO = Verdict("go")
 
 
+def waiting(rule: str, val_top1: float, epoch: int, best: str) -> Verdict:
+    """The verdict on a config that is not among the `best`, in words, after an epoch."""
+    text = f"{rule}: val_top1 {val_top1:.4f} after epoch {epoch}, not among the best {best}"
+    return Verdict("wait", text)
+
+
 @dataclass(frozen=True)
 class Standing:
     """What a rule must know of its cell beside the curves, when a slot is free.
@@ -151,10 +157,8 @@ class AsyncHalving(CellRule):
         # Of equal ones the earliest goes on.
         if bisect_left(ranked, (-value, number)) < allowed:
             return GO
-        return Verdict(
-            "wait",
-            f"{self.name}: val_top1 {value:.4f} after epoch {epoch}, not among the best "
-            f"1/{self.reduction} of the cell's {len(ranked)} configs there",
+        return waiting(
+            self.name, value, epoch, f"1/{self.reduction} of the cell's {len(ranked)} configs there"
         )
 
     def _promote(self, standing: Standing) -> int | None:
@@ -187,11 +191,7 @@ class SyncHalving(CellRule):
         if epoch not in self.rungs:
             return GO
         value = self.curves.best(number, epoch)
-        return Verdict(
-            "wait",
-            f"halving: val_top1 {value:.4f} after epoch {epoch}, not among the best "
-            f"1/{self.reduction} of the cell",
-        )
+        return waiting("halving", value, epoch, f"1/{self.reduction} of the cell")
 
     def _promote(self, standing: Standing) -> int | None:
         curves = self.curves
@@ -304,11 +304,7 @@ class First(CellRule):
         if epoch != self.rule.epochs:
             return GO
         value = self.curves.best(number, epoch)
-        return Verdict(
-            "wait",
-            f"first_epochs: val_top1 {value:.4f} after {epoch} epochs, not among the best "
-            f"{self.wanted} of the cell",
-        )
+        return waiting("first_epochs", value, epoch, f"{self.wanted} of the cell")
 
     def _promote(self, standing: Standing) -> int | None:
         at, curves = self.rule.epochs, self.curves
