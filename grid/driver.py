@@ -210,6 +210,7 @@ class Driver:
         row = end_pruned(self.store, row, shorter.reason or "")
         self.search.tell(trial, Outcome("pruned", shorter.val_top1, shorter.epochs_run))
         self._count("pruned")
+        self.display.count(trial.trial_id, "pruned")
         return True
 
     def _end_skipped(self) -> None:

@@ -358,6 +358,28 @@ def test_more_epochs_start_from_the_shorter_trials_and_change_no_bit(
     assert {row["attempt"] for row in Store(tmp_path / "cosine" / "small").epochs()} == {1}
 
 
+def test_what_a_shorter_search_pruned_stays_pruned(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    def sweep(epochs: int) -> Path:
+        return write_sweep(
+            compare={"arch": ["cnn3"]},
+            tune={"trials": 3, "sampler": "random", "axes": {"lr": {"uniform": [0.01, 0.05]}}},
+            stop={"halving": {"rungs": 1}},
+            fixed={"epochs": epochs},
+            keep="last",
+            seeds=[0],
+        )
+
+    assert run(sweep(2), tmp_path, data_dir).states == {"complete": 1, "pruned": 2}
+    assert run(sweep(3), tmp_path, data_dir).states == {"complete": 1, "pruned": 2}
+    longer = [row for row in _trials(tmp_path / "small") if row.epochs == 3]
+    assert sorted(row.epochs_run for row in longer) == [1, 1, 3]
+    assert all(row.continued_from for row in longer)
+    trained = [row for row in Store(tmp_path / "small").epochs() if row["attempt"]]
+    assert len(trained) == 3 + 1 + 1  # two and one more of the best, one of each other
+
+
 def test_a_plan_says_what_a_longer_search_goes_on_from(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
 ) -> None:
