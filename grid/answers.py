@@ -95,6 +95,7 @@ def table(
         from analysis.tables import TABLES
 
         if name is None:
+            connect(results)  # says so where that is no results folder
             for known, (_, meaning) in TABLES.items():
                 print(f"{known:26} {meaning}")
             return

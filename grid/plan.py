@@ -153,7 +153,6 @@ def make_plan(
             continue
         epochs = max(config.epochs for config in resolved)
         cell = Cell(resolver.cell_id(values), values, epochs, _budget(spec, values))
-        problems += _late_comparisons(spec, cell)
         key = digest([identity(config) for config in resolved])
         if key in seen:
             problems.append(
@@ -168,6 +167,7 @@ def make_plan(
         configs.append(resolved[0])
     if not cells and not problems:
         problems.append((("exclude",), "leaves no cell to run"))
+    problems += _late_comparisons(spec, cells)
     if spec.folds and smallest_class and not problems:
         problems += _fold_problems(spec.folds, configs, smallest_class)
     if problems:
@@ -282,14 +282,17 @@ def _budget(spec: SweepSpec, values: Values) -> int:
     return spec.tune.trials if points is None else min(spec.tune.trials, len(points))
 
 
-def _late_comparisons(spec: SweepSpec, cell: Cell) -> Iterator[tuple[Path_, str]]:
-    """A rule of `stop` that would compare nothing, because trials end before."""
-    if spec.stop and spec.stop.first_comparison >= cell.epochs:
+def _late_comparisons(spec: SweepSpec, cells: list[Cell]) -> Iterator[tuple[Path_, str]]:
+    """A rule of `stop` that would compare nothing in some cell, because trials end before."""
+    if spec.stop is None or not cells:
+        return
+    shortest = min(cells, key=lambda cell: cell.epochs)
+    if spec.stop.first_comparison >= shortest.epochs:
         key = "epochs" if spec.stop.first_epochs else "grace_epochs"
         yield (
             ("stop", spec.stop.name, key),
-            f"must be below the {cell.epochs} epochs of a trial, but got "
-            f"{spec.stop.first_comparison}: nothing would be stopped ({_words(cell.values)})",
+            f"must be below a trial's epochs ({shortest.epochs}), but got "
+            f"{spec.stop.first_comparison}: nothing would be stopped ({_words(shortest.values)})",
         )
 
 

@@ -234,7 +234,9 @@ def test_stops_that_compare_nothing_are_refused() -> None:
         ("{median: {grace_epochs: 4}}", "grace_epochs"),
         ("{first_epochs: {epochs: 5}}", "epochs"),
     ):
-        with pytest.raises(SweepError, match=rf"stop\.\w+\.{key}: must be below the 4 epochs"):
+        with pytest.raises(
+            SweepError, match=rf"stop\.\w+\.{key}: must be below a trial's epochs \(4\)"
+        ):
             tuned(4, stop=f"stop: {stop}\n")
 
 
