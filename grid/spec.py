@@ -88,11 +88,15 @@ class Halving(Section):
     After epoch `grace_epochs`, `grace_epochs * reduction`, ..., `rungs` times at most, configs wait
     until all of the cell came there; then the best 1/`reduction` of them, rounded up, go on. It
     trains fewer epochs than `asha`, which goes on at once with what looks good so far.
+
+    With `gap` those that are left are looked at again after every multiple of the last rung: who is
+    more than `gap` (a fraction of top-1) below the cell's best at that epoch goes no further.
     """
 
     grace_epochs: PositiveInt = 1
     reduction: Annotated[int, Field(ge=2)] = 3
     rungs: PositiveInt | None = None
+    gap: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class Hyperband(Section):

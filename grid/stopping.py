@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from heapq import nlargest
 from itertools import islice
 from statistics import fmean, median
 from typing import Literal
@@ -176,22 +177,37 @@ class AsyncHalving(CellRule):
 
 
 class SyncHalving(CellRule):
-    """Successive halving: at a rung configs wait until all of the cell came there."""
+    """Successive halving: at a rung configs wait until all of the cell came there.
+
+    After the last rung a config that is far behind the cell's best (of which there are `wanted`) at
+    the same epoch waits too; only where too few become complete does it go on.
+    """
 
     def __init__(self, rule: Halving, epochs: int, wanted: int) -> None:
         super().__init__(wanted)
         self.reduction = rule.reduction
+        self.gap = rule.gap
         rungs = rung_epochs(rule.grace_epochs, rule.reduction, epochs)
         self.rungs = rungs if rule.rungs is None else rungs[: rule.rungs]
 
     def waits(self, number: int, epochs: int) -> tuple[int, ...]:
-        return tuple(rung for rung in self.rungs if rung < epochs)
+        rungs = tuple(rung for rung in self.rungs if rung < epochs)
+        if self.gap is None or not rungs:
+            return rungs
+        return (*rungs, *range(2 * rungs[-1], epochs, rungs[-1]))
 
     def _judge(self, number: int, epoch: int) -> Verdict:
-        if epoch not in self.rungs:
-            return GO
         value = self.curves.best(number, epoch)
-        return waiting("halving", value, epoch, f"1/{self.reduction} of the cell")
+        if epoch in self.rungs:
+            return waiting("halving", value, epoch, f"1/{self.reduction} of the cell")
+        if self.gap is None or epoch < self.rungs[-1] or epoch % self.rungs[-1]:
+            return GO
+        there = (n for n in self.curves.values if self.curves.last(n) >= epoch)
+        best = nlargest(self.wanted, (self.curves.best(n, epoch) for n in there))
+        if len(best) < self.wanted or best[-1] - value <= self.gap:
+            return GO
+        text = f"halving: val_top1 {value:.4f} after epoch {epoch}, more than {self.gap:g} below "
+        return Verdict("wait", f"{text}{best[-1]:.4f}, the cell's best there")
 
     def _promote(self, standing: Standing) -> int | None:
         curves = self.curves

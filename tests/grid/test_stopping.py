@@ -23,6 +23,7 @@ RULES = {
     "median": "{median: {grace_epochs: 1, min_configs: 3}}",
     "first_epochs": "{first_epochs: {epochs: 2, keep: 3}}",
 }
+FAR_BEHIND = "{halving: {grace_epochs: 1, reduction: 3, rungs: 2, gap: 0.05}}"
 ONE_AXIS = "{lr: {uniform: [0.0001, 1]}}"
 
 
@@ -83,6 +84,34 @@ def test_synchronous_halving_trains_exactly_the_best_of_each_rung(
         ends = [done.epochs[t.trial_id] for t in mine]
         assert ends == sorted(ends, reverse=True)  # the better, the further
         assert [sum(end >= rung for end in ends) for rung in (1, 3, 9, 27)] == expected
+
+
+def test_survivors_of_halving_that_fall_far_behind_wait() -> None:
+    stop = Stop(halving=Halving(grace_epochs=1, reduction=2, rungs=2, gap=0.05))
+    rule = cell_rule(stop, 9, 1)
+    assert rule.waits(0, 9) == (1, 2, 4, 6, 8)
+    curves = {0: [0.1, 0.2, 0.3, 0.4, 0.4, 0.5], 1: [0.1, 0.2, 0.3, 0.36, 0.1, 0.2]}
+    for number, curve in curves.items():
+        for epoch, value in enumerate(curve, 1):
+            verdict = rule.judge(number, epoch, value, 9)
+            waits = epoch in (1, 2) or (number, epoch) == (1, 6)
+            assert verdict.action == ("wait" if waits else "go"), (number, epoch)
+            if waits:
+                alone = Standing({number: ""}, (), asked=True, complete=0)
+                assert rule.promote(alone) == number
+    text = "val_top1 0.3600 after epoch 6, more than 0.05 below 0.5000, the cell's best there"
+    assert text in verdict.reason
+    # It was promoted nevertheless, because nothing else became complete; so it is at the next look.
+    assert rule.judge(1, 7, 0.3, 9).action == "go"
+    assert rule.judge(1, 8, 0.3, 9).action == "go"  # nobody else came there
+
+
+def test_only_those_far_behind_as_many_as_are_wanted_wait() -> None:
+    stop = Stop(halving=Halving(grace_epochs=1, reduction=2, rungs=1, gap=0.05))
+    rule = cell_rule(stop, 9, 2)
+    for number, value in enumerate((0.9, 0.5, 0.46, 0.4)):
+        rule.note(number, 1, 0.1)
+        assert rule.judge(number, 2, value, 9).action == ("wait" if number == 3 else "go")
 
 
 @pytest.mark.parametrize("slots", [1, 54])
@@ -200,11 +229,11 @@ def test_asha_over_all_cells_drops_the_cell_that_ends_best_and_ours_does_not() -
     assert dropped >= 5
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES.values(), FAR_BEHIND], ids=[*RULES, "halving, gap"])
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
 def test_failures_and_divergence_in_any_order_leave_no_trial_open(rule: str, sampler: str) -> None:
     for draw in range(3):
-        plan = tuned(12, sampler, axes=ONE_AXIS, stop=f"stop: {RULES[rule]}\n", epochs=9,
+        plan = tuned(12, sampler, axes=ONE_AXIS, stop=f"stop: {rule}\n", epochs=9,
                      seeds="[0, 1]", more=", confirm: {top: 2, seeds: 2}")  # fmt: skip
         chance = random.Random(draw)
 
