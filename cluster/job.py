@@ -11,9 +11,11 @@ class Allocation:
     """What is asked of the cluster; None leaves it to the site's defaults.
 
     `time` is in Slurm's words, such as `8:00:00`; `extra` are further options of sbatch, as given.
+    `array`: so many jobs of `nodes` each, which start and end for themselves.
     """
 
     nodes: int = 1
+    array: int | None = None
     cpus_per_node: int = 1
     gpus_per_node: int = 0
     time: str | None = None

@@ -37,14 +37,15 @@ def sbatch_script(job: Job) -> str:
 
 
 def log_path(job: Job, job_id: str) -> Path:
-    """Where a submitted job writes."""
-    return job.logs / f"slurm-{job_id}.log"
+    """Where a submitted job writes; of an array a pattern."""
+    return job.logs / f"slurm-{job_id}{'_*' if job.allocation.array else ''}.log"
 
 
 def _options(job: Job) -> list[str]:
     asked = job.allocation
     given = {
         "job-name": job.name,
+        "array": f"1-{asked.array}" if asked.array else None,
         "nodes": asked.nodes,
         "ntasks-per-node": 1,
         "cpus-per-task": asked.cpus_per_node,
@@ -56,7 +57,8 @@ def _options(job: Job) -> list[str]:
         "constraint": asked.constraint,
         "chdir": job.start_in,
         # A percent sign begins one of Slurm's own names, such as %j.
-        "output": f"{job.logs}".replace("%", "%%") + "/slurm-%j.log",
+        "output": f"{job.logs}".replace("%", "%%")
+        + f"/slurm-{'%A_%a' if asked.array else '%j'}.log",
         # A job that was requeued goes on in the same log.
         "open-mode": "append",
         "signal": f"B:USR1@{job.stop_before_s}",
@@ -121,6 +123,7 @@ def _check_hope(job_id: str, script: Path) -> None:
     """Most sites accept a job that fits no node and let it wait for ever: withdraw it at once."""
     try:
         reason = _slurm("squeue", "--noheader", "--jobs", job_id, "--format", "%r").stdout.strip()
+        reason = reason.partition("\n")[0]  # those of an array wait for the same
         if reason not in HOPELESS:
             return
         words = _slurm("sbatch", "--test-only", str(script)).stderr.strip()

@@ -20,7 +20,7 @@ def status(results: Results) -> None:
     """Say what is planned, running, complete, pruned, failed, diverged or missing, per cell."""
     from rich.console import Console
 
-    from grid.lock import driver_alive
+    from grid.lock import drivers_alive
     from grid.store import Store
 
     with answering():
@@ -36,12 +36,11 @@ def status(results: Results) -> None:
                 f"{row['trial_id']} {row['arch']}: epoch {row['epoch']}/{row['epochs']}{top1} "
                 f"(process {row['pid']} on {row['host']})"
             )
-    holder = driver_alive(Store(results))
-    print(
-        f"running: process {holder['pid']} on {holder['host']}"
-        if holder
-        else "no driver is running"
-    )
+    drivers = drivers_alive(Store(results))
+    for driver in drivers:
+        print(f"running: process {driver['pid']} on {driver['host']}")
+    if not drivers:
+        print("no driver is running")
 
 
 def sql(

@@ -136,7 +136,7 @@ class Attempt:
             drop_checkpoints(self.store, trial_id)
         return self.progress(done=True)
 
-    def progress(self, *, done: bool) -> Progress:
+    def progress(self, *, done: bool, pause: bool = False) -> Progress:
         last = self.epochs[-1] if self.epochs else {}
         return Progress(
             trial_id=self.job.trial.trial_id,
@@ -145,6 +145,7 @@ class Attempt:
             val_top1=last.get("val_top1"),
             done=done,
             row=dict(self.row),
+            pause=pause,
         )
 
 

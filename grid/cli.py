@@ -119,6 +119,12 @@ def run(
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="What a failed trial means for the rest.")
     ] = OnError.CONTINUE,
+    share: Annotated[
+        bool,
+        typer.Option(
+            "--share", help="Beside other runs of the same sweep: each takes what nobody else has."
+        ),
+    ] = False,
 ) -> None:
     """Plan a sweep, skip what is done, resume what was cut off, run the rest."""
     from rich.console import Console
@@ -132,7 +138,7 @@ def run(
     folder = (data or default_data_dir()).absolute()
     console = Console(stderr=True)
     states = retry.states if retry else frozenset()
-    options = RunOptions(results, folder, local, slots, address, states, on_error.value)
+    options = RunOptions(results, folder, local, slots, address, states, share, on_error.value)
     with _data_errors():
         summary = run_plan(plan, options, console)
     print_outcome(summary, Console())
@@ -216,6 +222,9 @@ _Asked = Annotated[str | None, typer.Option(help="As sbatch's option of this nam
 def launch_slurm(
     sweep: Sweep,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes of the job.")] = 1,
+    array: Annotated[
+        int | None, typer.Option(min=1, help="So many jobs that share the sweep, each of --nodes.")
+    ] = None,
     gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs on each node.")] = 0,
     cpus_per_node: Annotated[
         int | None, typer.Option(min=1, help="CPU cores on each node [default: one trial's].")
@@ -249,7 +258,7 @@ def launch_slurm(
     cpus = cpus_per_node or spec.resources.cpus * max(gpus_per_node, 1)
     asked = (time, partition, account, qos, constraint, tuple(extra or ()))
     settings = Launch(results, data or default_data_dir(), change or (), env_setup, stop_before)
-    job = slurm_job(planned, settings, Allocation(nodes, cpus, gpus_per_node, *asked))
+    job = slurm_job(planned, settings, Allocation(nodes, array, cpus, gpus_per_node, *asked))
     print(job_script(job) if dry_run else launch_slurm(planned, settings, job))
 
 

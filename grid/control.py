@@ -28,22 +28,22 @@ def stop(
     ] = False,
 ) -> None:
     """End the sweep that runs in a results folder, wherever its driver is; it can go on later."""
-    from grid.lock import ask_to_stop, driver_alive
+    from grid.lock import ask_to_stop, drivers_alive
     from grid.store import Store
 
     store = Store(results)
     if not (results / "sweep.yaml").is_file():
         fail(f"{results}: is not a results folder: it has no sweep.yaml")
-    if (holder := driver_alive(store)) is None:
+    if not (asked := drivers_alive(store)):
         print(f"{results}: no driver is running")
         return
     ask_to_stop(store, now=now)
     until = time.monotonic() + HEARD_WITHIN_S
-    while driver_alive(store) and time.monotonic() < until:
+    while (left := drivers_alive(store)) and time.monotonic() < until:
         time.sleep(0.2)
-    where = f"process {holder['pid']} on {holder['host']}"
-    if driver_alive(store):
-        print(f"{results}: {where} was asked to stop and is still ending; `cnngrid status` says")
+    where = "; ".join(f"process {driver['pid']} on {driver['host']}" for driver in left or asked)
+    if left:
+        print(f"{results}: asked to stop and still ending: {where}; `cnngrid status` says")
     else:
         print(f"{results}: {where} has stopped; run the same command again to go on")
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,10 +23,11 @@ from grid.errors import GridError
 from grid.ids import Trial
 from grid.job import Job, Progress
 from grid.lineage import Lineage
-from grid.lock import hold
+from grid.lock import POLL_S, hold, join
 from grid.plan import Plan, plan_rows
 from grid.provenance import git_commit
 from grid.search import Outcome, Search
+from grid.share import Share
 from grid.store import Finished, Store, now
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ class Summary:
     interrupted: bool
     unfinished: int
     warnings: tuple[str, ...] = ()
+    # Trials, or tuned cells, that other drivers of the folder have.
+    elsewhere: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -71,6 +76,8 @@ class RunOptions:
     address: str | None = None
     # Trials that ended in these states are run again.
     retry: frozenset[str] = frozenset()
+    # Other drivers work on the same folder; each takes what nobody else has.
+    share: bool = False
     on_error: Literal["continue", "stop"] = "continue"
 
 
@@ -104,6 +111,9 @@ class Driver:
         """The next trial with all it needs, or None when there is none now (see `over`)."""
         self.listen()
         trial = None if self.stopping else self._next_trial()
+        while trial is None and not self.out and not self.over:
+            time.sleep(POLL_S)  # until it is certain what the other drivers of the folder do
+            trial = self._next_trial()
         if trial is None:
             return None
         self.out[trial.trial_id] = trial
@@ -141,6 +151,8 @@ class Driver:
 
     def progress(self, progress: Progress) -> bool:
         """Take an epoch's result; True if the trial must stop now (its row is then stored)."""
+        if progress.pause:
+            return False
         trial = self.out[progress.trial_id]
         self.display.update(progress)
         verdict = self.search.judge(trial, progress.epoch, progress.val_top1)
@@ -230,7 +242,8 @@ class Driver:
         self._watch_errors(trial, row)
         self._end_skipped()
         self._since_compaction += 1
-        if self._since_compaction >= COMPACT_EVERY:
+        # Beside other drivers this would take files from under their eyes.
+        if self._since_compaction >= COMPACT_EVERY and not self.options.share:
             self.store.compact()
             self._since_compaction = 0
 
@@ -264,45 +277,68 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
 
     With nothing to do it returns at once, and neither torch nor Ray is loaded.
     """
+    if options.share and options.retry:
+        raise GridError("--retry wants the results folder for itself: leave --share out")
     store = Store(options.results / plan.folder)
     store.check_usable(plan.spec.sweep)
+    if not options.share:
+        with hold(store):
+            return _run_held(plan, options, console, store, None)
+    with join(store) as name:
+        share = Share(store, name)
+        try:
+            return _run_held(plan, options, console, store, share)
+        finally:
+            share.release()
+
+
+def _run_held(
+    plan: Plan, options: RunOptions, console: Console, store: Store, share: Share | None
+) -> Summary:
     started = time.monotonic()
-    with hold(store):
-        warnings = [
-            f"{path}: damaged, set aside as {path.name}.damaged; its trial is run again"
-            for path in store.set_damaged_aside()
-        ]
-        for warning in (*plan.warnings, *warnings):
-            console.print(warning, style="yellow", highlight=False, markup=False)
+    warnings = [
+        f"{path}: damaged, set aside as {path.name}.damaged; its trial is run again"
+        for path in store.set_damaged_aside()
+    ]
+    for warning in (*plan.warnings, *warnings):
+        console.print(warning, style="yellow", highlight=False, markup=False)
+    if share is None or share.take("sweep"):
         # JSON is YAML too: a sweep made in Python has no text of its own.
         store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
-        finished = _finished(store, plan, retry=options.retry)
         _write_plan(store, plan)
-        search = Search(plan, store, finished)
-        trials = search.trials()
-        earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
-        lineage = Lineage(store, finished)
-        if finished and not earlier and not any(map(lineage.shorter, trials.values())):
-            _warn_of_strangers(console, store, finished)
-        first = search.next()
-        skipped = len(list(end_skipped(search, store, plan.spec.sweep)))
-        if first is None:
-            summary = _summary(plan, search, store, None, earlier, 0.0, warnings)
-            if skipped:
-                summary.states["pruned"] = summary.states.get("pruned", 0) + skipped
-            return summary
-        search.give_back(first)
-        driver = _driver(plan, store, options, search, lineage, len(earlier), console)
+    reread = partial(_finished, store, plan, retry=options.retry)
+    finished = reread()
+    search = Search(plan, store, finished, share=share, reread=reread)
+    trials = search.trials()
+    earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
+    lineage = Lineage(store, finished)
+    if finished and trials and not earlier and not any(map(lineage.shorter, trials.values())):
+        _warn_of_strangers(console, store, finished)
+    while (first := search.next()) is None and not search.over:
+        time.sleep(POLL_S)
+    skipped = len(list(end_skipped(search, store, plan.spec.sweep)))
+    if first is None:
+        summary = _summary(plan, search, store, None, earlier, 0.0, warnings)
         if skipped:
-            driver.states["pruned"] = skipped
-        with _signals(driver), driver.display.live():
-            _run(driver)
-        for trial_id in driver.out:
-            store.silence_claim(trial_id)
-        if driver.fatal:
-            raise driver.fatal
-        wall_time_s = time.monotonic() - started
-        return _summary(plan, search, store, driver, earlier, wall_time_s, warnings)
+            summary.states["pruned"] = summary.states.get("pruned", 0) + skipped
+        return summary
+    search.give_back(first)
+    driver = _driver(plan, store, options, search, lineage, len(earlier), console)
+    if skipped:
+        driver.states["pruned"] = skipped
+    with _signals(driver), driver.display.live():
+        _run(driver)
+    for trial_id in driver.out:
+        store.silence_claim(trial_id)
+    if driver.fatal:
+        raise driver.fatal
+    wall_time_s = time.monotonic() - started
+    summary = _summary(plan, search, store, driver, earlier, wall_time_s, warnings)
+    if share:  # others ended trials too
+        known = search.trials()
+        ended = Counter(row.state for trial_id, row in reread().items() if trial_id in known)
+        summary = replace(summary, states=dict(sorted(ended.items())))
+    return summary
 
 
 def _run(driver: Driver) -> None:
@@ -364,13 +400,15 @@ def _driver(
     )
 
 
-def _finished(store: Store, plan: Plan, *, retry: Collection[str]) -> dict[str, Finished]:
-    """Ended trials that count as done for this plan."""
+def _finished(
+    store: Store, plan: Plan, trial_id: str | None = None, *, retry: Collection[str]
+) -> dict[str, Finished]:
+    """Ended trials that count as done for this plan, all or one."""
     tune = plan.spec.tune
     prunes = plan.spec.stop is not None or (tune is not None and tune.drop is not None)
     return {
         trial_id: row
-        for trial_id, row in store.finished().items()
+        for trial_id, row in store.finished(trial_id).items()
         # Without a rule that prunes, such a trial is one cut short, so it is trained to its end.
         if not (row.state == "pruned" and not prunes) and row.state not in retry
     }
@@ -406,6 +444,7 @@ def _summary(
 ) -> Summary:
     states = dict(driver.states) if driver else {}
     ran = sum(states.values())
+    elsewhere, unfinished = set(search.elsewhere()), set(search.unfinished())
     for row in earlier.values():
         states[row.state] = states.get(row.state, 0) + 1
     return Summary(
@@ -415,8 +454,9 @@ def _summary(
         ran=ran,
         wall_time_s=wall_time_s,
         interrupted=bool(driver and driver.interrupted),
-        unfinished=len(search.unfinished()),
+        unfinished=len(unfinished - elsewhere),
         warnings=tuple(warnings),
+        elsewhere=len(elsewhere),
     )
 
 

@@ -33,7 +33,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Progress:
-    """An epoch that ended, or the end of the trial; `row` is its record as it stands."""
+    """An epoch that ended, or the end of the trial; `row` is its record as it stands.
+
+    `pause`: neither, but a step within the next epoch after which the trial may be stopped.
+    """
 
     trial_id: str
     epoch: int
@@ -41,6 +44,7 @@ class Progress:
     val_top1: float | None
     done: bool
     row: dict[str, Any]
+    pause: bool = False
 
     @property
     def state(self) -> str:

@@ -14,8 +14,9 @@ from cluster.job import Allocation, Job
 from cluster.security import write_private
 from cluster.slurm import log_path, sbatch_script, submit
 from grid.errors import GridError, ResultsError
-from grid.lock import driver_alive
+from grid.lock import drivers_alive
 from grid.plan import Plan
+from grid.progress import counted
 from grid.store import Store, now
 
 
@@ -55,10 +56,13 @@ def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:
         command += ["--set", change]
     if plan.skip_unreadable:
         command.append("--skip-unreadable")
+    where = f"on {counted(nodes, 'node')}"
+    if allocation.array:
+        command.append("--share")
+        where = f"shared by {counted(allocation.array, 'job')} {where}" + (" each" * (nodes > 1))
     return Job(
         name=plan.folder,
-        title=f"The sweep {plan.folder}, {plan.planned} trials, "
-        f"on {nodes} node{'s' if nodes > 1 else ''}.",
+        title=f"The sweep {plan.folder}, {plan.planned} trials, {where}.",
         command=tuple(command),
         allocation=allocation,
         folder=own,
@@ -107,18 +111,17 @@ def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
     log = log_path(job, job_id)
     shown = os.path.relpath(log)
     shown = shown if not shown.startswith("..") else str(log)
-    holder = driver_alive(store)
+    drivers = drivers_alive(store)
     return "\n".join(
         [
             f"job {job_id}: {job.title}",
             f"  cnngrid status {shlex.quote(str(store.folder))}",
             f"  squeue --jobs {job_id}",
-            f"  tail -F {shlex.quote(shown)}",
+            f"  tail -F {shown if job.allocation.array else shlex.quote(shown)}",
             f"  scancel {job_id}    # what finished is kept; launch again to go on",
             *(
-                [f"process {holder['pid']} on {holder['host']} holds the folder: it must end first"]
-                if holder
-                else []
+                f"process {driver['pid']} on {driver['host']} holds the folder: it must end first"
+                for driver in drivers
             ),
         ]
     )

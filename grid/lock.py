@@ -1,15 +1,21 @@
-"""One driver at a time holds a results folder: `run/driver.json`, exclusive, with a heartbeat."""
+"""Who works on a results folder: one driver, or several that share it, each with a heartbeat.
+
+A driver alone holds `run/driver.json`; drivers that share have a file each under `run/drivers/`
+and take units of work (`grid/share.py`). Clocks of machines differ, so a driver on another machine
+is judged by whether its heartbeat changes, on our own clock.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +25,111 @@ from grid.store import Store, read_json, write_whole
 HEARTBEAT_S = 5.0
 # How often a driver looks whether it is asked to stop.
 LISTEN_S = 1.0
-# A driver on another machine that has said nothing for this long is taken for dead.
+# A driver on another machine whose heartbeat has not changed for this long is taken for dead.
 EXPIRES_S = 30.0
+# One that seems to have been silent for this long is not watched first. Clocks of a cluster differ
+# by less: munge, which Slurm relies on, refuses what is more than 5 minutes old.
+LONG_DEAD_S = 600.0
 # How often a driver on another machine is looked at while it may be dead.
 POLL_S = 0.5
 
 
 @contextlib.contextmanager
 def hold(store: Store) -> Iterator[None]:
-    """Hold the folder while the block runs. Raises `ResultsError` if another driver does."""
+    """Hold the folder alone while the block runs. Raises `ResultsError` if another driver works."""
     path = store.run / "driver.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_started": process_started(os.getpid()),
-        "started_at": time.time(),
-    }
+    mine = _myself()
     _take(path, {**mine, "heartbeat": time.time()})
-    ended = threading.Event()
+    with _beating(path, mine):
+        if (holder := _living(_sharing(store))) is not None:
+            raise _held(store, holder, "shares")
+        shutil.rmtree(store.run / "taken", ignore_errors=True)  # what dead ones had
+        yield
 
-    asked = store.run / "stop.json"
+
+@contextlib.contextmanager
+def join(store: Store) -> Iterator[str]:
+    """Work on the folder beside others that joined it; yields this driver's name there.
+
+    Raises `ResultsError` if a driver holds the folder alone.
+    """
+    mine = _myself()
+    path = driver_file(store, f"{mine['host']}-{mine['pid']}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps({**mine, "heartbeat": time.time()}).encode(), flush=False)
+    with _beating(path, mine):
+        if (holder := _living([store.run / "driver.json"])) is not None:
+            raise _held(store, holder, "holds")
+        yield path.stem
+
+
+def driver_file(store: Store, name: str) -> Path:
+    """File of a driver that shares the folder."""
+    return store.run / "drivers" / f"{name}.json"
+
+
+def drivers_alive(store: Store) -> list[dict[str, Any]]:
+    """The drivers that work on the folder now: none, one, or several that share it.
+
+    For people, who do not want to wait: where its clock seems to be ours a heartbeat is believed.
+    """
+    found = []
+    for path in (store.run / "driver.json", *_sharing(store)):
+        watch = Watch(path, HEARTBEAT_S + LISTEN_S)
+        ours = abs(time.time() - float(watch.content.get("heartbeat", 0))) < EXPIRES_S
+        while (alive := watch.alive) is None and not ours:
+            time.sleep(POLL_S)
+        if watch.content and alive is not False:
+            found.append(watch.content)
+    return found
+
+
+def ask_to_stop(store: Store, *, now: bool) -> None:
+    """Tell the drivers of a folder, on whatever machine, to end in order, or at once."""
+    for path in (store.run / "driver.json", *_sharing(store)):
+        if path.exists():
+            write_whole(path.with_suffix(".stop"), json.dumps({"now": now}).encode())
+
+
+class Watch:
+    """Whether the driver behind a file lives, seen by its heartbeat; `alive` is None while unsure.
+
+    On this machine its process tells at once. On another its file must change, or stay as it is for
+    `patience_s`; only where it seems silent for very long is nothing waited for.
+    """
+
+    def __init__(self, path: Path, patience_s: float | None = None) -> None:
+        self.path = path
+        self.content = read_json(path)
+        self._patience_s = EXPIRES_S if patience_s is None else patience_s
+        self._since = time.monotonic()
+        self._moved = False
+
+    @property
+    def alive(self) -> bool | None:
+        """True, False, or None where one must look again later."""
+        content = read_json(self.path)
+        if not content and not self.path.exists():
+            return False
+        if content.get("host") == socket.gethostname():
+            pid = content.get("pid")
+            return isinstance(pid, int) and process_started(pid) == content.get("process_started")
+        if content != self.content:
+            self.content, self._since, self._moved = content, time.monotonic(), True
+        if time.monotonic() - self._since >= self._patience_s:
+            return False
+        if self._moved:
+            return True
+        heartbeat = float(content.get("heartbeat", 0))
+        return False if content and time.time() - heartbeat > LONG_DEAD_S else None
+
+
+@contextlib.contextmanager
+def _beating(path: Path, mine: dict[str, Any]) -> Iterator[None]:
+    """Renew the heartbeat in a driver's file, and heed its stop file, while the block runs."""
+    ended = threading.Event()
+    asked = path.with_suffix(".stop")
     asked.unlink(missing_ok=True)  # meant for an earlier driver
 
     def beat() -> None:
@@ -66,15 +156,24 @@ def hold(store: Store) -> Iterator[None]:
         asked.unlink(missing_ok=True)
 
 
-def driver_alive(store: Store) -> dict[str, Any] | None:
-    """The driver that holds the folder now, if one does."""
-    holder = read_json(store.run / "driver.json")
-    return holder if holder and _alive(holder) else None
+def _myself() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_started": process_started(os.getpid()),
+        "started_at": time.time(),
+    }
 
 
-def ask_to_stop(store: Store, *, now: bool) -> None:
-    """Tell the driver of a folder, on whatever machine, to end in order, or at once."""
-    write_whole(store.run / "stop.json", json.dumps({"now": now}).encode())
+def _sharing(store: Store) -> list[Path]:
+    return sorted((store.run / "drivers").glob("*.json"))
+
+
+def _held(store: Store, holder: dict[str, Any], verb: str) -> ResultsError:
+    return ResultsError(
+        f"{store.folder}: another driver {verb} this folder (process {holder.get('pid', '?')} on "
+        f"{holder.get('host', '?')}); wait for it, or stop it: cnngrid stop {store.folder}"
+    )
 
 
 def _stop_here(asked: Path) -> None:
@@ -87,21 +186,32 @@ def _stop_here(asked: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _living(paths: Iterable[Path]) -> dict[str, Any] | None:
+    """A driver that lives behind one of these files; where none does the files are removed."""
+    watches = [Watch(path) for path in paths if path.exists()]
+    while True:
+        alive = [watch.alive for watch in watches]
+        if True in alive:
+            return watches[alive.index(True)].content
+        if None not in alive:
+            break
+        time.sleep(POLL_S)
+    for watch in watches:
+        _remove_dead(watch.path, watch.content)
+    return None
+
+
 def _take(path: Path, content: dict[str, Any]) -> None:
     for _ in range(3):
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
-            holder = read_json(path)
-            # A file just created may still be empty: give its writer the benefit of the doubt.
-            fresh = not holder and _age_s(path) < HEARTBEAT_S
-            if fresh or (holder and _alive(holder) and not _falls_silent(path, holder)):
-                raise ResultsError(
-                    f"{path.parent.parent}: another driver holds this folder "
-                    f"(process {holder.get('pid', '?')} on {holder.get('host', '?')}); wait for "
-                    "it, or stop it"
-                ) from None
-            _remove_dead(path, holder)
+            watch = Watch(path)
+            while watch.alive is None:
+                time.sleep(POLL_S)
+            if watch.alive:
+                raise _held(Store(path.parent.parent), watch.content, "holds") from None
+            _remove_dead(path, watch.content)
         else:
             with os.fdopen(descriptor, "w") as file:
                 json.dump(content, file)
@@ -109,39 +219,14 @@ def _take(path: Path, content: dict[str, Any]) -> None:
     raise ResultsError(f"{path.parent.parent}: another driver took this folder just now")
 
 
-def _falls_silent(path: Path, holder: dict[str, Any]) -> bool:
-    """Watch a driver on another machine: killed a moment ago, it looks alive until it expires."""
-    if holder.get("host") == socket.gethostname():
-        return False
-    while _alive(holder):
-        time.sleep(POLL_S)
-        if read_json(path) not in ({}, holder):
-            return False
-    return True
-
-
 def _remove_dead(path: Path, holder: dict[str, Any]) -> None:
     """Move a dead holder's file away; of several drivers that see it, renaming lets one win."""
-    aside = path.with_name(f"driver-dead-{os.getpid()}.json")
+    aside = path.with_name(f"{path.stem}-dead-{socket.gethostname()}-{os.getpid()}.json")
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, aside)
         if read_json(aside) != holder:  # another driver was quicker: this file is already its own
             os.replace(aside, path)
         aside.unlink(missing_ok=True)
-
-
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
-
-
-def _alive(holder: dict[str, Any]) -> bool:
-    if holder.get("host") == socket.gethostname():
-        pid = holder.get("pid")
-        return isinstance(pid, int) and process_started(pid) == holder.get("process_started")
-    return time.time() - float(holder.get("heartbeat", 0)) < EXPIRES_S
 
 
 def process_started(pid: int) -> str | None:

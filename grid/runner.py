@@ -62,6 +62,7 @@ def run_sweep(
     address: str | None = None,
     retry: Collection[str] = (),
     on_error: Literal["continue", "stop"] = "continue",
+    share: bool = False,
     skip_unreadable: bool = False,
     quiet: bool = False,
 ) -> Summary:
@@ -70,7 +71,8 @@ def run_sweep(
     `local` runs in this process, one trial at a time, without Ray; `slots` is the number of trials
     at a time on this machine; `address` is a running Ray cluster's; trials that ended in a state of
     `retry` (failed, diverged) are run again, and `on_error="stop"` ends the sweep with the first
-    trial that fails. Raises `GridError` children
+    trial that fails; with `share` several such calls, on any machines, work on one results folder.
+    Raises `GridError` children
     before anything starts, and `StoreError` where the results can no longer be written.
     """
     from rich.console import Console
@@ -78,7 +80,7 @@ def run_sweep(
     folder = Path(data_dir) if data_dir else default_data_dir()
     plan = make_plan(spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable)
     options = RunOptions(
-        Path(results), folder.absolute(), local, slots, address, frozenset(retry), on_error
+        Path(results), folder.absolute(), local, slots, address, frozenset(retry), share, on_error
     )
     return run_plan(plan, options, Console(stderr=True, quiet=quiet))
 

@@ -7,12 +7,13 @@ folder goes on as an uninterrupted one would.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from grid.cell_search import CellSearch, Ledger, Outcome
 from grid.ids import Trial
-from grid.plan import Plan
+from grid.plan import Cell, Plan
+from grid.share import Share
 from grid.stopping import GO, Verdict
 from grid.store import Finished, Store
 
@@ -22,7 +23,8 @@ __all__ = ["Outcome", "Search"]
 class Search:
     """Hands out trials one by one and takes what becomes of them.
 
-    Trials that `finished` has are never handed out; those that were cut off come first.
+    Trials that `finished` has are never handed out; those that were cut off come first. With a
+    `share` only what no other driver has taken is: trials of a grid, or whole tuned cells.
     """
 
     def __init__(
@@ -32,26 +34,45 @@ class Search:
         finished: Mapping[str, Finished],
         *,
         keep: bool = True,
+        share: Share | None = None,
+        reread: Callable[..., Mapping[str, Finished]] = lambda *trial_id: {},
     ) -> None:
-        """Without a `store` nothing is read, and without `keep` nothing is written: a rehearsal."""
+        """Without a `store` nothing is read, and without `keep` nothing is written: a rehearsal.
+
+        `reread` says again what has ended, all trials or one: with a `share` others end some, too.
+        """
         self._plan = plan
-        self._ledger = Ledger(
-            {
-                trial_id: Outcome(row.state, row.val_top1, row.epochs_run)
-                for trial_id, row in finished.items()
-            }
-        )
+        self._store = store
+        self._keep = keep
+        self._share = share
+        self._reread = reread
+        self._ledger = Ledger({})
+        self._note(finished)
         self._queue = deque(t for t in plan.trials if t.trial_id not in self._ledger.ended)
         self._halted: set[str] = set()
         self._executor = ThreadPoolExecutor(1)  # its thread starts with its first work
         self._cells: dict[str, CellSearch] = {}
-        if tune := plan.spec.tune:
-            self._cells = {
-                cell.cell_id: CellSearch(plan, cell, tune, self._ledger, store if keep else None)
-                for cell in plan.cells
-            }
-        if self._cells and store:
-            self._restore(store, finished)
+        # What other drivers have: trials of a grid, tuned cells.
+        self._elsewhere: deque[Trial] = deque()
+        self._untaken = list(plan.cells) if plan.spec.tune else []
+        if share is None:
+            self._open(self._untaken, finished)
+            self._untaken = []
+
+    def _note(self, finished: Mapping[str, Finished]) -> None:
+        for trial_id, row in finished.items():
+            self._ledger.ended[trial_id] = Outcome(row.state, row.val_top1, row.epochs_run)
+
+    def _open(self, cells: Iterable[Cell], finished: Mapping[str, Finished]) -> None:
+        """Begin to search cells, or go on where the results folder says they are."""
+        tune = self._plan.spec.tune
+        if tune is None:
+            return
+        kept = self._store if self._keep else None
+        new = {c.cell_id: CellSearch(self._plan, c, tune, self._ledger, kept) for c in cells}
+        self._cells |= new
+        if self._store:
+            self._restore(self._store, new, finished)
 
     def next(self) -> Trial | None:
         """The next trial to run; None when there is none now (see `over`)."""
@@ -61,10 +82,17 @@ class Search:
         return trial
 
     def _next(self) -> Trial | None:
-        while self._queue:
-            trial = self._queue.popleft()
-            if trial.cell_id not in self._halted:
-                return trial
+        while True:
+            untried, self._elsewhere = self._elsewhere, deque()
+            self._queue.extend(untried)
+            while self._queue:
+                trial = self._queue.popleft()
+                if trial.cell_id not in self._halted and self._take(trial):
+                    return trial
+            if (ready := self._next_of_cells()) is not None or not self._take_cell():
+                return ready
+
+    def _next_of_cells(self) -> Trial | None:
         while True:
             # The cell with the fewest suggestions first: all cells make progress alike.
             cells = sorted(self._cells.values(), key=lambda cell: len(cell.suggestions))
@@ -74,6 +102,29 @@ class Search:
             if (behind := next((cell for cell in cells if cell.may_ask), None)) is None:
                 return None
             behind.ask()
+
+    def _take(self, trial: Trial) -> bool:
+        """Take a trial of a grid from other drivers' reach, unless one of them has or had it."""
+        if self._share is None or self._cells:
+            return True
+        if not self._share.take(trial.trial_id):
+            self._elsewhere.append(trial)
+            return False
+        if ended := self._reread(trial.trial_id):
+            self._note(ended)
+            self._share.release([trial.trial_id])
+        return not ended
+
+    def _take_cell(self) -> bool:
+        """Take a tuned cell that no other driver has; whether there was one."""
+        for cell in self._untaken if self._share else ():
+            if self._share and self._share.take(cell.cell_id):
+                self._untaken.remove(cell)
+                finished = self._reread()
+                self._note(finished)
+                self._open([cell], finished)
+                return True
+        return False
 
     def prepare(self) -> None:
         """Have the suggestion that is likely to be wanted next made while trials run.
@@ -90,8 +141,17 @@ class Search:
 
     @property
     def over(self) -> bool:
-        """Whether `next`, having returned None, will do so for ever: nothing runs."""
-        return not self._ledger.running
+        """Whether `next`, having returned None, will do so for ever: nothing runs here, and what
+        is left other drivers have that are alive.
+        """
+        if self._ledger.running:
+            return False
+        return self._share is None or all(self._share.held(unit) for unit in self.elsewhere())
+
+    def elsewhere(self) -> list[str]:
+        """Units of work that other drivers had when they were last looked at."""
+        trials = [trial.trial_id for trial in self._elsewhere]
+        return [*trials, *(cell.cell_id for cell in self._untaken)]
 
     def give_back(self, trial: Trial) -> None:
         """A trial that was handed out was not run to its end; it comes again, first."""
@@ -118,6 +178,8 @@ class Search:
         """A trial ended."""
         self._ledger.running.discard(trial.trial_id)
         self._ledger.ended[trial.trial_id] = outcome
+        if self._share:
+            self._share.release([trial.trial_id])
         if cell := self._cells.get(trial.cell_id):
             cell.end(trial)
 
@@ -147,7 +209,9 @@ class Search:
         asked = (trial for cell in self._cells.values() for trial in cell.trials())
         return {trial.trial_id: trial for trial in (*self._plan.trials, *asked)}
 
-    def _restore(self, store: Store, finished: Mapping[str, Finished]) -> None:
+    def _restore(
+        self, store: Store, cells: Mapping[str, CellSearch], finished: Mapping[str, Finished]
+    ) -> None:
         epochs: dict[str, list[tuple[int, float]]] = {}
         for row in store.epochs() if self._plan.spec.stop else ():
             if row["val_top1"] is not None:
@@ -164,5 +228,5 @@ class Search:
         for row in store.asked():
             if row["role"] == "searched":
                 asked.setdefault(row["cell_id"], []).append(row)
-        for cell_id, cell in self._cells.items():
+        for cell_id, cell in cells.items():
             self._queue.extend(cell.restore(asked.get(cell_id, []), ended_at, epochs))

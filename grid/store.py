@@ -138,10 +138,10 @@ class Store:
         pq.write_table(rows, sink, **(PLAIN if small else ENCODINGS.get(table, COMPRESSED)))
         write_whole(self.table_path(table, name), sink.getvalue())
 
-    def finished(self) -> dict[str, Finished]:
-        """Every ended trial: the newest row of each, from loose and compacted files."""
+    def finished(self, trial_id: str | None = None) -> dict[str, Finished]:
+        """Ended trials, all or one: the newest row of each, from loose and compacted files."""
         names = [field.name for field in fields(Finished)]
-        ended = [Finished(**row) for row in self._read("trials", names)]
+        ended = [Finished(**row) for row in self._read("trials", names, of=trial_id)]
         return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
 
     def paused(self, trial_id: str | None = None) -> dict[str, dict[str, Any]]:

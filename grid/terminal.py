@@ -23,12 +23,13 @@ def print_outcome(summary: Summary, console: Console) -> None:
     from grid.progress import counted, format_s
 
     states = ", ".join(f"{count} {state}" for state, count in summary.states.items()) or "nothing"
+    others = f", {summary.elsewhere} left to other drivers" if summary.elsewhere else ""
     if not summary.ran and not summary.unfinished:
-        print(f"{summary.folder}: nothing to do, {states}")
+        print(f"{summary.folder}: nothing to do, {states}{others}")
         return
     took = format_s(summary.wall_time_s)
     left = f", {summary.unfinished} not run" if summary.unfinished else ""
-    print(f"{summary.folder}: {states}{left}; {counted(summary.ran, 'trial')} in {took}\n")
+    print(f"{summary.folder}: {states}{left}{others}; {counted(summary.ran, 'trial')} in {took}\n")
     if summary.states.get("complete"):
         from analysis import make_table, write_report
         from analysis.database import connect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -50,9 +51,10 @@ def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
     """Train, evaluate and record one trial, going on from its last checkpoint if it has one.
 
     Yields after every epoch but the last of the budget, which nobody has to judge, and at the end:
-    that value has `done` set, and the trial's row is stored.
-    Whoever stops it earlier writes the row with state `pruned` (`end_pruned`). An exception of the
-    trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
+    that value has `done` set, and the trial's row is stored. In long epochs it also yields now and
+    then after a step (`pause`). Whoever closes it earlier finds the last checkpoint to be of that
+    moment, and writes the row where the trial ends there (`end_pruned`). An exception of the trial
+    itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
     """
     started = time.perf_counter()
     attempt = Attempt.begin(job, store)
@@ -139,19 +141,28 @@ def _steps(
         yield attempt.progress(done=False)
 
     for event in train(state, splits, config, pause_s=min(HEARTBEAT_S, job.checkpoint_s)):
+        is_epoch = isinstance(event, EpochResult)
         if isinstance(event, EpochResult):
             attempt.add_epoch(event)
             attempt.update(state.best_epoch, len(splits.train), started)
             attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
-        may_wait = isinstance(event, EpochResult) and event.epoch in job.waits
-        if may_wait or time.perf_counter() - checkpointed >= job.checkpoint_s:
+        saved = is_epoch and event.epoch in job.waits
+        if saved or time.perf_counter() - checkpointed >= job.checkpoint_s:
             _save(job, store, attempt, state)
-            checkpointed = time.perf_counter()
-        if isinstance(event, EpochResult) or time.perf_counter() - beaten >= HEARTBEAT_S:
+            saved, checkpointed = True, time.perf_counter()
+        if is_epoch or time.perf_counter() - beaten >= HEARTBEAT_S:
             attempt.beat(started)
             beaten = time.perf_counter()
-        if isinstance(event, EpochResult) and event.epoch < config.epochs:
-            yield attempt.progress(done=False)
+        if not is_epoch or event.epoch < config.epochs:
+            try:
+                yield attempt.progress(done=False, pause=not is_epoch)
+            except GeneratorExit:
+                # Stopped, unless its claim is gone, for then it has ended. On a full disk the last
+                # checkpoint has to do.
+                if not saved and store.read_claim(job.trial.trial_id):
+                    with contextlib.suppress(StoreError):
+                        _save(job, store, attempt, state)
+                raise
 
     _finish(job, store, attempt, trial)
     yield attempt.end("complete", state.stop_reason, started)

@@ -32,11 +32,14 @@ command=(cnngrid run /home/me/results/lr-and-width/run/slurm/1/sweep.yaml)
 
 # ---- From here on every job is the same. --------------------------------------------------------
 
-export log="$logs/slurm-$SLURM_JOB_ID-ray.log"
+# A job of an array goes by the array's id and its own place: one of them has the array's id too.
+id=$SLURM_JOB_ID
+[ -z "$SLURM_ARRAY_JOB_ID" ] || id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+export log="$logs/slurm-$id-ray.log"
 # Temporary files go to the node's own disk; the path must be short, for Ray has sockets there.
 export disk="${CNNGRID_SCRATCH:-/tmp}"
 # Without this run's token nobody joins this Ray or submits to it, nor do we join another's.
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token-$id-${SLURM_RESTART_COUNT:-0}"
 unset RAY_ADDRESS RAY_AUTH_TOKEN RAY_TMPDIR
 export RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0
 
@@ -127,7 +130,7 @@ finish() {
     trap '' TERM
     rm -rf "$RAY_AUTH_TOKEN_PATH" "$TMPDIR"
     # Signals the steps, that is Ray, and not this shell.
-    scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null
+    scancel --signal=TERM "$id" 2>/dev/null
     for _ in {1..50}; do [ -n "$(jobs -r)" ] || break; sleep 0.1; done
 }
 
@@ -143,8 +146,8 @@ TMPDIR=$(mktemp -d "$disk/cnngrid.XXXXXX") || exit 2
 export TMPDIR
 trap finish EXIT
 
-say "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, run $((${SLURM_RESTART_COUNT:-0} + 1))"
-rm -f "$folder"/token-*
+say "job $id on $SLURM_JOB_NODELIST, run $((${SLURM_RESTART_COUNT:-0} + 1))"
+rm -f "$folder/token-$id"-*
 python3 -P -m cluster.security "$RAY_AUTH_TOKEN_PATH" || exit 2
 srun --nodes="$nodes" --ntasks="$nodes" --cpus-per-task="$cpus" \
     bash -c 'check_node "$@"' check "${shared[@]}" || exit 2
@@ -171,7 +174,7 @@ yes-0 | yes-2 | no-*) ;;
     fi
     finish
     say "requeued: the next run goes on from here"
-    scontrol requeue "$SLURM_JOB_ID" || say "Slurm does not requeue; submit again: sbatch $folder/job.sh"
+    scontrol requeue "$id" || say "Slurm does not requeue; submit again: sbatch $folder/job.sh"
     ;;
 esac
 exit "$status"

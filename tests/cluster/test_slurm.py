@@ -61,9 +61,23 @@ def test_bash_reads_the_script() -> None:
 def test_what_is_not_asked_for_is_not_in_the_script() -> None:
     small = replace(JOB, allocation=Allocation(), env_setup=None)
     names = {option.partition("=")[0] for option in options(small)}
-    left_out = {"--time", "--partition", "--account", "--qos", "--constraint", "--gpus-per-node"}
+    left_out = {
+        "--array",
+        "--time",
+        "--partition",
+        "--account",
+        "--qos",
+        "--constraint",
+        "--gpus-per-node",
+    }
     assert not names & {*left_out, "--no-kill"}
     assert "source" not in sbatch_script(small)
+
+
+def test_the_jobs_of_an_array_have_logs_of_their_own() -> None:
+    array = options(replace(JOB, allocation=Allocation(array=3)))
+    assert "--array=1-3" in array
+    assert "--output=/home/me/results/lr-and-width/logs/slurm-%A_%a.log" in array
 
 
 def test_names_with_blanks_and_signs_stay_whole(tmp_path: Path) -> None:

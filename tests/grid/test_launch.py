@@ -57,6 +57,12 @@ def test_a_launch_says_what_to_type_next(
     assert str(copy) in script.read_text()
 
 
+def test_an_array_is_of_jobs_that_share_the_sweep(cnngrid: Command, write_sweep: Write) -> None:
+    done = cnngrid("launch", "slurm", write_sweep(), "--array", "3", "--dry-run")
+    assert "4 trials, shared by 3 jobs on 1 node.\n" in done.stdout
+    assert " --share)\n" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("changes", "words", "message"),
     [

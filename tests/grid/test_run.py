@@ -20,6 +20,7 @@ from analysis import open_results
 from analysis.tables import make_table
 from cnncore.data import load_dataset
 from grid import load_sweep, run_sweep
+from grid.attempt import end_pruned
 from grid.errors import ResultsError, SweepError
 from grid.progress import counted
 from grid.search import Search
@@ -164,14 +165,55 @@ def test_a_resumed_trial_does_not_start_over(
     store = Store(tmp_path / "small")
     job = _job(sweep, store, data_dir)
     attempt = run_trial(job, store)
-    next(attempt)
-    second = next(attempt)
+    _next_epoch(attempt)
+    second = _next_epoch(attempt)
     assert second.epoch == 2
     attempt.close()
-    epochs = [progress.epoch for progress in run_trial(job, store) if not progress.done]
+    went_on = [progress for progress in run_trial(job, store) if not progress.pause]
+    epochs = [progress.epoch for progress in went_on if not progress.done]
     assert epochs == [2, 3]  # the second is said again, not trained again
     rows = store.epochs()
     assert [(row["epoch"], row["attempt"]) for row in rows] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def _next_epoch(attempt: Any) -> Any:
+    return next(progress for progress in attempt if not progress.pause)
+
+
+def test_a_trial_stopped_within_an_epoch_goes_on_from_that_step(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from grid import trial
+
+    sweep = write_sweep(checkpoint_s=1000, seeds=[0])
+    whole, cut = (Store(tmp_path / name) for name in ("whole", "cut"))
+    *_, expected = trial.run_trial(_job(sweep, whole, data_dir), whole)
+    job = _job(sweep, cut, data_dir)
+    checkpoint = cut.last_checkpoint(job.trial.trial_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "HEARTBEAT_S", 0.0)  # a look after every step
+        attempt = trial.run_trial(job, cut)
+        stopped = [next(attempt) for _ in range(4)][-1]
+        assert (stopped.pause, stopped.epoch) == (True, 1)
+        assert not checkpoint.exists()
+        attempt.close()
+    steps = torch_load(checkpoint)["state"]["step"]
+    assert steps == 1  # of three; the first epoch's three were looks too, but for its last
+    *_, last = trial.run_trial(job, cut)
+    assert (last.row["test_loss"], last.row["attempts"]) == (expected.row["test_loss"], 2)
+
+    # One that ended where it was stopped leaves no checkpoint behind.
+    other = Store(tmp_path / "ended")
+    attempt = trial.run_trial(_job(sweep, other, data_dir), other)
+    end_pruned(other, next(attempt).row, "made up")
+    attempt.close()
+    assert not other.checkpoints(job.trial.trial_id).exists()
+
+
+def torch_load(path: Path) -> Any:
+    import torch
+
+    return torch.load(path, weights_only=True)
 
 
 def test_a_trial_is_judged_that_was_cut_off_before_the_judgement(
@@ -201,8 +243,8 @@ def test_a_trial_is_judged_that_was_cut_off_before_the_judgement(
     plan = make_plan(load_sweep(sweep), data_dir=data_dir)
     Search(plan, store, {}).next()  # asked, and stored as asked
     attempt = run_trial(_job(sweep, store, data_dir), store)
-    next(attempt)
-    next(attempt)  # cut off just where it would have been judged
+    _next_epoch(attempt)
+    _next_epoch(attempt)  # cut off just where it would have been judged
     attempt.close()
 
     # Judged late it waits for the other, which is better; unjudged it would have gone on.
@@ -222,8 +264,8 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
         job = _job(sweep, store, data_dir)
         if name == "damaged":
             attempt = run_trial(job, store)
-            next(attempt)
-            next(attempt)
+            _next_epoch(attempt)
+            _next_epoch(attempt)
             attempt.close()
             path = store.checkpoints(job.trial.trial_id) / "last.pt"
             path.write_bytes(path.read_bytes()[:1000])

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from grid.errors import ResultsError, StoreError
-from grid.lock import driver_alive, hold
+from grid.lock import drivers_alive, hold
 from grid.records import TABLES, schema, to_table
 from grid.store import Store, now, write_whole
 
@@ -126,11 +126,11 @@ def test_folders_that_are_not_ours_are_refused(tmp_path: Path) -> None:
 def test_one_driver_at_a_time(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with hold(store):
-        assert driver_alive(store)
+        assert drivers_alive(store)
         with pytest.raises(ResultsError, match=f"process {os.getpid()} on "), hold(store):
             pass
-        assert driver_alive(store)
-    assert not driver_alive(store)
+        assert drivers_alive(store)
+    assert not drivers_alive(store)
     with hold(store):
         pass
 
@@ -143,9 +143,9 @@ def test_a_dead_drivers_hold_expires(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert (tmp_path / "run" / "driver.json").exists()
-    assert not driver_alive(store)
+    assert not drivers_alive(store)
     with hold(store):
-        assert driver_alive(store)
+        assert drivers_alive(store)
 
 
 def test_a_driver_elsewhere_counts_while_its_heart_beats(tmp_path: Path) -> None:

@@ -81,6 +81,10 @@ class Slurm:
         said = self.call("scontrol", "-o", "show", "job", job)
         return str(re.search(r"JobState=(\w+)", said).group(1))
 
+    def completed(self, job: str) -> bool:
+        """Whether a job ended well."""
+        return self.state(job) == "COMPLETED"
+
     def log(self, sweep: str, job: str) -> str:
         """What a job wrote so far."""
         path = self.folder / "results" / sweep / "logs" / f"slurm-{job}.log"
@@ -225,6 +229,24 @@ def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
     assert not slurm.temporary_files()
     for path in folder.rglob("*"):
         assert path.is_dir() or secret.encode() not in path.read_bytes(), path
+
+
+def test_two_jobs_share_a_sweep(slurm: Slurm) -> None:
+    write_sweep(slurm.folder, "shared", seeds=[0, 1, 2], fixed={"epochs": 6})
+    folder = slurm.folder / "results" / "shared"
+    words = ("shared.json", "--array", "2", "--cpus-per-node", "3", "--time", "10:00")
+    job = slurm.launch(*words, STEP_S="0.3")
+    jobs = [f"{job}_{place}" for place in (1, 2)]
+    for one in jobs:
+        slurm.wait(f"the end of {one}", partial(slurm.completed, one))
+        assert "ended with exit code 0" in slurm.log("shared", one)
+    assert metrics(folder) == local_metrics(slurm, "shared")
+    assert {row["attempt"] for row in Store(folder).epochs()} == {1}, "a trial was run twice"
+    if slurm.apart:
+        assert hosts(folder) == {"node1", "node2"}
+    assert not list(folder.glob("run/slurm/*/token-*"))
+    assert not list((folder / "run" / "taken").iterdir())
+    assert not slurm.temporary_files()
 
 
 def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -> None:
