@@ -6,6 +6,7 @@ full grid chooses minus that of its own, in percentage points. Beside it stands 
 accuracy, where the full grid's own choice is no more than a choice.
 
     python -m benchmarks replay
+    python -m benchmarks.bench_replay --part replay     one of its three parts
 
 Ray's ASHA is Ray's own code (`AsyncHyperBandScheduler`'s bracket), over all cells together as a
 sweep without cells would use it. `first_epochs` and the median rule are ours: the replay is of the
@@ -20,7 +21,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
 from types import SimpleNamespace
@@ -258,25 +258,30 @@ LARGE = (
     ("random", 10_000, 100, 512),
     ("tpe", 10_000, 100, 512),
     ("qmc", 10_000, 100, 512),
-    ("gp", 1_000, 100, 512),
+    ("gp", 1_000, 20, 512),  # 50 configs in a cell, 40 of them beyond the random start
     ("cmaes", 1_000, 100, 512),
 )
 
 
 def main() -> None:
     """Run the benchmark and write its results."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks replay", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_replay", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions and slots")
-    quick = parser.parse_args().quick
+    parser.add_argument("--part", choices=("replay", "large", "suggesting"), help="one of three")
+    arguments = parser.parse_args()
+    quick, part = arguments.quick, arguments.part
     where = environment(("optuna", "ray"))
-    out: Path | None = None if quick else RESULTS / "replay.csv"
-    rows = replay(read(), (8,) if quick else SLOTS, 3 if quick else REPETITIONS)
-    write_csv(out, [{**row, **where} for row in rows])
-    sizes = LARGE[:1] if quick else LARGE
-    out = None if quick else RESULTS / "replay_large.csv"
-    write_csv(out, [{**large(*size), **where} for size in sizes])
-    out = None if quick else RESULTS / "suggesting.csv"
-    write_csv(out, [{**suggesting(*one), **where} for one in SUGGESTING[: 1 if quick else None]])
+
+    def write(name: str, rows: list[dict[str, Any]]) -> None:
+        write_csv(None if quick else RESULTS / f"{name}.csv", [{**row, **where} for row in rows])
+
+    if part in (None, "replay"):
+        slots, repetitions = ((8,), 3) if quick else (SLOTS, REPETITIONS)
+        write("replay", replay(read(), slots, repetitions))
+    if part in (None, "large"):
+        write("replay_large", [large(*size) for size in (LARGE[:1] if quick else LARGE)])
+    if part in (None, "suggesting"):
+        write("suggesting", [suggesting(*one) for one in SUGGESTING[: 1 if quick else None]])
 
 
 if __name__ == "__main__":
