@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnncore.data import prepare_dataset
 from grid.attempt import end_failed, end_pruned, never_started, pause
-from grid.errors import GridError
+from grid.disk import Sizes, trial_sizes
+from grid.errors import GridError, StoreError
 from grid.ids import Trial
 from grid.job import Job, Progress
+from grid.keeping import Keeper
 from grid.lineage import Lineage
 from grid.lock import hold
 from grid.plan import Plan, plan_rows
@@ -84,6 +86,7 @@ class Driver:
     search: Search
     lineage: Lineage
     display: Display
+    keeper: Keeper
     device: str
     commit: str | None
     started: float = field(default_factory=time.monotonic)
@@ -96,6 +99,8 @@ class Driver:
     out: dict[str, Trial] = field(default_factory=dict)
     # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
     listen: Callable[[], None] = lambda: None
+    # Nothing starts before something ends: `disk_gib` has no room for one more.
+    _no_room: bool = False
     _since_compaction: int = 0
     # Cell -> why its last trials failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
@@ -103,8 +108,8 @@ class Driver:
     def next(self) -> Job | None:
         """The next trial with all it needs, or None when there is none now (see `over`)."""
         self.listen()
-        trial = None if self.stopping else self._next_trial()
-        if trial is None:
+        trial = None if self.stopping or self._no_room else self._next_trial()
+        if trial is None or not self._has_room(trial):
             return None
         self.out[trial.trial_id] = trial
         self.display.start(trial)
@@ -117,7 +122,7 @@ class Driver:
             data_dir=str(self.options.data_dir),
             threads=spec.resources.cpus,
             device=self.device,
-            keep=spec.keep,
+            keep=spec.keep_at_end,
             keep_predictions=spec.keep_predictions,
             checkpoint_s=spec.checkpoint_s,
             git_commit=self.commit,
@@ -131,6 +136,17 @@ class Driver:
     def over(self) -> bool:
         """Whether `next`, having returned None, will do so for ever."""
         return self.stopping or self.search.over
+
+    def _has_room(self, trial: Trial) -> bool:
+        """Whether a trial may start now; else it comes again once something has ended."""
+        try:
+            if self.keeper.has_room(trial, self.out.values()):
+                return True
+        except StoreError as problem:
+            self.fail(problem)
+        self.search.give_back(trial)
+        self._no_room = True
+        return False
 
     def _next_trial(self) -> Trial | None:
         while True:
@@ -150,6 +166,7 @@ class Driver:
         if verdict.action == "end":
             self._ended(progress, end_pruned(self.store, progress.row, verdict.reason))
             return True
+        self._no_room = False
         row = pause(self.store, progress, verdict.reason)
         del self.out[progress.trial_id]
         self.display.pause(progress.trial_id)
@@ -224,6 +241,9 @@ class Driver:
     def _ended(self, progress: Progress, row: dict[str, Any]) -> None:
         trial = self.out.pop(progress.trial_id)
         state = str(row["state"])
+        self._no_room = False
+        if state == "complete":
+            self.keeper.take(trial, row)
         self._count(state)
         self.search.tell(trial, Outcome(state, row.get("val_top1"), row.get("epochs_run")))
         self.display.end(progress, state, row.get("reason"))
@@ -282,6 +302,8 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
         trials = search.trials()
         earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
         lineage = Lineage(store, finished)
+        keeper = _keeper(plan, store, options, search, lineage, console)
+        keeper.restore(finished)
         if finished and not earlier and not any(map(lineage.shorter, trials.values())):
             _warn_of_strangers(console, store, finished)
         first = search.next()
@@ -292,7 +314,7 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
                 summary.states["pruned"] = summary.states.get("pruned", 0) + skipped
             return summary
         search.give_back(first)
-        driver = _driver(plan, store, options, search, lineage, len(earlier), console)
+        driver = _driver(plan, store, options, search, lineage, keeper, len(earlier), console)
         if skipped:
             driver.states["pruned"] = skipped
         with _signals(driver), driver.display.live():
@@ -325,6 +347,7 @@ def _driver(
     options: RunOptions,
     search: Search,
     lineage: Lineage,
+    keeper: Keeper,
     earlier: int,
     console: Console,
 ) -> Driver:
@@ -359,9 +382,32 @@ def _driver(
         search,
         lineage,
         display,
+        keeper,
         device,
         git_commit(Path.cwd()),
     )
+
+
+def _keeper(
+    plan: Plan,
+    store: Store,
+    options: RunOptions,
+    search: Search,
+    lineage: Lineage,
+    console: Console,
+) -> Keeper:
+    def sizes(trial: Trial) -> Sizes:
+        return trial_sizes(trial.config, options.data_dir, skip_unreadable=plan.skip_unreadable)
+
+    def sources() -> set[str]:
+        trials = search.trials()
+        left = [trials[trial_id] for trial_id in search.unfinished()]
+        return {start.trial_id for trial in left if (start := lineage.start(trial))}
+
+    def note(text: str) -> None:
+        console.print(text, style="yellow", highlight=False, markup=False)
+
+    return Keeper(plan, store, sizes, sources, note)
 
 
 def _finished(store: Store, plan: Plan, *, retry: Collection[str]) -> dict[str, Finished]:

@@ -188,6 +188,8 @@ def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> floa
 
     Returns the energy so far.
     """
+    for part in store.checkpoints(job.trial.trial_id).glob("*.tmp"):
+        part.unlink(missing_ok=True)  # what an attempt was writing when it died
     for trial_id in (job.trial.trial_id, job.continued_from):
         path = store.last_checkpoint(trial_id) if trial_id else None
         if path is None or not path.is_file():
