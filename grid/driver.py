@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Merge small files whenever this many trials have ended since the last time.
 COMPACT_EVERY = 500
+# A running trial renews its claim at least this often, more often where `hung_after_s` is short.
+HEARTBEAT_S = 10.0
 # A cell is given up after so many trials in a row that failed alike before their first epoch.
 SAME_ERRORS = 3
 
@@ -99,6 +101,9 @@ class Driver:
     out: dict[str, Trial] = field(default_factory=dict)
     # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
     listen: Callable[[], None] = lambda: None
+    # Trials that ran out of memory, to be run with a device to themselves; and all that ever did.
+    again: list[Trial] = field(default_factory=list)
+    alone: set[str] = field(default_factory=set)
     # Nothing starts before something ends: `disk_gib` has no room for one more.
     _no_room: bool = False
     _since_compaction: int = 0
@@ -130,6 +135,8 @@ class Driver:
             skip_unreadable=self.plan.skip_unreadable,
             waits=self.search.waits(trial),
             continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,
+            heartbeat_s=min(HEARTBEAT_S, spec.hung_after_s / 4 or HEARTBEAT_S),
+            alone=trial.trial_id in self.alone,
         )
 
     @property
@@ -144,16 +151,31 @@ class Driver:
                 return True
         except StoreError as problem:
             self.fail(problem)
-        self.search.give_back(trial)
+        if trial.trial_id in self.alone:
+            self.again.insert(0, trial)
+        else:
+            self.search.give_back(trial)
         self._no_room = True
         return False
 
     def _next_trial(self) -> Trial | None:
+        if self.device == "cpu" and self.alone & self.out.keys():
+            return None  # on a GPU the one that runs alone has asked for a whole one
         while True:
             trial = self.search.next()
             self._end_skipped()
-            if trial is None or not self._pruned_before(trial):
+            if trial is None:
+                return self._next_alone()
+            if not self._pruned_before(trial):
                 return trial
+
+    def _next_alone(self) -> Trial | None:
+        """A trial that ran out of memory, once there is nothing else to hand out; without a GPU
+        once nothing else runs.
+        """
+        if not self.again or (self.device == "cpu" and self.out):
+            return None
+        return self.again.pop(0)
 
     def progress(self, progress: Progress) -> bool:
         """Take an epoch's result; True if the trial must stop now (its row is then stored)."""
@@ -174,13 +196,19 @@ class Driver:
         return True
 
     def finished(self, progress: Progress) -> None:
-        """Take the end of a trial whose row is stored."""
-        self._ended(progress, progress.row)
+        """Take the end of a trial whose row is stored, or that must run again."""
+        if progress.again is None:
+            self._ended(progress, progress.row)
+            return
+        self._no_room = False
+        self.again.append(trial := self.out.pop(progress.trial_id))
+        self.alone.add(trial.trial_id)
+        self.display.again(trial, progress.again)
 
-    def lost(self, trial_id: str) -> None:
+    def lost(self, trial_id: str, reason: str) -> None:
         """A trial's process died; it will be started again."""
         if trial_id in self.out:  # else it died after its row was stored
-            self.display.lost(self.out[trial_id])
+            self.display.lost(self.out[trial_id], reason)
 
     def given_up(self, trial_id: str, reason: str) -> None:
         """A trial's process died every time it was started: it is `failed`."""
@@ -320,7 +348,8 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
         with _signals(driver), driver.display.live():
             _run(driver)
         for trial_id in driver.out:
-            store.silence_claim(trial_id)
+            with suppress(StoreError):  # where it matters, `fatal` says it
+                store.silence_claim(trial_id)
         if driver.fatal:
             raise driver.fatal
         wall_time_s = time.monotonic() - started

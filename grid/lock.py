@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grid.errors import ResultsError
-from grid.store import Store, read_json, write_whole
+from grid.store import Store, read_json, storing, write_whole
 
 HEARTBEAT_S = 5.0
 # How often a driver looks whether it is asked to stop.
@@ -29,14 +29,16 @@ POLL_S = 0.5
 def hold(store: Store) -> Iterator[None]:
     """Hold the folder while the block runs. Raises `ResultsError` if another driver does."""
     path = store.run / "driver.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     mine = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "process_started": process_started(os.getpid()),
         "started_at": time.time(),
     }
-    _take(path, {**mine, "heartbeat": time.time()})
+    with storing(path):
+        _take(path, {**mine, "heartbeat": time.time()})
     ended = threading.Event()
 
     asked = store.run / "stop.json"
@@ -62,8 +64,9 @@ def hold(store: Store) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        path.unlink(missing_ok=True)
-        asked.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be read-only by now
+            path.unlink(missing_ok=True)
+            asked.unlink(missing_ok=True)
 
 
 def driver_alive(store: Store) -> dict[str, Any] | None:
