@@ -23,6 +23,8 @@ from typing import Any
 import duckdb
 from duckdb import DuckDBPyConnection
 
+from analysis.misfits import kinds, misfits
+
 Connection = DuckDBPyConnection
 
 SQL = Path(__file__).parent / "sql"
@@ -250,6 +252,10 @@ def _load(connection: Connection, table: str) -> None:
                     f"cannot read the table {table}: {_first_line(error)}"
                 ) from None
         else:
+            if _set_misfits_aside(connection, table, files):
+                connection.execute(f"DROP TABLE loaded.{table}")
+                connection.execute("USE main")
+                continue
             connection.execute("USE held")
             connection.table(f"loaded.{table}").create_view(table, replace=True)
             connection.execute("USE main")
@@ -283,13 +289,31 @@ def _set_damaged_aside(connection: Connection, table: str, files: list[tuple[str
         reasons = {
             file: reason for _, file in files if (reason := _unreadable(connection, table, file))
         }
+    _note_damaged(connection, table, files, reasons)
+    return bool(reasons)
+
+
+def _set_misfits_aside(connection: Connection, table: str, files: list[tuple[str, str]]) -> bool:
+    """Note which of the files, just read, hold other kinds of values; False where none does."""
+    reasons = misfits(
+        kinds(connection.table(f"empty.{table}")),
+        connection.table(f"loaded.{table}"),
+        [file for _, file in files],
+        lambda file: _read(connection, table, [file]),
+    )
+    _note_damaged(connection, table, files, reasons)
+    return bool(reasons)
+
+
+def _note_damaged(
+    connection: Connection, table: str, files: list[tuple[str, str]], reasons: dict[str, str]
+) -> None:
     for results, file in files:
         if file in reasons and os.path.exists(file):
             connection.execute(
                 "INSERT INTO held.damaged VALUES (?, ?, ?, ?)",
                 [results, table, file, reasons[file]],
             )
-    return bool(reasons)
 
 
 def _looks_damaged(file: str) -> str | None:

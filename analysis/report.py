@@ -210,8 +210,11 @@ def _sweep_files(connection: Connection) -> str:
     """The sweep files as given last."""
     parts = []
     for results, folder in folders_of(connection).items():
+        path = folder / "sweep.yaml"
         try:
-            text = (folder / "sweep.yaml").read_text(encoding="utf-8", errors="replace")
+            if path.is_symlink():  # a run writes a file; a link may lead to anything
+                continue
+            text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
         parts.append(

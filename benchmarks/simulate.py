@@ -27,6 +27,8 @@ class Simulated:
     trials: dict[str, Trial] = field(default_factory=dict)
     # Trials in the order in which they were handed out, again where they had waited.
     started: list[str] = field(default_factory=list)
+    # How many waited with a checkpoint at a time, at most.
+    most_waiting: int = 0
     time_s: float = 0.0
     # Real seconds of every decision, and of every request for a trial.
     judging_s: list[float] = field(default_factory=list)
@@ -62,6 +64,7 @@ def simulate(
     search = Search(plan, store, finished or {})
     done = Simulated()
     best: dict[str, float] = {}
+    waiting: set[str] = set()
     ticket = count()
     running: list[tuple[float, int, Trial, int]] = []
 
@@ -80,8 +83,10 @@ def simulate(
                 value = best.get(skipped.trial_id)
                 done.outcomes[skipped.trial_id] = Outcome("pruned", value, ran)
                 done.trials[skipped.trial_id] = skipped
+                waiting.discard(skipped.trial_id)
             if trial is None:
                 return
+            waiting.discard(trial.trial_id)
             done.started.append(trial.trial_id)
             done.trials[trial.trial_id] = trial
             epoch = done.epochs.get(trial.trial_id, 0) + 1
@@ -107,6 +112,8 @@ def simulate(
                     heapq.heappush(running, (later, next(ticket), trial, epoch + 1))
                 elif verdict.action == "wait":
                     search.wait(trial, Outcome("paused", best[trial.trial_id], epoch))
+                    waiting.add(trial.trial_id)
+                    done.most_waiting = max(done.most_waiting, len(waiting))
                 else:
                     end(trial, "pruned", epoch)
         fill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from os import PathLike
 from pathlib import Path
@@ -17,7 +18,7 @@ class DamagedCheckpoint(Exception):
 def save_checkpoint(path: str | PathLike[str], payload: dict[str, Any]) -> None:
     """Write `payload` (tensors and plain values) so that a crash leaves the old file or the new.
 
-    The folder is made where it is missing.
+    The folder is made where it is missing. Raises `OSError` where the disk refuses.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,8 +29,14 @@ def save_checkpoint(path: str | PathLike[str], payload: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except RuntimeError as error:
+        # torch's writer calls a full disk an unexpected position; why is behind it.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from grid.ids import Trial, config_json
 from grid.job import Job, Progress
 from grid.provenance import host, versions
-from grid.store import Store, now
+from grid.store import Store, now, remove, storing
 
 if TYPE_CHECKING:
     from cnncore.train import EpochResult
@@ -29,6 +29,7 @@ class Attempt:
     started_at: datetime
     earlier_s: float
     epochs: list[dict[str, Any]]
+    beaten: float = 0.0
 
     @classmethod
     def begin(cls, job: Job, store: Store) -> Attempt:
@@ -48,6 +49,7 @@ class Attempt:
 
     def beat(self, started: float) -> None:
         """Renew the claim: where this trial runs and how far it is."""
+        self.beaten = time.perf_counter()
         last = self.epochs[-1] if self.epochs else {}
         self.store.write_claim(
             self.job.trial.trial_id,
@@ -64,6 +66,11 @@ class Attempt:
                 "val_top1": last.get("val_top1"),
             },
         )
+
+    def pulse(self, started: float) -> None:
+        """Renew the claim where it is due."""
+        if time.perf_counter() - self.beaten >= self.job.heartbeat_s:
+            self.beat(started)
 
     def add_epoch(self, result: EpochResult) -> None:
         """Store an epoch's row; the trial's file is written again, whole."""
@@ -136,6 +143,11 @@ class Attempt:
             drop_checkpoints(self.store, trial_id)
         return self.progress(done=True)
 
+    def again(self, reason: str) -> Progress:
+        """The trial did not end, but goes no further here; what it claimed stays for the next."""
+        self.store.silence_claim(self.job.trial.trial_id)
+        return replace(self.progress(done=True), again=reason)
+
     def progress(self, *, done: bool, pause: bool = False) -> Progress:
         last = self.epochs[-1] if self.epochs else {}
         return Progress(
@@ -195,10 +207,13 @@ def end_failed(store: Store, trial: Trial, sweep: str, reason: str) -> Progress:
 def drop_checkpoints(store: Store, trial_id: str) -> None:
     """Remove a trial's checkpoints."""
     folder = store.checkpoints(trial_id)
+    if folder.is_symlink():  # not ours: what it points to stays
+        remove(folder)
     for path in folder.glob("*") if folder.is_dir() else ():
-        path.unlink(missing_ok=True)
+        remove(path)
     if folder.is_dir():
-        folder.rmdir()
+        with storing(folder):
+            folder.rmdir()
 
 
 def config_columns(trial: Trial, sweep: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a plan will cost: epochs, time, memory and disk, measured on each network."""
+"""What a plan will cost: epochs, time and memory, measured on each network, and disk."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnncore.config import NETWORK_KEYS, TrialConfig
+from grid.disk import DiskNeed, disk_need
 from grid.lineage import Lineage
 from grid.plan import Plan, active_axes
 from grid.search import Search
@@ -19,7 +20,6 @@ PROBE_BATCHES = 3
 # A forward pass costs about a third of a training step, which also goes back through the network
 # once for the activations and once for the weights (counting multiply-accumulates).
 FORWARD_SHARE = 1 / 3
-BYTES_PER_PREDICTION = 4  # 41 KB per 10,000, as stored
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Cost:
     time_s: float
     slots: int
     memory_mib: float
-    disk_mib: float
+    disk: DiskNeed | None  # None where nothing is left to run
     # Trials that a shorter one was trained for: how many go on from its checkpoint, the epochs that
     # this saves, and why the others cannot.
     continued: int = 0
@@ -45,7 +45,6 @@ class Cost:
 class _Measured:
     images_per_s: float
     memory_mib: float
-    weights_mib: float
     train_images: int
     other_images: int
     test_images: int
@@ -82,7 +81,7 @@ def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None
         else:
             continued[_key(trial.config)] += 1
             saved[_key(trial.config)] += shorter.epochs_run or 0
-    time_s = memory_mib = disk_mib = 0.0
+    time_s = memory_mib = 0.0
     images = epochs = 0
     keys = Counter(_key(config) for config in left)
     for key, config in {_key(config): config for config in left}.items():
@@ -94,8 +93,6 @@ def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None
         evaluated = one.other_images * (trained + trials) + trials * one.test_images
         time_s += (trained * one.train_images + FORWARD_SHARE * evaluated) / one.images_per_s
         memory_mib = max(memory_mib, one.memory_mib)
-        kept = 0 if plan.spec.keep == "none" else one.weights_mib
-        disk_mib += trials * (kept + one.test_images * BYTES_PER_PREDICTION / 2**20)
     return Cost(
         trials=len(configs),
         left=len(left),
@@ -104,7 +101,7 @@ def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None
         time_s=time_s / count,
         slots=count,
         memory_mib=memory_mib * count,
-        disk_mib=disk_mib,
+        disk=disk_need(plan, lineage.store.folder, data_dir, count) if left else None,
         continued=continued.total(),
         epochs_saved=saved.total(),
         anew=tuple(obstacles),
@@ -198,7 +195,6 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     return _Measured(
         images_per_s=rate,
         memory_mib=weights_mib * (1 + states) + activations_mib,
-        weights_mib=weights_mib,
         train_images=len(splits.train),
         other_images=len(splits.val),
         test_images=len(splits.test),

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnncore.data import prepare_dataset
 from grid.attempt import end_failed, end_pruned, never_started, pause
-from grid.errors import GridError
+from grid.disk import Sizes, trial_sizes
+from grid.errors import GridError, StoreError
 from grid.ids import Trial
 from grid.job import Job, Progress
+from grid.keeping import Keeper
 from grid.lineage import Lineage
 from grid.lock import POLL_S, hold, join
 from grid.plan import Plan, plan_rows
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 # Merge small files whenever this many trials have ended since the last time.
 COMPACT_EVERY = 500
+# A running trial renews its claim at least this often, more often where `hung_after_s` is short.
+HEARTBEAT_S = 10.0
 # A cell is given up after so many trials in a row that failed alike before their first epoch.
 SAME_ERRORS = 3
 
@@ -91,6 +95,7 @@ class Driver:
     search: Search
     lineage: Lineage
     display: Display
+    keeper: Keeper
     device: str
     commit: str | None
     started: float = field(default_factory=time.monotonic)
@@ -103,6 +108,11 @@ class Driver:
     out: dict[str, Trial] = field(default_factory=dict)
     # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
     listen: Callable[[], None] = lambda: None
+    # Trials that ran out of memory, to be run with a device to themselves; and all that ever did.
+    again: list[Trial] = field(default_factory=list)
+    alone: set[str] = field(default_factory=set)
+    # Nothing starts before something ends: `disk_gib` has no room for one more.
+    _no_room: bool = False
     _since_compaction: int = 0
     # Cell -> why its last trials failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
@@ -110,11 +120,11 @@ class Driver:
     def next(self) -> Job | None:
         """The next trial with all it needs, or None when there is none now (see `over`)."""
         self.listen()
-        trial = None if self.stopping else self._next_trial()
-        while trial is None and not self.out and not self.over:
+        trial = None if self.stopping or self._no_room else self._next_trial()
+        while trial is None and not (self._no_room or self.out or self.over):
             time.sleep(POLL_S)  # until it is certain what the other drivers of the folder do
             trial = self._next_trial()
-        if trial is None:
+        if trial is None or not self._has_room(trial):
             return None
         self.out[trial.trial_id] = trial
         self.display.start(trial)
@@ -127,7 +137,7 @@ class Driver:
             data_dir=str(self.options.data_dir),
             threads=spec.resources.cpus,
             device=self.device,
-            keep=spec.keep,
+            keep=spec.keep_at_end,
             keep_predictions=spec.keep_predictions,
             checkpoint_s=spec.checkpoint_s,
             git_commit=self.commit,
@@ -135,6 +145,8 @@ class Driver:
             skip_unreadable=self.plan.skip_unreadable,
             waits=self.search.waits(trial),
             continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,
+            heartbeat_s=min(HEARTBEAT_S, spec.hung_after_s / 4 or HEARTBEAT_S),
+            alone=trial.trial_id in self.alone,
         )
 
     @property
@@ -142,12 +154,38 @@ class Driver:
         """Whether `next`, having returned None, will do so for ever."""
         return self.stopping or self.search.over
 
+    def _has_room(self, trial: Trial) -> bool:
+        """Whether a trial may start now; else it comes again once something has ended."""
+        try:
+            if self.keeper.has_room(trial, self.out.values()):
+                return True
+        except StoreError as problem:
+            self.fail(problem)
+        if trial.trial_id in self.alone:
+            self.again.insert(0, trial)
+        else:
+            self.search.give_back(trial)
+        self._no_room = True
+        return False
+
     def _next_trial(self) -> Trial | None:
+        if self.device == "cpu" and self.alone & self.out.keys():
+            return None  # on a GPU the one that runs alone has asked for a whole one
         while True:
             trial = self.search.next()
             self._end_skipped()
-            if trial is None or not self._pruned_before(trial):
+            if trial is None:
+                return self._next_alone()
+            if not self._pruned_before(trial):
                 return trial
+
+    def _next_alone(self) -> Trial | None:
+        """A trial that ran out of memory, once there is nothing else to hand out; without a GPU
+        once nothing else runs.
+        """
+        if not self.again or (self.device == "cpu" and self.out):
+            return None
+        return self.again.pop(0)
 
     def progress(self, progress: Progress) -> bool:
         """Take an epoch's result; True if the trial must stop now (its row is then stored)."""
@@ -162,6 +200,7 @@ class Driver:
         if verdict.action == "end":
             self._ended(progress, end_pruned(self.store, progress.row, verdict.reason))
             return True
+        self._no_room = False
         row = pause(self.store, progress, verdict.reason)
         del self.out[progress.trial_id]
         self.display.pause(progress.trial_id)
@@ -169,13 +208,19 @@ class Driver:
         return True
 
     def finished(self, progress: Progress) -> None:
-        """Take the end of a trial whose row is stored."""
-        self._ended(progress, progress.row)
+        """Take the end of a trial whose row is stored, or that must run again."""
+        if progress.again is None:
+            self._ended(progress, progress.row)
+            return
+        self._no_room = False
+        self.again.append(trial := self.out.pop(progress.trial_id))
+        self.alone.add(trial.trial_id)
+        self.display.again(trial, progress.again)
 
-    def lost(self, trial_id: str) -> None:
+    def lost(self, trial_id: str, reason: str) -> None:
         """A trial's process died; it will be started again."""
         if trial_id in self.out:  # else it died after its row was stored
-            self.display.lost(self.out[trial_id])
+            self.display.lost(self.out[trial_id], reason)
 
     def given_up(self, trial_id: str, reason: str) -> None:
         """A trial's process died every time it was started: it is `failed`."""
@@ -236,6 +281,9 @@ class Driver:
     def _ended(self, progress: Progress, row: dict[str, Any]) -> None:
         trial = self.out.pop(progress.trial_id)
         state = str(row["state"])
+        self._no_room = False
+        if state == "complete":
+            self.keeper.take(trial, row)
         self._count(state)
         self.search.tell(trial, Outcome(state, row.get("val_top1"), row.get("epochs_run")))
         self.display.end(progress, state, row.get("reason"))
@@ -277,8 +325,9 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
 
     With nothing to do it returns at once, and neither torch nor Ray is loaded.
     """
-    if options.share and options.retry:
-        raise GridError("--retry wants the results folder for itself: leave --share out")
+    for name, given in (("--retry", options.retry), ("disk_gib", plan.spec.disk_gib)):
+        if options.share and given:
+            raise GridError(f"{name} wants the results folder for itself: leave --share out")
     store = Store(options.results / plan.folder)
     store.check_usable(plan.spec.sweep)
     if not options.share:
@@ -312,6 +361,8 @@ def _run_held(
     trials = search.trials()
     earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
     lineage = Lineage(store, finished)
+    keeper = _keeper(plan, store, options, search, lineage, console)
+    keeper.restore(finished)
     if finished and trials and not earlier and not any(map(lineage.shorter, trials.values())):
         _warn_of_strangers(console, store, finished)
     while (first := search.next()) is None and not search.over:
@@ -323,13 +374,14 @@ def _run_held(
             summary.states["pruned"] = summary.states.get("pruned", 0) + skipped
         return summary
     search.give_back(first)
-    driver = _driver(plan, store, options, search, lineage, len(earlier), console)
+    driver = _driver(plan, store, options, search, lineage, keeper, len(earlier), console)
     if skipped:
         driver.states["pruned"] = skipped
     with _signals(driver), driver.display.live():
         _run(driver)
     for trial_id in driver.out:
-        store.silence_claim(trial_id)
+        with suppress(StoreError):  # where it matters, `fatal` says it
+            store.silence_claim(trial_id)
     if driver.fatal:
         raise driver.fatal
     wall_time_s = time.monotonic() - started
@@ -361,6 +413,7 @@ def _driver(
     options: RunOptions,
     search: Search,
     lineage: Lineage,
+    keeper: Keeper,
     earlier: int,
     console: Console,
 ) -> Driver:
@@ -395,9 +448,32 @@ def _driver(
         search,
         lineage,
         display,
+        keeper,
         device,
         git_commit(Path.cwd()),
     )
+
+
+def _keeper(
+    plan: Plan,
+    store: Store,
+    options: RunOptions,
+    search: Search,
+    lineage: Lineage,
+    console: Console,
+) -> Keeper:
+    def sizes(trial: Trial) -> Sizes:
+        return trial_sizes(trial.config, options.data_dir, skip_unreadable=plan.skip_unreadable)
+
+    def sources() -> set[str]:
+        trials = search.trials()
+        left = [trials[trial_id] for trial_id in search.unfinished()]
+        return {start.trial_id for trial in left if (start := lineage.start(trial))}
+
+    def note(text: str) -> None:
+        console.print(text, style="yellow", highlight=False, markup=False)
+
+    return Keeper(plan, store, sizes, sources, note)
 
 
 def _finished(

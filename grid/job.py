@@ -29,13 +29,18 @@ class Job:
     waits: tuple[int, ...] = ()
     # A finished trial of the same lineage and fewer epochs, whose last checkpoint it starts from.
     continued_from: str | None = None
+    # The claim is renewed at least this often, in seconds, while steps go on.
+    heartbeat_s: float = 10.0
+    # It ran out of memory before, and has the device to itself now.
+    alone: bool = False
 
 
 @dataclass(frozen=True)
 class Progress:
     """An epoch that ended, or the end of the trial; `row` is its record as it stands.
 
-    `pause`: neither, but a step within the next epoch after which the trial may be stopped.
+    With `done` nothing more comes, and the row is stored unless the trial runs `again`. `pause`:
+    neither, but a step within the next epoch after which the trial may be stopped.
     """
 
     trial_id: str
@@ -45,8 +50,10 @@ class Progress:
     done: bool
     row: dict[str, Any]
     pause: bool = False
+    # Why the trial, whose process is done with it, must be run once more with a device to itself.
+    again: str | None = None
 
     @property
     def state(self) -> str:
         """How the trial ended; `running` while it has not."""
-        return str(self.row["state"]) if self.done else "running"
+        return str(self.row["state"]) if self.done and not self.again else "running"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from grid.errors import ResultsError
-from grid.store import Store, read_json, write_whole
+from grid.store import Store, read_json, storing, write_whole
 
 HEARTBEAT_S = 5.0
 # How often a driver looks whether it is asked to stop.
@@ -38,9 +38,10 @@ POLL_S = 0.5
 def hold(store: Store) -> Iterator[None]:
     """Hold the folder alone while the block runs. Raises `ResultsError` if another driver works."""
     path = store.run / "driver.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mine = _myself()
-    _take(path, {**mine, "heartbeat": time.time()})
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mine = _myself()
+        _take(path, {**mine, "heartbeat": time.time()})
     with _beating(path, mine):
         if (holder := _living(_sharing(store))) is not None:
             raise _held(store, holder, "shares")
@@ -152,8 +153,9 @@ def _beating(path: Path, mine: dict[str, Any]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        path.unlink(missing_ok=True)
-        asked.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be read-only by now
+            path.unlink(missing_ok=True)
+            asked.unlink(missing_ok=True)
 
 
 def _myself() -> dict[str, Any]:

@@ -144,7 +144,7 @@ def make_plan(
         if any(holds(excluded, values) for excluded in spec.exclude):
             continue
         resolved = []
-        for tuned in _corners(spec, values):
+        for tuned in corners(spec, values):
             try:
                 resolved.append(resolver.resolve({**values, **tuned}))
             except ConfigProblem as problem:
@@ -296,7 +296,7 @@ def _late_comparisons(spec: SweepSpec, cells: list[Cell]) -> Iterator[tuple[Path
         )
 
 
-def _corners(spec: SweepSpec, values: Values) -> Iterator[dict[str, Any]]:
+def corners(spec: SweepSpec, values: Values) -> Iterator[dict[str, Any]]:
     """Tuned values to check a cell with: each axis at its first value, then at its other ends."""
     axes = active_axes(spec, values)
     ends = {

@@ -8,9 +8,11 @@ from pathlib import Path
 from cnncore.catalog import DATASETS
 from cnncore.config import TrialConfig
 from grid.cost import Cost
+from grid.disk import GIB, MIB, DiskNeed
 from grid.ids import Trial
 from grid.plan import Plan, plan_rows
 from grid.progress import counted, format_s
+from grid.spec import SweepSpec
 
 
 def plan_json(plan: Plan) -> str:
@@ -60,7 +62,7 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         lines.append(f"  ... {len(plan.trials) - len(listed)} more (--json lists all)")
     if spec.tune:
         lines += [f"  cell {cell.cell_id}  {cell.label()}" for cell in plan.cells[:MOST_LISTED]]
-    if not cost.left:
+    if cost.disk is None:
         return "\n".join([*lines, "cost: nothing is left to run"])
     if cost.continued:
         lines.append(
@@ -74,9 +76,49 @@ def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
         f"cost: {most}{counted(cost.epochs, 'epoch')}, {cost.training_images:,} training images; "
         f"about {format_s(cost.time_s)} on {counted(cost.slots, 'slot')} of "
         f"{counted(spec.resources.cpus, 'CPU core')} (measured here for a few steps), "
-        f"{cost.memory_mib:,.0f} MiB for networks at a time, {cost.disk_mib:,.0f} MiB of disk"
+        f"{cost.memory_mib:,.0f} MiB for networks at a time"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *disk_lines(spec, cost.disk)])
+
+
+def disk_lines(spec: SweepSpec, need: DiskNeed) -> list[str]:
+    """What the results folder will take, of what it may take, and where that is too little."""
+    parts = [
+        f"{_bytes(need.kept)} of checkpoints kept ({_kept(spec)})",
+        f"{_bytes(need.running)} of trials that run",
+        *([f"{_bytes(need.waiting)} of configs that wait"] if need.waiting else []),
+        f"{_bytes(need.tables)} of tables",
+    ]
+    budget = f"disk_gib {spec.disk_gib:g}, " if spec.disk_gib else ""
+    lines = [
+        f"disk: at most {_bytes(need.total)}: {', '.join(parts)}; {budget}"
+        f"{_bytes(need.present)} are there, {_bytes(need.free)} free"
+    ]
+    if spec.disk_gib and need.least > spec.disk_gib * GIB:
+        lines.append(
+            f"  warning: {_bytes(need.least)} are what the best of each cell, what waits and one "
+            "trial at a time need: under this disk_gib the sweep may stop before its end"
+        )
+    elif spec.disk_gib and need.total > spec.disk_gib * GIB:
+        lines.append(
+            "  warning: more than disk_gib: weights of trials that are not the best of their cell "
+            "will be removed, the worst first, and fewer trials may run at a time"
+        )
+    if need.total - need.present > need.free:
+        lines.append(
+            "  warning: more than the disk has room for; the sweep will stop when it is full"
+        )
+    return lines
+
+
+def _kept(spec: SweepSpec) -> str:
+    return f"keep: the best {spec.keep_top} of each cell" if spec.keep_top else f"keep: {spec.keep}"
+
+
+def _bytes(count: float) -> str:
+    if count < GIB / 10:
+        return f"{count / MIB:,.1f} MiB"
+    return f"{count / GIB:,.1f} GiB"
 
 
 def _search_lines(plan: Plan) -> list[str]:

@@ -108,10 +108,21 @@ class Display:
         self._paused.discard(trial_id)
         self.counts[state] = self.counts.get(state, 0) + 1
 
-    def lost(self, trial: Trial) -> None:
+    def lost(self, trial: Trial, reason: str) -> None:
         """A trial's process died; the trial will be started again."""
-        self._running.pop(trial.trial_id, None)
-        self.note(f"lost: {trial.trial_id}: its process died; it goes on from its last checkpoint")
+        label = trial.trial_id
+        if running := self._running.get(trial.trial_id):
+            running.last, label = None, f"{running.label} ({label})"
+        self.note(f"lost: {label}: {reason}; it goes on from its last checkpoint")
+
+    def again(self, trial: Trial, reason: str) -> None:
+        """A trial ran out of memory; it will be started again, alone."""
+        running = self._running.pop(trial.trial_id, None)
+        label = running.label if running else trial.trial_id
+        self.note(
+            f"again: {label} ({trial.trial_id}): {reason}; it will run once more with the device "
+            "to itself"
+        )
 
     def note(self, text: str) -> None:
         """Something to keep on the screen."""

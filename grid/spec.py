@@ -11,11 +11,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
+    Tag,
     TypeAdapter,
     ValidationError,
     model_validator,
@@ -177,6 +180,19 @@ class Resources(Section):
     gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
 
 
+class Top(Section):
+    """The best weights of the `top` complete trials of each cell with the highest `val_top1`."""
+
+    top: PositiveInt
+
+
+Kept = Literal["none", "last", "best"]
+
+
+def _keep_form(value: Any) -> str:
+    return "keep_top" if isinstance(value, (Mapping, Top)) or value == "top" else "keep_name"
+
+
 class SweepSpec(Section):
     """A whole sweep file."""
 
@@ -192,9 +208,18 @@ class SweepSpec(Section):
     folds: Annotated[int, Field(ge=2)] | None = None
     stop: Stop | None = None
     resources: Resources = Resources()
-    keep: Literal["none", "last", "best"] = "best"
+    keep: Annotated[
+        Annotated[Kept, Tag("keep_name")] | Annotated[Top, Tag("keep_top")],
+        Discriminator(_keep_form),
+    ] = "best"
     keep_predictions: Literal["all", "confirmed", "none"] = "all"
     checkpoint_s: PositiveFloat = 30.0
+    # The most that the results folder may take.
+    disk_gib: PositiveFloat | None = None
+    # A trial whose process dies this often is given up.
+    max_attempts: PositiveInt = 3
+    # A trial that gives no sign of life for this long is killed; 0 is never.
+    hung_after_s: NonNegativeFloat = 600.0
 
     _source: Source = PrivateAttr(default=Source("sweep", ""))
 
@@ -202,6 +227,16 @@ class SweepSpec(Section):
     def source(self) -> Source:
         """The file it was read from."""
         return self._source
+
+    @property
+    def keep_at_end(self) -> Kept:
+        """What a trial itself keeps; of `top` the driver then removes all but the best."""
+        return "best" if isinstance(self.keep, Top) else self.keep
+
+    @property
+    def keep_top(self) -> int | None:
+        """How many trials of a cell keep their weights; None where all do that end complete."""
+        return self.keep.top if isinstance(self.keep, Top) else None
 
     def axis_keys(self) -> tuple[str, ...]:
         """Keys that differ between trials: compared and tuned."""
@@ -330,7 +365,7 @@ def _fields_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
     sections: dict[str, type[BaseModel]] = {
         "tune": Tune, "confirm": Confirm, "drop": Drop,
         "stop": Stop, "asha": Asha, "halving": Halving, "hyperband": Hyperband, "median": Median,
-        "first_epochs": FirstEpochs, "rules": Rule, "resources": Resources,
+        "first_epochs": FirstEpochs, "rules": Rule, "resources": Resources, "keep": Top,
     }  # fmt: skip
     for part in path:
         model = sections.get(str(part), model)

@@ -107,6 +107,10 @@ class CellRule(ABC):
         """The epochs, below `epochs`, after which a config may be told to wait."""
 
     @abstractmethod
+    def most_waiting(self, configs: int, epochs: int) -> int:
+        """How many of so many configs may wait at a time, about."""
+
+    @abstractmethod
     def _judge(self, number: int, epoch: int) -> Verdict:
         """Judge a config of which `epoch` is the last epoch."""
 
@@ -149,6 +153,12 @@ class AsyncHalving(CellRule):
 
     def waits(self, number: int, epochs: int) -> tuple[int, ...]:
         return rung_epochs(self.grace_epochs, self.reduction, epochs)
+
+    def most_waiting(self, configs: int, epochs: int) -> int:
+        if not (rungs := self.waits(0, epochs)):
+            return 0
+        through: int = configs // self.reduction ** len(rungs)
+        return max(0, configs - max(through, self.wanted))
 
     def _judge(self, number: int, epoch: int) -> Verdict:
         if not self._is_rung(epoch):
@@ -195,6 +205,9 @@ class SyncHalving(CellRule):
         if self.gap is None or not rungs:
             return rungs
         return (*rungs, *range(2 * rungs[-1], epochs, rungs[-1]))
+
+    def most_waiting(self, configs: int, epochs: int) -> int:
+        return configs if self.waits(0, epochs) else 0
 
     def _judge(self, number: int, epoch: int) -> Verdict:
         value = self.curves.best(number, epoch)
@@ -251,6 +264,12 @@ class Brackets(CellRule):
     def waits(self, number: int, epochs: int) -> tuple[int, ...]:
         return self._of(number).waits(number, epochs)
 
+    def most_waiting(self, configs: int, epochs: int) -> int:
+        brackets = [self._of(number) for number in range(configs)]
+        counts = [brackets.count(bracket) for bracket in self._brackets]
+        waiting = zip(self._brackets, counts, strict=True)
+        return sum(bracket.most_waiting(count, epochs) for bracket, count in waiting)
+
     def _judge(self, number: int, epoch: int) -> Verdict:
         return self._of(number)._judge(number, epoch)
 
@@ -286,6 +305,9 @@ class MedianRule(CellRule):
     def waits(self, number: int, epochs: int) -> tuple[int, ...]:
         return ()
 
+    def most_waiting(self, configs: int, epochs: int) -> int:
+        return 0
+
     def _judge(self, number: int, epoch: int) -> Verdict:
         if epoch < self.rule.grace_epochs:
             return GO
@@ -315,6 +337,9 @@ class First(CellRule):
 
     def waits(self, number: int, epochs: int) -> tuple[int, ...]:
         return (self.rule.epochs,) if self.rule.epochs < epochs else ()
+
+    def most_waiting(self, configs: int, epochs: int) -> int:
+        return configs if self.waits(0, epochs) else 0
 
     def _judge(self, number: int, epoch: int) -> Verdict:
         if epoch != self.rule.epochs:

@@ -7,12 +7,13 @@ so a reader never meets half a file and any process may be killed at any moment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,9 +107,9 @@ class Store:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
+            remedy = "make room" if error.errno in FULL else "give --results a folder that can"
             raise ResultsError(
-                f"{self.folder}: cannot be written ({error.strerror}); give --results a folder "
-                "that can"
+                f"{self.folder}: cannot be written ({error.strerror}); {remedy}"
             ) from None
 
     def write_sweep(self, text: str) -> None:
@@ -141,7 +142,8 @@ class Store:
     def finished(self, trial_id: str | None = None) -> dict[str, Finished]:
         """Ended trials, all or one: the newest row of each, from loose and compacted files."""
         names = [field.name for field in fields(Finished)]
-        ended = [Finished(**row) for row in self._read("trials", names, of=trial_id)]
+        rows = self._read("trials", names, of=trial_id)
+        ended = [Finished(**row) for row in rows if row["trial_id"] and row["ended_at"]]
         return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
 
     def paused(self, trial_id: str | None = None) -> dict[str, dict[str, Any]]:
@@ -150,7 +152,7 @@ class Store:
 
     def drop_paused(self, trial_id: str) -> None:
         """The trial ended."""
-        self.table_path("paused", trial_id).unlink(missing_ok=True)
+        remove(self.table_path("paused", trial_id))
 
     def newest_plan(self) -> str | None:
         """`plan_id` of the plan that was written last, None before there is one."""
@@ -180,7 +182,8 @@ class Store:
         for table in (*PER_TRIAL, "paused", "plan", "asked"):
             for path in map(Path, self._files(table)):
                 if not _whole(path):
-                    path.rename(path.with_suffix(".parquet.damaged"))
+                    with storing(path):
+                        path.rename(path.with_suffix(".parquet.damaged"))
                     damaged.append(path)
         return damaged
 
@@ -212,12 +215,12 @@ class Store:
         for file in files:
             try:
                 with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as opened:
-                    parts.append(opened.read(columns=columns, use_threads=False))
+                    parts.append(_fitted(opened.read(columns=columns, use_threads=False), wanted))
             except FileNotFoundError:  # compacted a moment ago
                 continue
             except (pa.ArrowException, OSError) as error:
                 log.warning("%s: cannot be read (%s); left out", file, str(error).splitlines()[0])
-        return pa.concat_tables(parts, promote_options="default").select(wanted.names).cast(wanted)
+        return pa.concat_tables(parts)
 
     def _files(self, table: str) -> list[str]:
         try:
@@ -247,7 +250,7 @@ class Store:
 
     def drop_claim(self, trial_id: str) -> None:
         """The trial ended."""
-        self.claim_path(trial_id).unlink(missing_ok=True)
+        remove(self.claim_path(trial_id))
 
     # -- many small files into few ---------------------------------------------------------
 
@@ -270,7 +273,7 @@ class Store:
             merged = self._table(table, [str(path) for path in parts])
             self.write_arrow(table, f"compacted-{self._next_number(table)}", merged)
             for path in parts:
-                path.unlink()
+                remove(path)
             removed[table] = len(parts)
         return removed
 
@@ -306,24 +309,50 @@ ENCODINGS: dict[str, dict[str, Any]] = {
 }
 
 
+# Errors that say that there is no room, for anybody or for this user.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Raise `StoreError` for what the disk refuses to do with `path` while the block runs."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room" if error.errno in FULL else "see that it can be written"
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); what finished is kept: "
+            f"{remedy} and run the same command again"
+        ) from None
+
+
 def write_whole(path: Path, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
     """Write a file whole or not at all. Raises `StoreError` where the disk refuses."""
     temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); what finished is kept: "
-            "make room and run the same command again"
-        ) from None
+    with storing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb", opener=_not_through_links) as file:
+                file.write(data)
+                if flush:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    """Open a file, unless it is a link: a folder from elsewhere may hold one to anything."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises `StoreError` where the disk refuses."""
+    with storing(path):
+        path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -338,6 +367,21 @@ def read_json(path: Path) -> dict[str, Any]:
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
+
+
+def _fitted(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """A file's rows under today's columns; `ArrowException` where they do not fit."""
+    if table.schema.equals(wanted):
+        return table
+    if not set(table.column_names) & set(wanted.names):
+        raise pa.ArrowInvalid("it has none of the columns")
+    arrays = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in wanted
+    ]
+    return pa.Table.from_arrays(arrays, schema=wanted)
 
 
 def _whole(path: Path) -> bool:

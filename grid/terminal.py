@@ -31,13 +31,15 @@ def print_outcome(summary: Summary, console: Console) -> None:
     left = f", {summary.unfinished} not run" if summary.unfinished else ""
     print(f"{summary.folder}: {states}{left}{others}; {counted(summary.ran, 'trial')} in {took}\n")
     if summary.states.get("complete"):
-        from analysis import make_table, write_report
+        from analysis import AnalysisError, make_table, write_report
         from analysis.database import connect
 
         connection = connect(summary.folder)
         print_table(make_table(connection, "comparison"), console)
-        page = write_report(connection, summary.folder / "report")
-        print(f"\nreport: {page}")
+        try:
+            print(f"\nreport: {write_report(connection, summary.folder / 'report')}")
+        except (OSError, AnalysisError) as error:
+            print(f"cnngrid: no report: {error}", file=sys.stderr)
     if summary.interrupted or summary.unfinished:
         print("run the same command again to go on", file=sys.stderr)
 

@@ -19,6 +19,7 @@ from cnncore.complexity import count_parameters, describe_network
 from cnncore.config import NETWORK_KEYS, TrialConfig
 from cnncore.data import ImageData, Splits, load_dataset, open_splits
 from cnncore.evaluate import class_rows, predict, prediction_columns
+from cnncore.memory import device_memory_mib, give_memory_back, is_out_of_memory, needed_mib
 from cnncore.metrics import classification_metrics
 from cnncore.models import build_model
 from cnncore.models.head import freeze_features
@@ -37,12 +38,10 @@ from grid.attempt import Attempt, drop_checkpoints
 from grid.errors import StoreError
 from grid.ids import config_json
 from grid.job import Job, Progress
-from grid.store import Store, now, write_whole
+from grid.store import Store, now, remove, storing, write_whole
 
 log = logging.getLogger(__name__)
 
-# A claim is renewed at least this often, in seconds of training.
-HEARTBEAT_S = 10.0
 # The weights that were chosen, in a trial's checkpoint folder.
 BEST = "best.pt"
 
@@ -51,10 +50,11 @@ def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
     """Train, evaluate and record one trial, going on from its last checkpoint if it has one.
 
     Yields after every epoch but the last of the budget, which nobody has to judge, and at the end:
-    that value has `done` set, and the trial's row is stored. In long epochs it also yields now and
-    then after a step (`pause`). Whoever closes it earlier finds the last checkpoint to be of that
-    moment, and writes the row where the trial ends there (`end_pruned`). An exception of the trial
-    itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
+    that value has `done` set, and the trial's row is stored, unless it says that the trial ran out
+    of memory and is to be run `again`, with a device to itself. In long epochs it also yields now
+    and then after a step (`pause`). Whoever closes it earlier finds the last checkpoint to be of
+    that moment, and writes the row where the trial ends there (`end_pruned`). An exception of the
+    trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
     """
     started = time.perf_counter()
     attempt = Attempt.begin(job, store)
@@ -64,10 +64,29 @@ def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
         raise
     except Diverged as problem:
         yield attempt.end("diverged", f"{problem}", started)
+        return
     except Exception as error:
-        _write_log(store, job, error)
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
-        yield attempt.end("failed", reason, started)
+        again, reason = is_out_of_memory(error) and not job.alone, _reason(job, attempt, error)
+        if not again:
+            _write_log(store, job, error)
+    else:
+        return
+    # Out here, because the traceback holds the network and its batches.
+    give_memory_back()
+    yield attempt.again(reason) if again else attempt.end("failed", reason, started)
+
+
+def _reason(job: Job, attempt: Attempt, error: Exception) -> str:
+    """Why the trial failed, in a line; of memory that ran out, how much it needed."""
+    if not is_out_of_memory(error):
+        return f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+    device = torch.device(job.device)
+    attempt.row["peak_memory_mib"] = needed = needed_mib(error, device)
+    has = device_memory_mib(device)
+    return (
+        f"out of memory{', with nothing else on the device' if job.alone else ''}: "
+        f"it needs {needed:,.0f} MiB or more{f' of {has:,.0f}' if has else ''}"
+    )
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,9 @@ def _steps(
     attempt.beat(started)
     trial = open_trial(job)
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
+    for split in (splits.val, splits.test):
+        split.before_batch = lambda: attempt.pulse(started)
+    attempt.pulse(started)
     attempt.row.update(
         _cost_columns(config, state.model, len(data.class_names)),
         device=device_name(device),
@@ -129,10 +151,11 @@ def _steps(
         skipped_images=data.skipped,
         checkpoint_mib=_size_mib(state.model),
     )
+    attempt.pulse(started)
     energy = energy_meter(device)
     reset_peak_memory(device)
     earlier_j = _resume(job, store, attempt, state)
-    checkpointed = beaten = time.perf_counter()
+    checkpointed = time.perf_counter()
     if state.epoch:
         # A shorter trial's early stop ends this one too: it looks at its own history alone.
         attempt.update(state.best_epoch, len(splits.train), started)
@@ -140,7 +163,7 @@ def _steps(
         # Said again, because the driver may have died before it judged this epoch.
         yield attempt.progress(done=False)
 
-    for event in train(state, splits, config, pause_s=min(HEARTBEAT_S, job.checkpoint_s)):
+    for event in train(state, splits, config, pause_s=min(job.heartbeat_s, job.checkpoint_s)):
         is_epoch = isinstance(event, EpochResult)
         if isinstance(event, EpochResult):
             attempt.add_epoch(event)
@@ -150,9 +173,10 @@ def _steps(
         if saved or time.perf_counter() - checkpointed >= job.checkpoint_s:
             _save(job, store, attempt, state)
             saved, checkpointed = True, time.perf_counter()
-        if is_epoch or time.perf_counter() - beaten >= HEARTBEAT_S:
+        if is_epoch:
             attempt.beat(started)
-            beaten = time.perf_counter()
+        else:
+            attempt.pulse(started)
         if not is_epoch or event.epoch < config.epochs:
             try:
                 yield attempt.progress(done=False, pause=not is_epoch)
@@ -199,6 +223,11 @@ def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> floa
 
     Returns the energy so far.
     """
+    folder = store.checkpoints(job.trial.trial_id)
+    if folder.is_symlink():  # not ours: what it points to stays as it is
+        remove(folder)
+    for part in folder.glob("*.tmp"):
+        remove(part)  # what an attempt was writing when it died
     for trial_id in (job.trial.trial_id, job.continued_from):
         path = store.last_checkpoint(trial_id) if trial_id else None
         if path is None or not path.is_file():
@@ -207,7 +236,7 @@ def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> floa
             payload = load_checkpoint(path)
         except DamagedCheckpoint as problem:
             log.warning("%s; the trial starts again from its first epoch", problem)
-            path.unlink(missing_ok=True)
+            remove(path)
             continue
         assert payload is not None
         state.load_state_dict(payload["state"])
@@ -229,14 +258,8 @@ def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
 
 
 def _write_checkpoint(path: Path, payload: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with storing(path):
         save_checkpoint(path, payload)
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); what finished is kept: "
-            "make room and run the same command again"
-        ) from None
 
 
 def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
@@ -291,7 +314,7 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
     if job.keep == "best":
         folder = store.checkpoints(trial_id)
         _write_checkpoint(folder / BEST, {"weights": model.state_dict()})
-        store.last_checkpoint(trial_id).unlink(missing_ok=True)
+        remove(store.last_checkpoint(trial_id))
     elif job.keep == "none":
         drop_checkpoints(store, trial_id)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,11 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper as TuneStopper
 
 from grid.errors import GridError, StoreError
+from grid.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from grid.driver import Driver
     from grid.job import Job, Progress
-
-# A trial whose process dies this often is given up.
-MAX_ATTEMPTS = 3
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
@@ -126,10 +125,30 @@ class DriverScheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 class DriverCallback(tune.Callback):  # type: ignore[misc]
-    """Tells the driver of trials that ended or were lost; must not raise, or the sweep ends."""
+    """Tells the driver of trials that ended or were lost; must not raise, or the sweep ends.
 
-    def __init__(self, driver: DriverHandle) -> None:
+    Kills trials that hang, which Tune then takes for lost.
+    """
+
+    def __init__(self, driver: DriverHandle, watchdog: Watchdog) -> None:
         self._driver = driver
+        self._watchdog = watchdog
+        self._actors: dict[str, Any] = {}
+        self._killed: set[str] = set()
+        # Trial -> why its processes died so far.
+        self._deaths: dict[str, list[str]] = {}
+
+    def on_trial_start(self, **event: Any) -> None:
+        """A process took the trial."""
+        trial_id = _trial_id(event["trial"])
+        self._actors[trial_id] = event["trial"].temporary_state.ray_actor
+        self._watchdog.started(trial_id)
+
+    def on_step_end(self, **event: Any) -> None:
+        """Comes several times a second."""
+        for trial_id in self._watchdog.hung():
+            self._killed.add(trial_id)
+            ray.kill(self._actors[trial_id])
 
     def on_trial_result(self, **event: Any) -> None:
         """Any result; only ends matter here."""
@@ -142,19 +161,41 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
             with self._guard():
                 self._driver().finished(progress)
 
+    def on_trial_complete(self, **event: Any) -> None:
+        """The process is free: the trial ended or was stopped."""
+        trial_id = _trial_id(event["trial"])
+        self._forget(trial_id)
+        self._deaths.pop(trial_id, None)
+
     def on_trial_recover(self, **event: Any) -> None:
         """A process died and the trial is started again."""
         with self._guard():
-            self._driver().lost(_trial_id(event["trial"]))
+            self._driver().lost(_trial_id(event["trial"]), self._died(event["trial"])[-1])
 
     def on_trial_error(self, **event: Any) -> None:
         """A process died once too often."""
+        trial_id, deaths = _trial_id(event["trial"]), self._died(event["trial"])
         with self._guard():
             if not self._driver().stopping:
-                self._driver().given_up(
-                    _trial_id(event["trial"]),
-                    f"its process died {MAX_ATTEMPTS} times (out of memory, or killed)",
-                )
+                why = "; ".join(dict.fromkeys(deaths))
+                self._driver().given_up(trial_id, f"given up after {len(deaths)} attempts: {why}")
+
+    def _died(self, trial: Any) -> list[str]:
+        """Why the trial's processes died, this time last."""
+        trial_id = _trial_id(trial)
+        limit_s = self._watchdog.limit_s
+        self._deaths.setdefault(trial_id, []).append(
+            f"killed after {limit_s:g} s without a sign of life (hung_after_s)"
+            if trial_id in self._killed
+            else exit_words(_error_text(trial))
+        )
+        self._forget(trial_id)
+        return self._deaths[trial_id]
+
+    def _forget(self, trial_id: str) -> None:
+        self._watchdog.ended(trial_id)
+        self._actors.pop(trial_id, None)
+        self._killed.discard(trial_id)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -162,6 +203,26 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
             yield
         except GridError as problem:
             self._driver().fail(problem)
+
+
+def _error_text(trial: Any) -> str:
+    """What Tune wrote of a trial's last failure."""
+    try:
+        return Path(trial.error_file).read_text().rpartition("Failure # ")[2]
+    except (OSError, TypeError):
+        return ""
+
+
+def exit_words(error: str) -> str:
+    """What Ray says of the end of a trial's process, in a line."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    told = [line for line in lines if re.match("The actor (is dead|died) because", line)]
+    words = (told or lines or ["Ray does not say why"])[-1]
+    words = words.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
+    likely = ""
+    if "Worker exit type: SYSTEM_ERROR" in error:
+        likely = " (killed, by the kernel where the machine's memory ran out, or crashed)"
+    return f"its process died{likely}: {words[:300].rstrip('.')}"
 
 
 class DriverStopper(TuneStopper):  # type: ignore[misc]
@@ -186,8 +247,8 @@ def run_tune(driver: Driver, scratch: Path) -> None:
     """
     from grid.slots import gpus_per_trial
 
-    resources = driver.plan.spec.resources
-    handle = DriverHandle(driver)
+    spec, resources = driver.plan.spec, driver.plan.spec.resources
+    handle, watchdog = DriverHandle(driver), Watchdog(driver.store, spec.hung_after_s)
     with (
         _ray(scratch, driver.options.address, driver.display.slots * resources.cpus),
         _tunes_files(driver, scratch) as storage,
@@ -196,7 +257,7 @@ def run_tune(driver: Driver, scratch: Path) -> None:
             _fit_to_cluster(driver)
         gpus = gpus_per_trial(resources, driver.device)
         tuner = tune.Tuner(
-            tune.with_resources(TrialActor, {"cpu": resources.cpus, "gpu": gpus}),
+            tune.with_resources(TrialActor, trial_request(resources.cpus, gpus)),
             tune_config=tune.TuneConfig(
                 search_alg=DriverSearcher(handle),
                 scheduler=DriverScheduler(handle),
@@ -209,15 +270,30 @@ def run_tune(driver: Driver, scratch: Path) -> None:
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(storage),
-                callbacks=[DriverCallback(handle)],
+                callbacks=[DriverCallback(handle, watchdog)],
                 stop=DriverStopper(handle),
                 # Trials keep their own checkpoints in the results folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
+                failure_config=tune.FailureConfig(max_failures=spec.max_attempts - 1),
                 verbose=0,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception:
+            # With a full disk Tune may be unable to write files of its own too.
+            if driver.fatal is None:
+                raise
+
+
+def trial_request(cpus: int, gpus: float) -> Callable[[dict[str, Any]], Any]:
+    """What a trial asks Ray for: a share of a GPU, or all of it where it must be alone there."""
+
+    def request(config: dict[str, Any]) -> Any:
+        whole = max(1.0, gpus) if gpus and config["job"].alone else gpus
+        return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": whole} if whole else {})}])
+
+    return request
 
 
 @contextlib.contextmanager
@@ -262,6 +338,9 @@ def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
     """A Ray of our own with a token of its own, or the one at `address`; quiet either way."""
     for name in ("ray", "ray.tune", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # The display says which trials were lost and why, without Ray's tracebacks.
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # Ray puts the driver's folder first on the workers' path, where a user's own analysis.py
     # would win over ours: give it an empty one.
     empty = scratch / "empty"

@@ -110,4 +110,5 @@ UNION_TAGS = {
     *(get_args(part.model_fields["kind"].annotation)[0] for part in get_args(WITH_KIND)),
     *("literal['auto']", "constrained-float", "float"),
     *("literal['dataset','imagenet','half']", "MeanStd"),
+    *("keep_name", "keep_top"),
 }

@@ -9,6 +9,9 @@ from typing import Any
 
 from grid.errors import SweepError
 
+# Values of a sweep file, aliases written out: a few lines of aliases can stand for billions.
+MOST_VALUES = 100_000
+
 # A place in a sweep file: `("tune", "axes", "lr")`.
 Path_ = tuple[str | int, ...]
 
@@ -35,8 +38,12 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+    lines: dict[Path_, int] = {}
     try:
-        tree = YAML(typ="rt").load(io.StringIO(text))
+        # ruamel keeps an alias as the one value it names; here each becomes a value of its own.
+        return _plain(YAML(typ="rt").load(io.StringIO(text)), (), lines, Room(name)), lines
+    except RecursionError:
+        raise SweepError([f"{name}: is nested too deeply, so not a sweep file"]) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -44,25 +51,39 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
         raise SweepError([f"{name}{line}: not YAML: {problem}"]) from None
     except (YAMLError, ValueError) as error:
         raise SweepError([f"{name}: not YAML: {str(error).splitlines()[0]}"]) from None
-    lines: dict[Path_, int] = {}
-    return _plain(tree, (), lines), lines
 
 
-def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
+@dataclass
+class Room:
+    """How many more values a file may have, once its aliases are written out."""
+
+    name: str
+    left: int = MOST_VALUES
+
+    def take(self) -> None:
+        """One more value. Raises `SweepError` where it is one too many."""
+        self.left -= 1
+        if self.left < 0:
+            text = f"unfolds to more than {MOST_VALUES:,} values, so not a sweep file"
+            raise SweepError([f"{self.name}: {text}"])
+
+
+def _plain(node: Any, path: Path_, lines: dict[Path_, int], room: Room) -> Any:
     """ruamel's tree as plain Python, noting the line of every key and item."""
+    room.take()
     if isinstance(node, Mapping):
         marks = getattr(getattr(node, "lc", None), "data", None) or {}
         result = {}
         for key, value in node.items():
             if key in marks:
                 lines[(*path, key)] = marks[key][0] + 1
-            result[key] = _plain(value, (*path, key), lines)
+            result[key] = _plain(value, (*path, key), lines, room)
         return result
     if isinstance(node, (list, tuple)):
         marks = getattr(getattr(node, "lc", None), "data", None) or {}
         for index in marks:
             lines[(*path, index)] = marks[index][0] + 1
-        return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
+        return [_plain(value, (*path, index), lines, room) for index, value in enumerate(node)]
     if isinstance(node, bool) or node is None:
         return node
     for kind in (int, float, str):  # ruamel's own subclasses keep the spelling; drop it

@@ -216,6 +216,8 @@ class EvalSplit:
         self._images = images
         self._device = device
         self._input = InputStage(side, image_size, self.batch_size, normalization, device)
+        # Called before every batch: whoever evaluates for long can so be seen to be alive.
+        self.before_batch: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -228,6 +230,7 @@ class EvalSplit:
         changes = Changes(self._augment, self._window, n, self._input, self._seed, 0, self._device)
         cut = self._cut(indices) if self._augment else None
         for start in range(0, n, size):
+            self.before_batch()
             at = slice(start, start + size)
             images = next(cut) if cut else self._images.index_select(0, indices[at])
             yield self._input(images, *changes.at(start)), labels[at]

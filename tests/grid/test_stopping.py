@@ -9,6 +9,7 @@ import pytest
 from benchmarks.bench_replay import METHODS
 from benchmarks.fairness import FAST, SLOW, made_up
 from benchmarks.simulate import Simulated, simulate
+from grid.disk import most_waiting
 from grid.errors import SweepError
 from grid.ids import Trial
 from grid.plan import Plan
@@ -124,6 +125,15 @@ def test_halving_trains_a_third_of_the_configs_three_times_as_long(slots: int) -
         # Some go on before all came; never fewer than in the synchronous definition.
         for rung, at_least in ((27, 1), (9, 3), (3, 9), (1, 27)):
             assert at_least <= sum(end >= rung for end in ends) <= 2 * at_least
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+@pytest.mark.parametrize("rule", RULES)
+def test_about_as_many_configs_wait_as_the_plan_says(rule: str, slots: int) -> None:
+    plan = raced(rule)
+    planned = sum(most_waiting(plan, cell) for cell in plan.cells)
+    seen = simulate(plan, steady, slots).most_waiting
+    assert planned * 0.8 <= seen <= planned + slots  # one that goes on at once waits for a moment
 
 
 def test_a_waiting_config_goes_on_once_it_is_among_the_best() -> None:

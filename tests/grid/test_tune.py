@@ -104,26 +104,6 @@ def test_a_killed_driver_changes_no_bit(
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")
 
 
-def test_a_trial_that_kills_its_process_every_time_fails_and_the_rest_goes_on(
-    write_sweep: Write, tmp_path: Path, cnngrid_process: Command
-) -> None:
-    (tmp_path / "poison.py").write_text(
-        "import os\nfrom torch import nn\n"
-        "def kill(classes): os.kill(os.getpid(), 9)\n"
-        "def fine(classes): return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))\n"
-    )
-    sweep = write_sweep(
-        compare={"arch": ["poison:kill", "poison:fine"]},
-        fixed={"image_size": 8, "lr": 0.1, "augment": []},
-    )
-    done = cnngrid_process("run", sweep, "--slots", "1", "--set", "seeds=[0]")
-    assert done.returncode == 1, done.stderr
-    (folder,) = (tmp_path / "results").iterdir()
-    states = {row.state: row.reason for row in Store(folder).finished().values()}
-    assert set(states) == {"complete", "failed"}
-    assert states["failed"] == "its process died 3 times (out of memory, or killed)"
-
-
 def test_a_signal_ends_in_order(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid_process: Command
 ) -> None:
