@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from grid.ids import Trial
 from grid.job import Job, Progress
 from grid.lineage import Lineage
 from grid.lock import hold
+from grid.losses import MAX_UNSTARTED, Cause, hopeless, note_loss, settle_claims
 from grid.plan import Plan, plan_rows
 from grid.provenance import git_commit
 from grid.search import Outcome, Search
@@ -96,14 +97,20 @@ class Driver:
     out: dict[str, Trial] = field(default_factory=dict)
     # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
     listen: Callable[[], None] = lambda: None
+    # Brings `display.slots` up to date, on a cluster whose nodes come and go.
+    fit: Callable[[], None] = lambda: None
     _since_compaction: int = 0
+    # Processes in a row that could not be started.
+    _unstarted: int = 0
     # Cell -> why its last trials failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
 
     def next(self) -> Job | None:
         """The next trial with all it needs, or None when there is none now (see `over`)."""
         self.listen()
-        trial = None if self.stopping else self._next_trial()
+        self.fit()
+        full = len(self.out) >= self.display.slots
+        trial = None if self.stopping or full else self._next_trial()
         if trial is None:
             return None
         self.out[trial.trial_id] = trial
@@ -136,12 +143,19 @@ class Driver:
         while True:
             trial = self.search.next()
             self._end_skipped()
-            if trial is None or not self._pruned_before(trial):
+            if trial is None:
+                return None
+            if reason := hopeless(self.store, trial.trial_id):
+                self.out[trial.trial_id] = trial
+                failed = end_failed(self.store, trial, self.plan.spec.sweep, reason)
+                self._ended(failed, failed.row)
+            elif not self._pruned_before(trial):
                 return trial
 
     def progress(self, progress: Progress) -> bool:
         """Take an epoch's result; True if the trial must stop now (its row is then stored)."""
         trial = self.out[progress.trial_id]
+        self._unstarted = 0
         self.display.update(progress)
         verdict = self.search.judge(trial, progress.epoch, progress.val_top1)
         if verdict.action == "go":
@@ -160,18 +174,16 @@ class Driver:
         """Take the end of a trial whose row is stored."""
         self._ended(progress, progress.row)
 
-    def lost(self, trial_id: str) -> None:
-        """A trial's process died; it will be started again."""
-        if trial_id in self.out:  # else it died after its row was stored
-            self.display.lost(self.out[trial_id])
-
-    def given_up(self, trial_id: str, reason: str) -> None:
-        """A trial's process died every time it was started: it is `failed`."""
-        trial = self.out.get(trial_id)
-        if trial is None:
-            return
-        progress = end_failed(self.store, trial, self.plan.spec.sweep, reason)
-        self._ended(progress, progress.row)
+    def lost(self, trial_id: str, cause: Cause) -> None:
+        """A trial's process is gone: the trial comes again, first."""
+        if self.stopping or (trial := self.out.pop(trial_id, None)) is None:
+            return  # it had to end anyway, or died after its row was stored
+        note_loss(self.store, trial_id, cause)
+        self.display.lost(trial, cause.text)
+        self.search.give_back(trial)
+        self._unstarted = self._unstarted + 1 if cause.what == "start" else 0
+        if self._unstarted >= MAX_UNSTARTED:
+            self.fail(GridError(f"no trial can be started: {cause.reason}"))
 
     def interrupt(self) -> None:
         """Start nothing more."""
@@ -210,13 +222,13 @@ class Driver:
         row = end_pruned(self.store, row, shorter.reason or "")
         self.search.tell(trial, Outcome("pruned", shorter.val_top1, shorter.epochs_run))
         self._count("pruned")
-        self.display.count(trial.trial_id, "pruned")
+        self.display.count(trial, "pruned")
         return True
 
     def _end_skipped(self) -> None:
-        for row in end_skipped(self.search, self.store, self.plan.spec.sweep):
+        for trial in end_skipped(self.search, self.store, self.plan.spec.sweep):
             self._count("pruned")
-            self.display.count(row["trial_id"], "pruned")
+            self.display.count(trial, "pruned")
 
     def _count(self, state: str) -> None:
         self.states[state] = self.states.get(state, 0) + 1
@@ -251,12 +263,13 @@ class Driver:
             )
 
 
-def end_skipped(search: Search, store: Store, sweep: str) -> Iterator[dict[str, Any]]:
-    """Store the rows of trials that ended without running (again); yields each."""
+def end_skipped(search: Search, store: Store, sweep: str) -> Iterator[Trial]:
+    """Store the rows of trials that ended without running (again); yields each trial."""
     for trial, reason in search.skipped():
         waited = {} if reason else store.paused(trial.trial_id).get(trial.trial_id, {})
         row = waited or never_started(trial, sweep)
-        yield end_pruned(store, row, reason or waited.get("reason") or "")
+        end_pruned(store, row, reason or waited.get("reason") or "")
+        yield trial
 
 
 def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
@@ -274,9 +287,11 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
         ]
         for warning in (*plan.warnings, *warnings):
             console.print(warning, style="yellow", highlight=False, markup=False)
+        store.remove_temporary()
         # JSON is YAML too: a sweep made in Python has no text of its own.
         store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
         finished = _finished(store, plan, retry=options.retry)
+        settle_claims(store, finished, local=options.local)
         _write_plan(store, plan)
         search = Search(plan, store, finished)
         trials = search.trials()
@@ -285,16 +300,18 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
         if finished and not earlier and not any(map(lineage.shorter, trials.values())):
             _warn_of_strangers(console, store, finished)
         first = search.next()
-        skipped = len(list(end_skipped(search, store, plan.spec.sweep)))
+        skipped = list(end_skipped(search, store, plan.spec.sweep))
         if first is None:
             summary = _summary(plan, search, store, None, earlier, 0.0, warnings)
             if skipped:
-                summary.states["pruned"] = summary.states.get("pruned", 0) + skipped
+                summary.states["pruned"] = summary.states.get("pruned", 0) + len(skipped)
             return summary
         search.give_back(first)
-        driver = _driver(plan, store, options, search, lineage, len(earlier), console)
+        driver = _driver(plan, store, options, search, lineage, earlier, console)
         if skipped:
-            driver.states["pruned"] = skipped
+            driver.states["pruned"] = len(skipped)
+        for trial in skipped:
+            driver.display.count(trial, "pruned")
         with _signals(driver), driver.display.live():
             _run(driver)
         for trial_id in driver.out:
@@ -325,9 +342,10 @@ def _driver(
     options: RunOptions,
     search: Search,
     lineage: Lineage,
-    earlier: int,
+    earlier: Mapping[str, Finished],
     console: Console,
 ) -> Driver:
+    from grid.forecast import planned_work
     from grid.progress import Display
     from grid.slots import count_slots, pick_device
 
@@ -350,8 +368,12 @@ def _driver(
         plan.planned,
         slots,
         {cell.cell_id: cell.label() for cell in plan.cells},
-        earlier=earlier,
+        work=planned_work(plan),
+        stop=plan.spec.stop,
+        wanted=tune.confirm.top if (tune := plan.spec.tune) and tune.confirm else 1,
+        first=plan.replicates[0],
     )
+    display.take_up(search.trials(), earlier)
     return Driver(
         plan,
         store,

@@ -66,6 +66,11 @@ def hold(store: Store) -> Iterator[None]:
         asked.unlink(missing_ok=True)
 
 
+def let_go(store: Store) -> None:
+    """Give the folder back, for a driver that ends without leaving its `hold` block."""
+    (store.run / "driver.json").unlink(missing_ok=True)
+
+
 def driver_alive(store: Store) -> dict[str, Any] | None:
     """The driver that holds the folder now, if one does."""
     holder = read_json(store.run / "driver.json")

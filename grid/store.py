@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import re
+import secrets
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # Tables with a file per trial, merged by `compact`.
 PER_TRIAL = ("trials", "epochs", "classes", "predictions", "enhancement")
+# A file that is being written grows at least this often, in seconds.
+STALE_S = 60.0
 # The key `sweep` at the start of a line, or in a file that is one line of JSON.
 SWEEP_LINE = re.compile(r"""(?:^|[{,])\s*["']?sweep["']?\s*:\s*["']?([\w.-]+)""", re.MULTILINE)
 
@@ -44,6 +48,7 @@ class Finished:
     epochs_run: int | None
     # Microseconds since 1970, UTC: only the order matters, and pyarrow needs pandas for times.
     ended_at: int
+    wall_time_s: float | None = None
 
 
 class Store:
@@ -184,6 +189,16 @@ class Store:
                     damaged.append(path)
         return damaged
 
+    def remove_temporary(self, older_than_s: float = STALE_S) -> list[Path]:
+        """Remove what killed processes were writing, but not what one may be writing now."""
+        removed = []
+        for path in self.folder.rglob("*.tmp"):
+            with contextlib.suppress(OSError):
+                if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
+                    path.unlink()
+                    removed.append(path)
+        return removed
+
     def _read(
         self, table: str, columns: list[str] | None = None, of: str | None = None
     ) -> list[dict[str, Any]]:
@@ -235,6 +250,11 @@ class Store:
     def read_claim(self, trial_id: str) -> dict[str, Any]:
         """What the last attempt of a trial left; empty where there was none."""
         return read_json(self.claim_path(trial_id))
+
+    def claims(self) -> dict[str, dict[str, Any]]:
+        """What is claimed, by trial."""
+        paths = sorted(self.claim_path("x").parent.glob("*.json"))
+        return {path.stem: claim for path in paths if (claim := read_json(path))}
 
     def write_claim(self, trial_id: str, claim: Mapping[str, Any]) -> None:
         """Say where a trial runs and how far it is. Not flushed to disk: it may be lost."""
@@ -308,7 +328,8 @@ ENCODINGS: dict[str, dict[str, Any]] = {
 
 def write_whole(path: Path, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
     """Write a file whole or not at all. Raises `StoreError` where the disk refuses."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    # A name of its own: a worker out of sight may write the same file at the same time.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:

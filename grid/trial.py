@@ -33,7 +33,7 @@ from cnncore.timing import (
 )
 from cnncore.train import Diverged, EpochResult, start, train
 from grid.attempt import Attempt, drop_checkpoints
-from grid.errors import StoreError
+from grid.errors import StoreError, Superseded
 from grid.ids import config_json
 from grid.job import Job, Progress
 from grid.store import Store, now, write_whole
@@ -58,7 +58,7 @@ def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
     attempt = Attempt.begin(job, store)
     try:
         yield from _steps(job, store, attempt, started)
-    except StoreError:
+    except (StoreError, Superseded):
         raise
     except Diverged as problem:
         yield attempt.end("diverged", f"{problem}", started)
@@ -117,7 +117,7 @@ def _steps(
     job: Job, store: Store, attempt: Attempt, started: float
 ) -> Generator[Progress, None, None]:
     config = job.trial.config
-    attempt.beat(started)
+    attempt.claim(started)
     trial = open_trial(job)
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
     attempt.row.update(
@@ -144,10 +144,12 @@ def _steps(
             attempt.update(state.best_epoch, len(splits.train), started)
             attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
         may_wait = isinstance(event, EpochResult) and event.epoch in job.waits
-        if may_wait or time.perf_counter() - checkpointed >= job.checkpoint_s:
+        saves = may_wait or time.perf_counter() - checkpointed >= job.checkpoint_s
+        if saves:
             _save(job, store, attempt, state)
             checkpointed = time.perf_counter()
-        if isinstance(event, EpochResult) or time.perf_counter() - beaten >= HEARTBEAT_S:
+        news = saves or isinstance(event, EpochResult)
+        if news or time.perf_counter() - beaten >= HEARTBEAT_S:
             attempt.beat(started)
             beaten = time.perf_counter()
         if isinstance(event, EpochResult) and event.epoch < config.epochs:
@@ -208,6 +210,7 @@ def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> floa
 
 def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
     """Write the checkpoint that the trial would go on from."""
+    attempt.check()
     payload = {
         "state": state.state_dict(),
         "epochs": [{**row, "ended_at": row["ended_at"].isoformat()} for row in attempt.epochs],
@@ -215,6 +218,7 @@ def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
         "continued_from": attempt.row.get("continued_from"),
     }
     _write_checkpoint(store.last_checkpoint(job.trial.trial_id), payload)
+    attempt.save(state.epoch, state.step)
 
 
 def _write_checkpoint(path: Path, payload: dict[str, Any]) -> None:
@@ -273,6 +277,7 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
         for split, metrics in found.items()
         for row in class_rows(metrics, data.class_names, trial_id=trial_id, split=split)
     ]
+    attempt.check()
     store.write("classes", trial_id, rows)
     if job.keep_predictions == "all" or job.keep_predictions == job.trial.role:
         columns = prediction_columns(found["test"], trial_id=trial_id, split="test")

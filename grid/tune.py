@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +17,21 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper as TuneStopper
 
-from grid.errors import GridError, StoreError
+from grid.errors import GridError, StoreError, Superseded
+from grid.head import head_watched
+from grid.losses import Cause
+from grid.progress import counted
+from grid.slots import gpus_per_trial
 
 if TYPE_CHECKING:
     from grid.driver import Driver
     from grid.job import Job, Progress
 
-# A trial whose process dies this often is given up.
-MAX_ATTEMPTS = 3
+
+# More than any cluster takes.
+MOST_SLOTS = 100_000
+# How often the driver looks whether nodes have come or gone.
+LOOK_EVERY_S = 2.0
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
@@ -44,6 +53,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
             progress = next(self._steps)
         except StoreError as problem:
             return {"problem": str(problem), "done": True}
+        except Superseded:
+            return {"superseded": True, "done": True}
         return {"progress": progress, "done": progress.done}
 
     def cleanup(self) -> None:
@@ -137,24 +148,19 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
         if "problem" in result:
             self._driver().fail(StoreError(result["problem"]))
             return
+        if "superseded" in result:
+            with self._guard():
+                self._driver().lost(_trial_id(event["trial"]), Cause("node"))
+            return
         progress: Progress = result["progress"]
         if progress.done:
             with self._guard():
                 self._driver().finished(progress)
 
-    def on_trial_recover(self, **event: Any) -> None:
-        """A process died and the trial is started again."""
-        with self._guard():
-            self._driver().lost(_trial_id(event["trial"]))
-
     def on_trial_error(self, **event: Any) -> None:
-        """A process died once too often."""
+        """A process died, or its node, or it could not be started."""
         with self._guard():
-            if not self._driver().stopping:
-                self._driver().given_up(
-                    _trial_id(event["trial"]),
-                    f"its process died {MAX_ATTEMPTS} times (out of memory, or killed)",
-                )
+            self._driver().lost(_trial_id(event["trial"]), _cause(event["trial"]))
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -184,13 +190,12 @@ def run_tune(driver: Driver, scratch: Path) -> None:
 
     Ray must be imported, so this module too, after `ray_environment` set things up in `scratch`.
     """
-    from grid.slots import gpus_per_trial
-
     resources = driver.plan.spec.resources
     handle = DriverHandle(driver)
     with (
         _ray(scratch, driver.options.address, driver.display.slots * resources.cpus),
         _tunes_files(driver, scratch) as storage,
+        head_watched(driver, driver.options.address or ""),
     ):
         if driver.options.address:
             _fit_to_cluster(driver)
@@ -201,7 +206,8 @@ def run_tune(driver: Driver, scratch: Path) -> None:
                 search_alg=DriverSearcher(handle),
                 scheduler=DriverScheduler(handle),
                 num_samples=-1,
-                max_concurrent_trials=driver.display.slots,
+                # Unset, Tune starts one at a time; the driver hands out as many as there are slots.
+                max_concurrent_trials=MOST_SLOTS,
                 reuse_actors=True,
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
@@ -213,7 +219,8 @@ def run_tune(driver: Driver, scratch: Path) -> None:
                 stop=DriverStopper(handle),
                 # Trials keep their own checkpoints in the results folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
+                # A lost trial goes back to the driver, which hands it out again.
+                failure_config=tune.FailureConfig(max_failures=0),
                 verbose=0,
             ),
         )
@@ -237,24 +244,56 @@ def _trial_id(trial: Any) -> str:
     return str(trial.config["job"].trial.trial_id)
 
 
-def _fit_to_cluster(driver: Driver) -> None:
-    """Take device and slots from what the cluster has; `GridError` where that is too little."""
-    from grid.slots import gpus_per_trial
+def _cause(trial: Any) -> Cause:
+    """How a trial was lost, from what Tune kept of the exception in its own folder."""
+    with open(trial.pickled_error_file, "rb") as file:
+        error = pickle.load(file)
+    if isinstance(error, ray.exceptions.ActorUnavailableError) or "node has died" in str(error):
+        return Cause("node")
+    if isinstance(error, ray.exceptions.ActorDiedError) and not error.actor_init_failed:
+        return Cause("process")
+    # Whatever a trial raises is its result, so this is not the trial's.
+    return Cause("start", str(error).strip().splitlines()[-1])
 
+
+def _fit_to_cluster(driver: Driver) -> None:
+    """Take device and slots from what the cluster has, and follow it from now on; `GridError`
+    where it is too little for what was asked.
+    """
     resources, wanted = driver.plan.spec.resources, driver.options.slots
     have = ray.cluster_resources()
     driver.device = "cuda" if resources.gpus != 0 and have.get("GPU") else "cpu"
-    gpus = gpus_per_trial(resources, driver.device)
-    most = int(have.get("CPU", 0) // resources.cpus)
-    if gpus:
-        most = min(most, int(have["GPU"] / gpus))
-    if most < 1:
+    if (most := _room(driver)) < 1:
+        gpus = gpus_per_trial(resources, driver.device)
         raise GridError(
             f"the cluster has no room for one trial ({resources.cpus} CPU cores, {gpus:g} GPUs)"
         )
     if wanted and wanted > most:
         raise GridError(f"--slots {wanted}: the cluster takes {most} trials at a time")
     driver.display.slots = wanted or most
+    looked = time.monotonic()
+
+    def fit() -> None:
+        nonlocal looked, most
+        if time.monotonic() - looked < LOOK_EVERY_S:
+            return
+        looked = time.monotonic()
+        before, most = most, _room(driver)
+        if most != before:
+            driver.display.note(f"the cluster takes {counted(most, 'trial')} at a time now")
+        # One is handed out even if there is no node for it: it starts as soon as there is one.
+        driver.display.slots = max(min(most, wanted or most), 1)
+
+    driver.fit = fit
+
+
+def _room(driver: Driver) -> int:
+    """How many trials the cluster takes at a time now."""
+    resources, have = driver.plan.spec.resources, ray.cluster_resources()
+    most = int(have.get("CPU", 0) // resources.cpus)
+    if gpus := gpus_per_trial(resources, driver.device):
+        most = min(most, int(have.get("GPU", 0) / gpus))
+    return most
 
 
 @contextlib.contextmanager
