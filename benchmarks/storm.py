@@ -99,6 +99,7 @@ class Storm:
     # How long drivers went on after the head of the cluster was gone.
     headless_s: list[float] = field(default_factory=list)
     _headless: float | None = None
+    _driver: subprocess.Popen[bytes] | None = None
     _ended: dict[str, tuple[int, int]] = field(default_factory=dict)
     _away: list[float] = field(default_factory=list)
 
@@ -113,6 +114,15 @@ class Storm:
         """
         counter = self.sweep.with_name("steps")
         before, started = counter.stat().st_size, time.monotonic()
+        try:
+            self._until_done(started)
+        finally:
+            if self._driver:
+                self._driver.kill()
+                self._driver.wait()
+        self.steps = counter.stat().st_size - before
+
+    def _until_done(self, started: float) -> None:
         driver, due = self._start_driver(), self._next()
         joining: Node | None = None
         while (code := driver.poll()) != 0:
@@ -123,6 +133,7 @@ class Storm:
                 self.headless_s.append(time.monotonic() - self._headless)
                 self._headless = None
                 self.cluster.start()
+                self._away, joining = [], None
                 driver = self._start_driver()
             elif code is not None:
                 raise RuntimeError(f"the driver ended with {code}:\n{self.log[-3000:]}")
@@ -142,7 +153,6 @@ class Storm:
             time.sleep(0.1)
         self._watch()
         self.wall_time_s = time.monotonic() - started
-        self.steps = counter.stat().st_size - before
         while self._away or joining:  # leave the cluster as it was
             joining = joining or self.cluster.start_worker()
             joining.wait_until_up()
@@ -167,7 +177,7 @@ class Storm:
 
     def _start_driver(self) -> subprocess.Popen[bytes]:
         with open(self.results.with_suffix(".log"), "ab") as said:
-            return subprocess.Popen(
+            self._driver = subprocess.Popen(
                 [sys.executable, "-m", "grid.cli", "run", self.sweep, "--results", self.results,
                  "--address", self.cluster.address],
                 cwd=self.sweep.parent,
@@ -176,6 +186,7 @@ class Storm:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
+        return self._driver
 
     def _watch(self) -> None:
         for path in (self.store.folder / "trials").glob("*.parquet"):

@@ -95,6 +95,8 @@ class Driver:
     # `--on-error stop`: a trial failed.
     gave_up: bool = False
     out: dict[str, Trial] = field(default_factory=dict)
+    # When trials that are run again ended before, in microseconds.
+    ended_before: dict[str, int] = field(default_factory=dict)
     # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
     listen: Callable[[], None] = lambda: None
     # Brings `display.slots` up to date, on a cluster whose nodes come and go.
@@ -176,8 +178,14 @@ class Driver:
 
     def lost(self, trial_id: str, cause: Cause) -> None:
         """A trial's process is gone: the trial comes again, first."""
-        if self.stopping or (trial := self.out.pop(trial_id, None)) is None:
-            return  # it had to end anyway, or died after its row was stored
+        if self.stopping or (trial := self.out.get(trial_id)) is None:
+            return  # it had to end anyway, or died after it had said so
+        row = self.store.row(trial_id)
+        if row and row["ended_at"] != self.ended_before.get(trial_id):  # it died before it said so
+            epochs = trial.config.epochs
+            self.finished(Progress(trial_id, row["epochs_run"], epochs, None, True, row))
+            return
+        del self.out[trial_id]
         note_loss(self.store, trial_id, cause)
         self.display.lost(trial, cause.text)
         self.search.give_back(trial)
@@ -290,7 +298,8 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
         store.remove_temporary()
         # JSON is YAML too: a sweep made in Python has no text of its own.
         store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
-        finished = _finished(store, plan, retry=options.retry)
+        rows = store.finished()
+        finished = _finished(rows, plan, retry=options.retry)
         settle_claims(store, finished, local=options.local)
         _write_plan(store, plan)
         search = Search(plan, store, finished)
@@ -308,6 +317,9 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
             return summary
         search.give_back(first)
         driver = _driver(plan, store, options, search, lineage, earlier, console)
+        driver.ended_before = {
+            trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
+        }
         if skipped:
             driver.states["pruned"] = len(skipped)
         for trial in skipped:
@@ -386,13 +398,15 @@ def _driver(
     )
 
 
-def _finished(store: Store, plan: Plan, *, retry: Collection[str]) -> dict[str, Finished]:
+def _finished(
+    rows: Mapping[str, Finished], plan: Plan, *, retry: Collection[str]
+) -> dict[str, Finished]:
     """Ended trials that count as done for this plan."""
     tune = plan.spec.tune
     prunes = plan.spec.stop is not None or (tune is not None and tune.drop is not None)
     return {
         trial_id: row
-        for trial_id, row in store.finished().items()
+        for trial_id, row in rows.items()
         # Without a rule that prunes, such a trial is one cut short, so it is trained to its end.
         if not (row.state == "pruned" and not prunes) and row.state not in retry
     }

@@ -82,7 +82,7 @@ def _summary(claims: Iterable[Row], pace: float | None, left_s: float | None) ->
     from grid.progress import counted, format_s
 
     running = sum(claim["silent_s"] < SILENT_S for claim in claims)
-    parts = [f"{counted(running, 'trial')} at a time"]
+    parts = [f"{counted(running, 'trial')} at a time" if running else "no trial runs yet"]
     if pace is not None:
         parts.append(f"{pace:.3g} trials an hour")
     if left_s is not None:

@@ -149,6 +149,11 @@ class Store:
         ended = [Finished(**row) for row in self._read("trials", names)]
         return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
 
+    def row(self, trial_id: str) -> dict[str, Any] | None:
+        """What a trial ended with; None before it has. `ended_at` as in `Finished`."""
+        rows = self._read("trials", of=trial_id)
+        return max(rows, key=lambda row: int(row["ended_at"])) if rows else None
+
     def paused(self, trial_id: str | None = None) -> dict[str, dict[str, Any]]:
         """Rows of trials that wait with a checkpoint, or did when last heard of, by id."""
         return {row["trial_id"]: row for row in self._read("paused", of=trial_id)}

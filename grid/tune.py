@@ -246,6 +246,8 @@ def _trial_id(trial: Any) -> str:
 
 def _cause(trial: Any) -> Cause:
     """How a trial was lost, from what Tune kept of the exception in its own folder."""
+    if trial.pickled_error_file is None:  # kept of Ray's own exceptions alone
+        return Cause("start", "Ray Tune cannot run it")
     with open(trial.pickled_error_file, "rb") as file:
         error = pickle.load(file)
     if isinstance(error, ray.exceptions.ActorUnavailableError) or "node has died" in str(error):

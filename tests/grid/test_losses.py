@@ -95,6 +95,36 @@ def test_an_older_attempt_stops_before_it_writes(
     assert [row["attempt"] for row in store.epochs()][:2] == [1, 2]
 
 
+def test_a_trial_that_died_after_its_row_was_stored_is_not_run_again(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    from rich.console import Console
+
+    from grid.driver import Driver, RunOptions
+    from grid.forecast import planned_work
+    from grid.lineage import Lineage
+    from grid.progress import Display
+    from grid.trial import run_trial
+
+    store = Store(tmp_path / "small")
+    plan = make_plan(load_sweep(write_sweep(fixed={"epochs": 1})), data_dir=data_dir)
+    display = Display(Console(quiet=True), "small", 4, 1, {}, work=planned_work(plan))
+    driver = Driver(plan, store, RunOptions(tmp_path, data_dir), Search(plan, store, {}),
+                    Lineage(store, {}), display, "cpu", None)  # fmt: skip
+    first = driver.next()
+    assert first is not None
+    assert [progress.done for progress in run_trial(first, store)] == [True]
+    driver.lost(first.trial.trial_id, DIED)
+    assert driver.states == {"complete": 1}
+    second = driver.next()
+    assert second is not None
+    assert second.trial != first.trial
+    driver.lost(second.trial.trial_id, DIED)
+    third = driver.next()
+    assert third is not None
+    assert third.trial == second.trial
+
+
 @pytest.mark.slow
 def test_a_trial_that_kills_the_driver_every_time_fails_and_the_rest_goes_on(
     write_sweep: Write,
