@@ -7,7 +7,6 @@ predictions when a question first needs them. Nothing is ever written into a res
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import duckdb
 from duckdb import DuckDBPyConnection
 
+from analysis.claims import read_claims
 from analysis.misfits import kinds, misfits
 
 Connection = DuckDBPyConnection
@@ -40,6 +40,7 @@ VIEWS = (
     "classes",
     "predictions",
     "enhancement",
+    "newest/claims",
     "running",
     "coverage_trials",
     "coverage",
@@ -62,17 +63,6 @@ GIVEN = {
 
 # Predictions up to this size in files are held in memory, larger ones are left where they are.
 HELD_BYTES = 16 * 2**20
-
-HEARTBEAT_KEYS = (
-    "host",
-    "pid",
-    "slot",
-    "started_at",
-    "heartbeat",
-    "epoch",
-    "epochs",
-    "val_top1",
-)
 
 
 class AnalysisError(ValueError):
@@ -143,7 +133,7 @@ def _connect(*folders: str | Path, all: bool) -> Connection:
     for name, files in GIVEN.items():
         connection.execute(sql(f"given/{name}"), {"files": [str(file) for file in files]})
     _add_folders(connection, folders)
-    _add_heartbeats(connection)
+    _add_claims(connection)
     _create_views(connection)
     load(connection, *AT_ONCE)
     return connection
@@ -183,30 +173,14 @@ def folders_of(connection: Connection) -> dict[str, Path]:
     return {results: Path(path) for results, path in found.fetchall()}
 
 
-def _add_heartbeats(connection: Connection) -> None:
+def _add_claims(connection: Connection) -> None:
     """Enter what the trials that run last said of themselves in `run/`."""
     for results, folder in folders_of(connection).items():
-        for path in sorted((folder / "run" / "trials").glob("*.json")):
-            trial = _heartbeat(path)
-            if trial is not None:
-                connection.execute(
-                    "INSERT INTO held.running VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [results, path.stem, *trial.values()],
-                )
-
-
-def _heartbeat(path: Path) -> dict[str, Any] | None:
-    """What a heartbeat file says, None where it is gone or unreadable."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(said, dict):
-        return None
-    kinds = {key: str if key == "host" else (int, float) for key in HEARTBEAT_KEYS}
-    return {
-        key: said[key] if isinstance(said.get(key), kind) else None for key, kind in kinds.items()
-    }
+        for trial_id, values in read_claims(folder):
+            row = [results, trial_id, *values]
+            connection.execute(
+                f"INSERT INTO held.running VALUES ({', '.join('?' * len(row))})", row
+            )
 
 
 def _create_views(connection: Connection) -> None:

@@ -16,6 +16,8 @@ from grid.store import Finished, Store
 # What a trial has after an epoch: its validation accuracy, or how it ended instead.
 Curve = Callable[[Trial, int], float | str]
 Seconds = Callable[[Trial], float]
+# Hears of every trial that starts, trains an epoch, waits or ends: the clock, trial, state, epochs.
+Listener = Callable[[float, Trial, str, int], None]
 
 
 @dataclass
@@ -59,6 +61,7 @@ def simulate(
     seconds: Seconds = lambda trial: 1.0,
     store: Store | None = None,
     finished: Mapping[str, Finished] | None = None,
+    listener: Listener = lambda time_s, trial, state, epochs: None,
 ) -> Simulated:
     """Run a plan on `slots` slots; an epoch of a trial takes `seconds` on the virtual clock."""
     search = Search(plan, store, finished or {})
@@ -72,6 +75,7 @@ def simulate(
         outcome = Outcome(state, best.get(trial.trial_id), epoch)
         done.outcomes[trial.trial_id] = outcome
         search.tell(trial, outcome)
+        listener(done.time_s, trial, state, epoch)
 
     def fill() -> None:
         while len(running) < slots:
@@ -84,12 +88,14 @@ def simulate(
                 done.outcomes[skipped.trial_id] = Outcome("pruned", value, ran)
                 done.trials[skipped.trial_id] = skipped
                 waiting.discard(skipped.trial_id)
+                listener(done.time_s, skipped, "pruned", ran)
             if trial is None:
                 return
             waiting.discard(trial.trial_id)
             done.started.append(trial.trial_id)
             done.trials[trial.trial_id] = trial
             epoch = done.epochs.get(trial.trial_id, 0) + 1
+            listener(done.time_s, trial, "running", epoch - 1)
             heapq.heappush(running, (done.time_s + seconds(trial), next(ticket), trial, epoch))
 
     fill()
@@ -108,12 +114,14 @@ def simulate(
                 verdict = search.judge(trial, epoch, value)
                 done.judging_s.append(perf_counter() - began)
                 if verdict.action == "go":
+                    listener(done.time_s, trial, "running", epoch)
                     later = done.time_s + seconds(trial)
                     heapq.heappush(running, (later, next(ticket), trial, epoch + 1))
                 elif verdict.action == "wait":
                     search.wait(trial, Outcome("paused", best[trial.trial_id], epoch))
                     waiting.add(trial.trial_id)
                     done.most_waiting = max(done.most_waiting, len(waiting))
+                    listener(done.time_s, trial, "paused", epoch)
                 else:
                     end(trial, "pruned", epoch)
         fill()

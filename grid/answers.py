@@ -16,33 +16,6 @@ Results = Annotated[Path, typer.Argument(help="A results folder, such as results
 All = Annotated[bool, typer.Option("--all", help="Include rows that the newest plan lacks.")]
 
 
-def status(results: Results) -> None:
-    """Say what is planned, running, complete, pruned, failed, diverged or missing, per cell."""
-    from rich.console import Console
-
-    from grid.lock import drivers_alive
-    from grid.store import Store
-
-    with answering():
-        from analysis import make_table
-        from analysis.database import connect, rows
-        from analysis.database import sql as query
-
-        connection = connect(results)
-        print_table(make_table(connection, "coverage"), Console())
-        for row in rows(connection, query("questions/running")):
-            top1 = "" if row["val_top1"] is None else f", val top-1 {100 * row['val_top1']:.2f} %"
-            print(
-                f"{row['trial_id']} {row['arch']}: epoch {row['epoch']}/{row['epochs']}{top1} "
-                f"(process {row['pid']} on {row['host']})"
-            )
-    drivers = drivers_alive(Store(results))
-    for driver in drivers:
-        print(f"running: process {driver['pid']} on {driver['host']}")
-    if not drivers:
-        print("no driver is running")
-
-
 def sql(
     results: Annotated[list[Path], typer.Argument(help="Results folders, then the SQL.")],
     format: Annotated[

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from grid.errors import Superseded
 from grid.ids import Trial, config_json
 from grid.job import Job, Progress
 from grid.provenance import host, versions
@@ -29,6 +30,13 @@ class Attempt:
     started_at: datetime
     earlier_s: float
     epochs: list[dict[str, Any]]
+    # What earlier attempts saved last, as epoch and step, and how often in a row one was lost that
+    # saved nothing beyond it (`grid/losses.py`).
+    saved: tuple[int, int]
+    deaths: int
+    losses: int
+    reasons: list[str]
+    further: bool = False
     beaten: float = 0.0
 
     @classmethod
@@ -45,10 +53,44 @@ class Attempt:
             "git_commit": job.git_commit,
             "started_at": started_at,
         }
-        return cls(job, store, row, number, started_at, float(claim.get("wall_time_s", 0.0)), [])
+        epoch, step = claim.get("saved") or (0, 0)
+        return cls(
+            job,
+            store,
+            row,
+            number,
+            started_at,
+            earlier_s=float(claim.get("wall_time_s", 0.0)),
+            epochs=[],
+            saved=(int(epoch), int(step)),
+            deaths=int(claim.get("deaths", 0)),
+            losses=int(claim.get("losses", 0)),
+            reasons=claim.get("reasons", []),
+        )
+
+    def check(self) -> None:
+        """Raise `Superseded` where this attempt no longer is the trial's last: it was out of
+        sight, and the trial was started again elsewhere, or has ended there.
+        """
+        trial_id = self.job.trial.trial_id
+        if not (claim := self.store.read_claim(trial_id)):
+            if self.store.claim_path(trial_id).exists():
+                return  # it cannot be read now
+            raise Superseded(f"{trial_id}: has ended elsewhere")
+        other = (claim.get("host"), claim.get("pid")) != (host(), os.getpid())
+        if claim.get("attempt", 0) > self.number or (claim.get("attempt") == self.number and other):
+            raise Superseded(
+                f"{trial_id}: runs in process {claim.get('pid')} on {claim.get('host')} too, "
+                "which started it later"
+            )
 
     def beat(self, started: float) -> None:
-        """Renew the claim: where this trial runs and how far it is."""
+        """Renew the claim, unless it is another attempt's."""
+        self.check()
+        self.claim(started)
+
+    def claim(self, started: float) -> None:
+        """Say where this trial runs and how far it is."""
         self.beaten = time.perf_counter()
         last = self.epochs[-1] if self.epochs else {}
         self.store.write_claim(
@@ -56,6 +98,7 @@ class Attempt:
             {
                 "host": host(),
                 "pid": os.getpid(),
+                "device": _device(self.job.device),
                 "attempt": self.number,
                 "started_at": self.started_at.timestamp(),
                 "wall_time_s": self.earlier_s + time.perf_counter() - started,
@@ -64,6 +107,11 @@ class Attempt:
                 "epoch": last.get("epoch", 0),
                 "epochs": self.job.trial.config.epochs,
                 "val_top1": last.get("val_top1"),
+                "saved": self.saved,
+                "deaths": self.deaths,
+                "losses": self.losses,
+                "reasons": self.reasons,
+                "further": self.further,
             },
         )
 
@@ -72,8 +120,14 @@ class Attempt:
         if time.perf_counter() - self.beaten >= self.job.heartbeat_s:
             self.beat(started)
 
+    def save(self, epoch: int, step: int) -> None:
+        """Note that a checkpoint was written there: what is lost from now on gets further."""
+        if (epoch, step) > self.saved:
+            self.saved, self.further = (epoch, step), True
+
     def add_epoch(self, result: EpochResult) -> None:
         """Store an epoch's row; the trial's file is written again, whole."""
+        self.check()
         self.epochs.append(
             {
                 "trial_id": self.job.trial.trial_id,
@@ -130,6 +184,7 @@ class Attempt:
     def end(self, state: str, reason: str | None, started: float) -> Progress:
         """Store the trial's row: it is done."""
         trial_id = self.job.trial.trial_id
+        self.check()
         self.row.update(
             state=state,
             reason=reason,
@@ -202,6 +257,13 @@ def end_failed(store: Store, trial: Trial, sweep: str, reason: str) -> Progress:
     store.drop_claim(trial.trial_id)
     drop_checkpoints(store, trial.trial_id)
     return Progress(trial.trial_id, 0, trial.config.epochs, None, True, row)
+
+
+def _device(device: str) -> str:
+    """`cpu`, or which of the machine's GPUs: Ray shows a process only its own."""
+    if device == "cpu":
+        return device
+    return f"gpu {os.environ.get('CUDA_VISIBLE_DEVICES') or '0'}"
 
 
 def drop_checkpoints(store: Store, trial_id: str) -> None:

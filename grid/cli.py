@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grid.answers import compact, plot, report, sql, status, table
+from grid.answers import compact, plot, report, sql, table
 from grid.control import logs, stop
 from grid.explain import explain
 from grid.listings import archs, datasets, doctor, init, presets, schema
+from grid.status import status
 from grid.terminal import fail, print_outcome
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,11 +25,12 @@ from grid.job import Job, Progress
 from grid.keeping import Keeper
 from grid.lineage import Lineage
 from grid.lock import POLL_S, hold, join
+from grid.losses import MAX_UNSTARTED, Cause, hopeless, note_loss, settle_claims
 from grid.plan import Plan, plan_rows
 from grid.provenance import git_commit
 from grid.search import Outcome, Search
 from grid.share import Share
-from grid.store import Finished, Store, now
+from grid.store import Finished, Store, moment, now
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,6 +106,8 @@ class Driver:
     # `--on-error stop`: a trial failed.
     gave_up: bool = False
     out: dict[str, Trial] = field(default_factory=dict)
+    # When trials that are run again ended before, in microseconds.
+    ended_before: dict[str, int] = field(default_factory=dict)
     # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
     listen: Callable[[], None] = lambda: None
     # Trials that ran out of memory, to be run with a device to themselves; and all that ever did.
@@ -113,15 +115,21 @@ class Driver:
     alone: set[str] = field(default_factory=set)
     # Nothing starts before something ends: `disk_gib` has no room for one more.
     _no_room: bool = False
+    # Brings `display.slots` up to date, on a cluster whose nodes come and go.
+    fit: Callable[[], None] = lambda: None
     _since_compaction: int = 0
+    # Processes in a row that could not be started.
+    _unstarted: int = 0
     # Cell -> why its last trials failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
 
     def next(self) -> Job | None:
         """The next trial with all it needs, or None when there is none now (see `over`)."""
         self.listen()
-        trial = None if self.stopping or self._no_room else self._next_trial()
-        while trial is None and not (self._no_room or self.out or self.over):
+        self.fit()
+        full = self._no_room or len(self.out) >= self.display.slots
+        trial = None if self.stopping or full else self._next_trial()
+        while trial is None and not (full or self.out or self.over):
             time.sleep(POLL_S)  # until it is certain what the other drivers of the folder do
             trial = self._next_trial()
         if trial is None or not self._has_room(trial):
@@ -176,7 +184,7 @@ class Driver:
             self._end_skipped()
             if trial is None:
                 return self._next_alone()
-            if not self._pruned_before(trial):
+            if not self._given_up(trial) and not self._pruned_before(trial):
                 return trial
 
     def _next_alone(self) -> Trial | None:
@@ -192,6 +200,7 @@ class Driver:
         if progress.pause:
             return False
         trial = self.out[progress.trial_id]
+        self._unstarted = 0
         self.display.update(progress)
         verdict = self.search.judge(trial, progress.epoch, progress.val_top1)
         if verdict.action == "go":
@@ -217,18 +226,35 @@ class Driver:
         self.alone.add(trial.trial_id)
         self.display.again(trial, progress.again)
 
-    def lost(self, trial_id: str, reason: str) -> None:
-        """A trial's process died; it will be started again."""
-        if trial_id in self.out:  # else it died after its row was stored
-            self.display.lost(self.out[trial_id], reason)
-
-    def given_up(self, trial_id: str, reason: str) -> None:
-        """A trial's process died every time it was started: it is `failed`."""
-        trial = self.out.get(trial_id)
-        if trial is None:
+    def lost(self, trial_id: str, cause: Cause) -> None:
+        """A trial's process is gone: the trial comes again, first."""
+        if self.stopping or (trial := self.out.get(trial_id)) is None:
+            return  # it had to end anyway, or died after it had said so
+        row = self.store.row(trial_id)
+        if row and row["ended_at"] != self.ended_before.get(trial_id):  # it died before it said so
+            row["ended_at"] = moment(row["ended_at"])
+            epochs = trial.config.epochs
+            self.finished(Progress(trial_id, row["epochs_run"], epochs, None, True, row))
             return
-        progress = end_failed(self.store, trial, self.plan.spec.sweep, reason)
-        self._ended(progress, progress.row)
+        self._no_room = False
+        note_loss(self.store, trial_id, cause)
+        if self._given_up(trial):
+            return
+        del self.out[trial_id]
+        self.display.lost(trial, cause.text)
+        self.search.give_back(trial)
+        self._unstarted = self._unstarted + 1 if cause.what == "start" else 0
+        if self._unstarted >= MAX_UNSTARTED:
+            self.fail(GridError(f"no trial can be started: {cause.reason}"))
+
+    def _given_up(self, trial: Trial) -> bool:
+        """Whether a trial was lost once too often; it is `failed` then."""
+        reason = hopeless(self.store, trial.trial_id, self.plan.spec.max_attempts)
+        if reason:
+            self.out[trial.trial_id] = trial
+            failed = end_failed(self.store, trial, self.plan.spec.sweep, reason)
+            self._ended(failed, failed.row)
+        return reason is not None
 
     def interrupt(self) -> None:
         """Start nothing more."""
@@ -267,13 +293,13 @@ class Driver:
         row = end_pruned(self.store, row, shorter.reason or "")
         self.search.tell(trial, Outcome("pruned", shorter.val_top1, shorter.epochs_run))
         self._count("pruned")
-        self.display.count(trial.trial_id, "pruned")
+        self.display.count(trial, "pruned")
         return True
 
     def _end_skipped(self) -> None:
-        for row in end_skipped(self.search, self.store, self.plan.spec.sweep):
+        for trial in end_skipped(self.search, self.store, self.plan.spec.sweep):
             self._count("pruned")
-            self.display.count(row["trial_id"], "pruned")
+            self.display.count(trial, "pruned")
 
     def _count(self, state: str) -> None:
         self.states[state] = self.states.get(state, 0) + 1
@@ -312,12 +338,13 @@ class Driver:
             )
 
 
-def end_skipped(search: Search, store: Store, sweep: str) -> Iterator[dict[str, Any]]:
-    """Store the rows of trials that ended without running (again); yields each."""
+def end_skipped(search: Search, store: Store, sweep: str) -> Iterator[Trial]:
+    """Store the rows of trials that ended without running (again); yields each trial."""
     for trial, reason in search.skipped():
         waited = {} if reason else store.paused(trial.trial_id).get(trial.trial_id, {})
         row = waited or never_started(trial, sweep)
-        yield end_pruned(store, row, reason or waited.get("reason") or "")
+        end_pruned(store, row, reason or waited.get("reason") or "")
+        yield trial
 
 
 def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
@@ -351,12 +378,18 @@ def _run_held(
     ]
     for warning in (*plan.warnings, *warnings):
         console.print(warning, style="yellow", highlight=False, markup=False)
-    if share is None or share.take("sweep"):
-        # JSON is YAML too: a sweep made in Python has no text of its own.
-        store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
-        _write_plan(store, plan)
-    reread = partial(_finished, store, plan, retry=options.retry)
-    finished = reread()
+    store.remove_temporary()
+    # JSON is YAML too: a sweep made in Python has no text of its own.
+    store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
+
+    def reread(trial_id: str | None = None) -> dict[str, Finished]:
+        return _finished(store.finished(trial_id), plan, retry=options.retry)
+
+    rows = store.finished()
+    finished = _finished(rows, plan, retry=options.retry)
+    if share is None:  # else what is claimed may run elsewhere
+        settle_claims(store, finished, local=options.local)
+    _write_plan(store, plan)
     search = Search(plan, store, finished, share=share, reread=reread)
     trials = search.trials()
     earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
@@ -367,16 +400,21 @@ def _run_held(
         _warn_of_strangers(console, store, finished)
     while (first := search.next()) is None and not search.over:
         time.sleep(POLL_S)
-    skipped = len(list(end_skipped(search, store, plan.spec.sweep)))
+    skipped = list(end_skipped(search, store, plan.spec.sweep))
     if first is None:
         summary = _summary(plan, search, store, None, earlier, 0.0, warnings)
         if skipped:
-            summary.states["pruned"] = summary.states.get("pruned", 0) + skipped
+            summary.states["pruned"] = summary.states.get("pruned", 0) + len(skipped)
         return summary
     search.give_back(first)
-    driver = _driver(plan, store, options, search, lineage, keeper, len(earlier), console)
+    driver = _driver(plan, store, options, search, lineage, keeper, earlier, console)
+    driver.ended_before = {
+        trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
+    }
     if skipped:
-        driver.states["pruned"] = skipped
+        driver.states["pruned"] = len(skipped)
+    for trial in skipped:
+        driver.display.count(trial, "pruned")
     with _signals(driver), driver.display.live():
         _run(driver)
     for trial_id in driver.out:
@@ -414,9 +452,10 @@ def _driver(
     search: Search,
     lineage: Lineage,
     keeper: Keeper,
-    earlier: int,
+    earlier: Mapping[str, Finished],
     console: Console,
 ) -> Driver:
+    from grid.forecast import planned_work
     from grid.progress import Display
     from grid.slots import count_slots, pick_device
 
@@ -439,8 +478,12 @@ def _driver(
         plan.planned,
         slots,
         {cell.cell_id: cell.label() for cell in plan.cells},
-        earlier=earlier,
+        work=planned_work(plan),
+        stop=plan.spec.stop,
+        wanted=tune.confirm.top if (tune := plan.spec.tune) and tune.confirm else 1,
+        first=plan.replicates[0],
     )
+    display.take_up(search.trials(), earlier)
     return Driver(
         plan,
         store,
@@ -477,14 +520,14 @@ def _keeper(
 
 
 def _finished(
-    store: Store, plan: Plan, trial_id: str | None = None, *, retry: Collection[str]
+    rows: Mapping[str, Finished], plan: Plan, *, retry: Collection[str]
 ) -> dict[str, Finished]:
-    """Ended trials that count as done for this plan, all or one."""
+    """Ended trials that count as done for this plan."""
     tune = plan.spec.tune
     prunes = plan.spec.stop is not None or (tune is not None and tune.drop is not None)
     return {
         trial_id: row
-        for trial_id, row in store.finished(trial_id).items()
+        for trial_id, row in rows.items()
         # Without a rule that prunes, such a trial is one cut short, so it is trained to its end.
         if not (row.state == "pruned" and not prunes) and row.state not in retry
     }

@@ -27,3 +27,15 @@ class StoreError(GridError):
     """A write to the results folder failed while the sweep ran; what was written before stays."""
 
     exit_code = 1
+
+
+class Superseded(GridError):
+    """A trial was started again elsewhere while this attempt still ran: that one counts."""
+
+    exit_code = 1
+
+
+class HeadLost(GridError):
+    """The Ray cluster of a running sweep is gone; what finished is kept."""
+
+    exit_code = 1

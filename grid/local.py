@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grid.errors import StoreError
+from grid.errors import StoreError, Superseded
 
 if TYPE_CHECKING:
     from grid.driver import Driver
@@ -22,7 +22,7 @@ def run_local(driver: Driver) -> None:
                     driver.finished(progress)
                 elif driver.stopping or driver.progress(progress):
                     break
-        except StoreError as problem:
+        except (StoreError, Superseded) as problem:
             driver.fail(problem)
         finally:
             trial.close()

@@ -56,7 +56,7 @@ def join(store: Store) -> Iterator[str]:
     Raises `ResultsError` if a driver holds the folder alone.
     """
     mine = _myself()
-    path = driver_file(store, f"{mine['host']}-{mine['pid']}")
+    path = driver_file(store, _name(mine))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps({**mine, "heartbeat": time.time()}).encode(), flush=False)
     with _beating(path, mine):
@@ -156,6 +156,18 @@ def _beating(path: Path, mine: dict[str, Any]) -> Iterator[None]:
         with contextlib.suppress(OSError):  # the disk may be read-only by now
             path.unlink(missing_ok=True)
             asked.unlink(missing_ok=True)
+
+
+def let_go(store: Store) -> None:
+    """Give the folder back, for a driver that ends without leaving its `hold` or `join` block."""
+    mine = _myself()
+    for path in (store.run / "driver.json", driver_file(store, _name(mine))):
+        if read_json(path).get("pid") == mine["pid"]:
+            path.unlink(missing_ok=True)
+
+
+def _name(driver: dict[str, Any]) -> str:
+    return f"{driver['host']}-{driver['pid']}"
 
 
 def _myself() -> dict[str, Any]:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from grid.forecast import CellWork, Seen, time_left_s
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from grid.ids import Trial
     from grid.job import Progress
+    from grid.spec import Stop
+    from grid.store import Finished
 
 # Without a terminal (a log file, CI): at most one line in this many seconds, and one per trial
 # that did not complete.
 LINE_EVERY_S = 10.0
+# The picture is drawn more often than a large sweep should be counted.
+FORECAST_EVERY_S = 1.0
 
 
 @dataclass
@@ -38,12 +44,20 @@ class Display:
     labels: Mapping[str, str]
     counts: dict[str, int] = field(default_factory=dict)
     earlier: int = 0
+    # What the cells' trials did so far, by cell, and the rule that stops some early.
+    work: dict[str, CellWork] = field(default_factory=dict)
+    stop: Stop | None = None
+    # Configs of a cell that are trained to the end whatever the rule says.
+    wanted: int = 1
+    # Seed and fold of the trials that such a rule compares.
+    first: tuple[int, int | None] = (0, None)
     best: tuple[float, str] | None = None
     _running: dict[str, _Running] = field(default_factory=dict)
-    _times_s: list[float] = field(default_factory=list)
     # Trials that wait with a checkpoint.
     _paused: set[str] = field(default_factory=set)
     _last_line: float = 0.0
+    # When the time left was estimated last, and what it was.
+    _left: tuple[float, float | None] = (float("-inf"), None)
     _notes: list[str] = field(default_factory=list)
 
     @property
@@ -68,9 +82,20 @@ class Display:
         ):
             yield
 
+    def take_up(self, trials: Mapping[str, Trial], earlier: Mapping[str, Finished]) -> None:
+        """Trials that ended before this run."""
+        self.earlier = len(earlier)
+        for trial_id, row in earlier.items():
+            self._see(trials[trial_id], row.state)
+            cell = self.work[trials[trial_id].cell_id]
+            cell.seen[trial_id] = replace(
+                cell.seen[trial_id], epochs=row.epochs_run or 0, seconds=row.wall_time_s or 0.0
+            )
+
     def start(self, trial: Trial) -> None:
         """A trial was handed to a slot."""
         self._paused.discard(trial.trial_id)
+        self._see(trial, "running")
         label = f"{self.labels.get(trial.cell_id, trial.cell_id)} seed {trial.seed}"
         if trial.suggestion is not None:
             label += f" #{trial.suggestion}"
@@ -80,6 +105,7 @@ class Display:
         """An epoch of a running trial ended."""
         if running := self._running.get(progress.trial_id):
             running.last = progress
+            self._see(running.trial, "running", progress)
         self._line()
 
     def end(self, progress: Progress, state: str, reason: str | None) -> None:
@@ -88,7 +114,7 @@ class Display:
         self.counts[state] = self.counts.get(state, 0) + 1
         label = running.label if running else progress.trial_id
         if running:
-            self._times_s.append(time.monotonic() - running.started)
+            self._see(running.trial, state, progress)
         value = progress.row.get("val_top1")
         if state == "complete" and value is not None and (not self.best or value > self.best[0]):
             self.best = (value, label)
@@ -99,25 +125,27 @@ class Display:
     def pause(self, trial_id: str) -> None:
         """A trial gave up its slot; it waits, and may go on later."""
         if running := self._running.pop(trial_id, None):
-            self._times_s.append(time.monotonic() - running.started)
+            self._see(running.trial, "paused")
         self._paused.add(trial_id)
         self._line()
 
-    def count(self, trial_id: str, state: str) -> None:
+    def count(self, trial: Trial, state: str) -> None:
         """A trial ended without running (again)."""
-        self._paused.discard(trial_id)
+        self._paused.discard(trial.trial_id)
+        self._see(trial, state)
         self.counts[state] = self.counts.get(state, 0) + 1
 
-    def lost(self, trial: Trial, reason: str) -> None:
+    def lost(self, trial: Trial, why: str) -> None:
         """A trial's process died; the trial will be started again."""
-        label = trial.trial_id
-        if running := self._running.get(trial.trial_id):
-            running.last, label = None, f"{running.label} ({label})"
-        self.note(f"lost: {label}: {reason}; it goes on from its last checkpoint")
+        running = self._running.pop(trial.trial_id, None)
+        self._see(trial, "planned")
+        label = f"{running.label} ({trial.trial_id})" if running else trial.trial_id
+        self.note(f"lost: {label}: {why}; it goes on from its last checkpoint")
 
     def again(self, trial: Trial, reason: str) -> None:
         """A trial ran out of memory; it will be started again, alone."""
         running = self._running.pop(trial.trial_id, None)
+        self._see(trial, "planned")
         label = running.label if running else trial.trial_id
         self.note(
             f"again: {label} ({trial.trial_id}): {reason}; it will run once more with the device "
@@ -129,14 +157,28 @@ class Display:
         self.console.print(text, style="yellow", highlight=False, markup=False)
 
     def time_left_s(self) -> float | None:
-        """From the mean time of the trials of this run; None before the first ended."""
-        if not self._times_s:
-            return None
-        mean = sum(self._times_s) / len(self._times_s)
-        now = time.monotonic()
-        spent = sum(min(now - running.started, mean) for running in self._running.values())
-        left = (self.planned - self.done - len(self._paused)) * mean - spent
-        return max(left, 0.0) / max(self.slots, 1)
+        """From what epochs took so far; None before the first ended."""
+        if time.monotonic() - self._left[0] > FORECAST_EVERY_S:
+            left = time_left_s([*self.work.values()], self.stop, self.wanted, self.slots)
+            self._left = (time.monotonic(), left)
+        return self._left[1]
+
+    def _see(self, trial: Trial, state: str, progress: Progress | None = None) -> None:
+        if (cell := self.work.get(trial.cell_id)) is None:
+            return
+        known = cell.seen.get(trial.trial_id) or Seen(
+            state,
+            0,
+            confirmed=trial.role == "confirmed",
+            first=(trial.seed, trial.fold) == self.first,
+        )
+        if progress is None:
+            known = replace(known, state=state)
+        else:
+            seconds = progress.row.get("wall_time_s") or known.seconds
+            epochs = max(progress.epoch, progress.row.get("epochs_run") or 0)
+            known = replace(known, state=state, epochs=epochs, seconds=seconds)
+        cell.seen[trial.trial_id] = known
 
     def summary(self) -> str:
         """One line: done/total, states, best so far, time left."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from grid.lock import process_started
+from grid.store import Store
 
 # Our store is the only record, so Tune writes none of its own.
 SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Of every node that is lost Ray would print a page of its own records; the driver says a line.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     # Ray would run trials at low priority: any other load then slows their steps many times over,
     # because each step waits for its slowest thread, and times would differ from `--local`.
     "RAY_worker_niceness": "0",
@@ -24,12 +28,21 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # The driver says in a line which trial was lost; Tune would print a page.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 PREFIX = "cnngrid-"
+# Its owner holds a lock on this file of the folder.
+LOCK = "lock"
+
+
+def tunes_folder(store: Store) -> Path:
+    """Where Tune writes on a cluster; this driver's own, for others may share the folder."""
+    return (store.run / f"ray-{socket.gethostname()}-{os.getpid()}").resolve()
 
 
 @contextlib.contextmanager
@@ -43,7 +56,8 @@ def ray_environment(address: str | None) -> Iterator[Path]:
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     _remove_leftovers()
-    scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    scratch = Path(tempfile.mkdtemp(prefix=PREFIX))
+    lock = _lock(scratch)
     own_token = address is None and "RAY_AUTH_MODE" not in os.environ
     try:
         if own_token:
@@ -57,18 +71,27 @@ def ray_environment(address: str | None) -> Iterator[Path]:
         if own_token:
             del os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"]
         shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(scratch: Path) -> int:
+    """Lock a file in the folder until this process ends, however it does."""
+    descriptor = os.open(scratch / "locking", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    (scratch / "locking").rename(scratch / LOCK)  # from here on it counts, and is locked
+    return descriptor
 
 
 def _remove_leftovers() -> None:
-    """Remove folders of our processes that were killed before they could do it themselves."""
+    """Remove folders of our processes that were killed before they could do it themselves.
+
+    Containers, and machines that share such a folder, have the same process ids: only the kernel
+    knows whether a lock is held.
+    """
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        with contextlib.suppress(OSError):
-            if (
-                pid.isdigit()
-                and folder.stat().st_uid == os.getuid()
-                and not process_started(int(pid))
-            ):
+        with contextlib.suppress(OSError), open(folder / LOCK, "r+") as lock:
+            if folder.stat().st_uid == os.getuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
 
 

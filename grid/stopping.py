@@ -250,11 +250,7 @@ class Brackets(CellRule):
         super().__init__(wanted)
         starts = [*rung_epochs(rule.grace_epochs, rule.reduction, epochs), epochs]
         self._brackets = [AsyncHalving("hyperband", start, rule.reduction, 0) for start in starts]
-        top = len(starts) - 1
-        self._shares = [
-            math.ceil(len(starts) / (top - n + 1) * rule.reduction ** (top - n))
-            for n in range(len(starts))
-        ]
+        self._shares = bracket_shares(len(starts), rule.reduction)
         self._assigned: list[int] = []
 
     def note(self, number: int, epoch: int, value: float) -> None:
@@ -362,6 +358,12 @@ def furthest(curves: Curves, waiting: Collection[int]) -> int | None:
     return max(
         waiting, key=lambda n: (curves.last(n), curves.best(n, curves.last(n)), -n), default=None
     )
+
+
+def bracket_shares(brackets: int, reduction: int) -> list[int]:
+    """How many configs each bracket of Hyperband starts with, in proportion."""
+    top = brackets - 1
+    return [math.ceil(brackets / (top - n + 1) * reduction ** (top - n)) for n in range(brackets)]
 
 
 def rung_epochs(grace_epochs: int, reduction: int, epochs: int) -> tuple[int, ...]:

@@ -12,10 +12,12 @@ import json
 import logging
 import os
 import re
+import secrets
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # Tables with a file per trial, merged by `compact`.
 PER_TRIAL = ("trials", "epochs", "classes", "predictions", "enhancement")
+# A file that is being written grows at least this often, in seconds.
+STALE_S = 60.0
 # The key `sweep` at the start of a line, or in a file that is one line of JSON.
 SWEEP_LINE = re.compile(r"""(?:^|[{,])\s*["']?sweep["']?\s*:\s*["']?([\w.-]+)""", re.MULTILINE)
 
@@ -45,6 +49,7 @@ class Finished:
     epochs_run: int | None
     # Microseconds since 1970, UTC: only the order matters, and pyarrow needs pandas for times.
     ended_at: int
+    wall_time_s: float | None = None
 
 
 class Store:
@@ -146,6 +151,11 @@ class Store:
         ended = [Finished(**row) for row in rows if row["trial_id"] and row["ended_at"]]
         return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
 
+    def row(self, trial_id: str) -> dict[str, Any] | None:
+        """What a trial ended with; None before it has. `ended_at` as in `Finished`."""
+        rows = self._read("trials", of=trial_id)
+        return max(rows, key=lambda row: int(row["ended_at"])) if rows else None
+
     def paused(self, trial_id: str | None = None) -> dict[str, dict[str, Any]]:
         """Rows of trials that wait with a checkpoint, or did when last heard of, by id."""
         return {row["trial_id"]: row for row in self._read("paused", of=trial_id)}
@@ -186,6 +196,16 @@ class Store:
                         path.rename(path.with_suffix(".parquet.damaged"))
                     damaged.append(path)
         return damaged
+
+    def remove_temporary(self, older_than_s: float = STALE_S) -> list[Path]:
+        """Remove what killed processes were writing, but not what one may be writing now."""
+        removed = []
+        for path in self.folder.rglob("*.tmp"):
+            with contextlib.suppress(OSError):
+                if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
+                    path.unlink()
+                    removed.append(path)
+        return removed
 
     def _read(
         self, table: str, columns: list[str] | None = None, of: str | None = None
@@ -238,6 +258,11 @@ class Store:
     def read_claim(self, trial_id: str) -> dict[str, Any]:
         """What the last attempt of a trial left; empty where there was none."""
         return read_json(self.claim_path(trial_id))
+
+    def claims(self) -> dict[str, dict[str, Any]]:
+        """What is claimed, by trial."""
+        paths = sorted(self.claim_path("x").parent.glob("*.json"))
+        return {path.stem: claim for path in paths if (claim := read_json(path))}
 
     def write_claim(self, trial_id: str, claim: Mapping[str, Any]) -> None:
         """Say where a trial runs and how far it is. Not flushed to disk: it may be lost."""
@@ -328,7 +353,8 @@ def storing(path: Path) -> Iterator[None]:
 
 def write_whole(path: Path, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
     """Write a file whole or not at all. Raises `StoreError` where the disk refuses."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    # A name of its own: a worker out of sight may write the same file at the same time.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     with storing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -367,6 +393,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
+
+
+def moment(microseconds: int) -> datetime:
+    """A time as it is read from a table."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 
 
 def _fitted(table: pa.Table, wanted: pa.Schema) -> pa.Table:

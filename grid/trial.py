@@ -35,7 +35,7 @@ from cnncore.timing import (
 )
 from cnncore.train import Diverged, EpochResult, start, train
 from grid.attempt import Attempt, drop_checkpoints
-from grid.errors import StoreError
+from grid.errors import StoreError, Superseded
 from grid.ids import config_json
 from grid.job import Job, Progress
 from grid.store import Store, now, remove, storing, write_whole
@@ -60,7 +60,7 @@ def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
     attempt = Attempt.begin(job, store)
     try:
         yield from _steps(job, store, attempt, started)
-    except StoreError:
+    except (StoreError, Superseded):
         raise
     except Diverged as problem:
         yield attempt.end("diverged", f"{problem}", started)
@@ -138,7 +138,7 @@ def _steps(
     job: Job, store: Store, attempt: Attempt, started: float
 ) -> Generator[Progress, None, None]:
     config = job.trial.config
-    attempt.beat(started)
+    attempt.claim(started)
     trial = open_trial(job)
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
     for split in (splits.val, splits.test):
@@ -173,7 +173,7 @@ def _steps(
         if saved or time.perf_counter() - checkpointed >= job.checkpoint_s:
             _save(job, store, attempt, state)
             saved, checkpointed = True, time.perf_counter()
-        if is_epoch:
+        if is_epoch or saved:
             attempt.beat(started)
         else:
             attempt.pulse(started)
@@ -181,10 +181,10 @@ def _steps(
             try:
                 yield attempt.progress(done=False, pause=not is_epoch)
             except GeneratorExit:
-                # Stopped, unless its claim is gone, for then it has ended. On a full disk the last
-                # checkpoint has to do.
-                if not saved and store.read_claim(job.trial.trial_id):
-                    with contextlib.suppress(StoreError):
+                # Stopped; or it has ended, or runs elsewhere. On a full disk the last checkpoint
+                # has to do.
+                if not saved:
+                    with contextlib.suppress(StoreError, Superseded):
                         _save(job, store, attempt, state)
                 raise
 
@@ -248,6 +248,7 @@ def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> floa
 
 def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
     """Write the checkpoint that the trial would go on from."""
+    attempt.check()
     payload = {
         "state": state.state_dict(),
         "epochs": [{**row, "ended_at": row["ended_at"].isoformat()} for row in attempt.epochs],
@@ -255,6 +256,7 @@ def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
         "continued_from": attempt.row.get("continued_from"),
     }
     _write_checkpoint(store.last_checkpoint(job.trial.trial_id), payload)
+    attempt.save(state.epoch, state.step)
 
 
 def _write_checkpoint(path: Path, payload: dict[str, Any]) -> None:
@@ -307,6 +309,7 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
         for split, metrics in found.items()
         for row in class_rows(metrics, data.class_names, trial_id=trial_id, split=split)
     ]
+    attempt.check()
     store.write("classes", trial_id, rows)
     if job.keep_predictions == "all" or job.keep_predictions == job.trial.role:
         columns = prediction_columns(found["test"], trial_id=trial_id, split="test")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,23 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper as TuneStopper
 
-from grid.errors import GridError, StoreError
+from grid.errors import GridError, StoreError, Superseded
+from grid.head import head_watched
+from grid.losses import Cause
+from grid.progress import counted
+from grid.ray_environment import tunes_folder
+from grid.slots import gpus_per_trial
 from grid.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from grid.driver import Driver
     from grid.job import Job, Progress
+
+
+# More than any cluster takes.
+MOST_SLOTS = 100_000
+# How often the driver looks whether nodes have come or gone.
+LOOK_EVERY_S = 2.0
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
@@ -43,6 +56,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
             progress = next(self._steps)
         except StoreError as problem:
             return {"problem": str(problem), "done": True}
+        except Superseded:
+            return {"superseded": True, "done": True}
         return {"progress": progress, "done": progress.done}
 
     def cleanup(self) -> None:
@@ -135,8 +150,6 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
         self._watchdog = watchdog
         self._actors: dict[str, Any] = {}
         self._killed: set[str] = set()
-        # Trial -> why its processes died so far.
-        self._deaths: dict[str, list[str]] = {}
 
     def on_trial_start(self, **event: Any) -> None:
         """A process took the trial."""
@@ -156,6 +169,10 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
         if "problem" in result:
             self._driver().fail(StoreError(result["problem"]))
             return
+        if "superseded" in result:
+            with self._guard():
+                self._driver().lost(_trial_id(event["trial"]), Cause("node"))
+            return
         progress: Progress = result["progress"]
         if progress.done:
             with self._guard():
@@ -163,34 +180,18 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, **event: Any) -> None:
         """The process is free: the trial ended or was stopped."""
-        trial_id = _trial_id(event["trial"])
-        self._forget(trial_id)
-        self._deaths.pop(trial_id, None)
-
-    def on_trial_recover(self, **event: Any) -> None:
-        """A process died and the trial is started again."""
-        with self._guard():
-            self._driver().lost(_trial_id(event["trial"]), self._died(event["trial"])[-1])
+        self._forget(_trial_id(event["trial"]))
 
     def on_trial_error(self, **event: Any) -> None:
-        """A process died once too often."""
-        trial_id, deaths = _trial_id(event["trial"]), self._died(event["trial"])
-        with self._guard():
-            if not self._driver().stopping:
-                why = "; ".join(dict.fromkeys(deaths))
-                self._driver().given_up(trial_id, f"given up after {len(deaths)} attempts: {why}")
-
-    def _died(self, trial: Any) -> list[str]:
-        """Why the trial's processes died, this time last."""
-        trial_id = _trial_id(trial)
-        limit_s = self._watchdog.limit_s
-        self._deaths.setdefault(trial_id, []).append(
-            f"killed after {limit_s:g} s without a sign of life (hung_after_s)"
-            if trial_id in self._killed
-            else exit_words(_error_text(trial))
-        )
+        """A process died, or its node, or it could not be started."""
+        trial_id, cause = _trial_id(event["trial"]), _cause(event["trial"])
+        if trial_id in self._killed:
+            limit_s = self._watchdog.limit_s
+            reason = f"killed after {limit_s:g} s without a sign of life (hung_after_s)"
+            cause = Cause("process", reason)
         self._forget(trial_id)
-        return self._deaths[trial_id]
+        with self._guard():
+            self._driver().lost(trial_id, cause)
 
     def _forget(self, trial_id: str) -> None:
         self._watchdog.ended(trial_id)
@@ -245,13 +246,12 @@ def run_tune(driver: Driver, scratch: Path) -> None:
 
     Ray must be imported, so this module too, after `ray_environment` set things up in `scratch`.
     """
-    from grid.slots import gpus_per_trial
-
     spec, resources = driver.plan.spec, driver.plan.spec.resources
     handle, watchdog = DriverHandle(driver), Watchdog(driver.store, spec.hung_after_s)
     with (
         _ray(scratch, driver.options.address, driver.display.slots * resources.cpus),
         _tunes_files(driver, scratch) as storage,
+        head_watched(driver, driver.options.address or ""),
     ):
         if driver.options.address:
             _fit_to_cluster(driver)
@@ -262,7 +262,8 @@ def run_tune(driver: Driver, scratch: Path) -> None:
                 search_alg=DriverSearcher(handle),
                 scheduler=DriverScheduler(handle),
                 num_samples=-1,
-                max_concurrent_trials=driver.display.slots,
+                # Unset, Tune starts one at a time; the driver hands out as many as there are slots.
+                max_concurrent_trials=MOST_SLOTS,
                 reuse_actors=True,
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
@@ -274,7 +275,8 @@ def run_tune(driver: Driver, scratch: Path) -> None:
                 stop=DriverStopper(handle),
                 # Trials keep their own checkpoints in the results folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=spec.max_attempts - 1),
+                # A lost trial goes back to the driver, which hands it out again.
+                failure_config=tune.FailureConfig(max_failures=0),
                 verbose=0,
             ),
         )
@@ -302,7 +304,7 @@ def _tunes_files(driver: Driver, scratch: Path) -> Iterator[Path]:
     if not driver.options.address:
         yield scratch
         return
-    folder = (driver.store.run / "ray").resolve()
+    folder = tunes_folder(driver.store)
     try:
         yield folder
     finally:
@@ -313,24 +315,58 @@ def _trial_id(trial: Any) -> str:
     return str(trial.config["job"].trial.trial_id)
 
 
-def _fit_to_cluster(driver: Driver) -> None:
-    """Take device and slots from what the cluster has; `GridError` where that is too little."""
-    from grid.slots import gpus_per_trial
+def _cause(trial: Any) -> Cause:
+    """How a trial was lost, from what Tune kept of the exception in its own folder."""
+    if trial.pickled_error_file is None:  # kept of Ray's own exceptions alone
+        return Cause("start", "Ray Tune cannot run it")
+    with open(trial.pickled_error_file, "rb") as file:
+        error = pickle.load(file)
+    if isinstance(error, ray.exceptions.ActorUnavailableError) or "node has died" in str(error):
+        return Cause("node")
+    if isinstance(error, ray.exceptions.ActorDiedError) and not error.actor_init_failed:
+        return Cause("process", exit_words(_error_text(trial)))
+    # Whatever a trial raises is its result, so this is not the trial's.
+    return Cause("start", str(error).strip().splitlines()[-1])
 
+
+def _fit_to_cluster(driver: Driver) -> None:
+    """Take device and slots from what the cluster has, and follow it from now on; `GridError`
+    where it is too little for what was asked.
+    """
     resources, wanted = driver.plan.spec.resources, driver.options.slots
     have = ray.cluster_resources()
     driver.device = "cuda" if resources.gpus != 0 and have.get("GPU") else "cpu"
-    gpus = gpus_per_trial(resources, driver.device)
-    most = int(have.get("CPU", 0) // resources.cpus)
-    if gpus:
-        most = min(most, int(have["GPU"] / gpus))
-    if most < 1:
+    if (most := _room(driver)) < 1:
+        gpus = gpus_per_trial(resources, driver.device)
         raise GridError(
             f"the cluster has no room for one trial ({resources.cpus} CPU cores, {gpus:g} GPUs)"
         )
     if wanted and wanted > most:
         raise GridError(f"--slots {wanted}: the cluster takes {most} trials at a time")
     driver.display.slots = wanted or most
+    looked = time.monotonic()
+
+    def fit() -> None:
+        nonlocal looked, most
+        if time.monotonic() - looked < LOOK_EVERY_S:
+            return
+        looked = time.monotonic()
+        before, most = most, _room(driver)
+        if most != before:
+            driver.display.note(f"the cluster takes {counted(most, 'trial')} at a time now")
+        # One is handed out even if there is no node for it: it starts as soon as there is one.
+        driver.display.slots = max(min(most, wanted or most), 1)
+
+    driver.fit = fit
+
+
+def _room(driver: Driver) -> int:
+    """How many trials the cluster takes at a time now."""
+    resources, have = driver.plan.spec.resources, ray.cluster_resources()
+    most = int(have.get("CPU", 0) // resources.cpus)
+    if gpus := gpus_per_trial(resources, driver.device):
+        most = min(most, int(have.get("GPU", 0) / gpus))
+    return most
 
 
 @contextlib.contextmanager

@@ -13,11 +13,15 @@ CREATE TABLE held.running (
     host VARCHAR,
     pid BIGINT,
     slot BIGINT,
+    device VARCHAR,
+    attempt BIGINT,
     started_at DOUBLE,
+    wall_time_s DOUBLE,
     heartbeat DOUBLE,
     epoch BIGINT,
     epochs BIGINT,
-    val_top1 DOUBLE
+    val_top1 DOUBLE,
+    silent_s DOUBLE
 );
 -- results/<sweep> of results/<sweep>/<table>/<name>.parquet
 CREATE MACRO folder_of(file) AS parse_dirpath(parse_dirpath(file));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -360,6 +361,7 @@ def test_running_trials_are_counted_by_their_heartbeat(fresh):
     said = {"host": "node1", "pid": 7, "slot": 1, "epoch": 2, "epochs": 4, "val_top1": 0.4}
     (folder / f"{running}.json").write_text(json.dumps({**said, "heartbeat": now - 5}))
     (folder / f"{dead}.json").write_text(json.dumps({**said, "heartbeat": now - 90}))
+    os.utime(folder / f"{dead}.json", (now - 90, now - 90))
     (folder / f"{ended}.json").write_text(json.dumps({**said, "heartbeat": now - 5}))
     (folder / "half.json").write_text('{"host": "no')
     (folder / "odd.json").write_text('["a list"]')

@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -33,13 +34,30 @@ def test_no_column_is_typed_null_and_unknown_ones_are_refused() -> None:
         to_table("trials", [{"colour": 1}])
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     path = tmp_path / "a" / "b"
     write_whole(path, b"one")
-    path.with_name("b.tmp").mkdir()  # the next write cannot even open its file
+    monkeypatch.setattr("grid.store.os.fsync", full)
     with pytest.raises(StoreError, match="cannot be written"):
         write_whole(path, b"two")
     assert path.read_bytes() == b"one"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_killed_processes_were_writing_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old, young = tmp_path / "epochs" / "a.parquet.1.tmp", tmp_path / "checkpoints" / "b.2.tmp"
+    for path in (old, young):
+        path.parent.mkdir()
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert store.remove_temporary() == [old]
+    assert young.exists()
 
 
 def test_the_newest_row_of_a_trial_counts_loose_or_compacted(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 -- A row is a trial that waits with a checkpoint. One that ended since is no longer here.
 CREATE OR REPLACE VIEW newest.paused AS
-SELECT stored.trial_id, stored.reason, stored.epochs_run, stored.val_top1, folders.results
+SELECT stored.trial_id, stored.reason, stored.epochs_run, stored.val_top1,
+    stored.wall_time_s, folders.results
 FROM held.paused AS stored
 JOIN held.folders AS folders ON folders.path = folder_of(file)
 ANTI JOIN newest.trials AS trials

@@ -1,4 +1,14 @@
--- A row is a trial that runs now, the one nearest to its end first.
-SELECT trial_id, arch, epoch, epochs, val_top1, host, pid
-FROM running
-ORDER BY epoch / epochs DESC, trial_id;
+-- A row is a trial that runs now, or that has not been heard of for a while; by node and device.
+SELECT
+    trial_id,
+    arch,
+    epoch,
+    epochs,
+    val_top1,
+    host,
+    coalesce(device, 'cpu') AS device,
+    pid,
+    attempt,
+    silent_s
+FROM newest.claims
+ORDER BY host, device, pid, trial_id;
