@@ -1,8 +1,9 @@
 """A sweep in a storm of faults: what it loses, against the same sweep left in peace.
 
 60 trials on a Ray cluster of a head and three worker nodes with a slot each, all on this machine.
-Every 10 to 20 seconds one of them is killed (SIGKILL): a trial's process, a node's raylet, which is
-started again a few seconds later, or the driver, which is started again with the same command.
+Every 10 to 20 seconds, 28 times, one of them is killed (SIGKILL): a trial's process, a node's
+raylet, which is started again a few seconds later, or the driver, which is started again with the
+same command; then the sweep is left to finish.
 Steps sleep, so that starting processes, not training, is what takes the machine's time.
 """
 
@@ -26,7 +27,7 @@ from tests.small_sweeps import metrics
 NODES, CPUS = 3, 1
 STEP_S = 0.2
 RATES, SEEDS, EPOCHS = 20, 3, 15
-KILLS_WANTED = 25
+KILLS = 28
 
 
 def measure(running: Cluster, folder: Path, seed: int, rates: int) -> tuple[Storm, Storm]:
@@ -37,7 +38,7 @@ def measure(running: Cluster, folder: Path, seed: int, rates: int) -> tuple[Stor
     calm = Storm(running, sweep, folder / "calm", peace, chance)
     calm.run()
     print(f"in peace: {calm.wall_time_s:.1f} s, {calm.steps} steps", flush=True)
-    storm = Storm(running, sweep, folder / "storm", random_kills(chance), chance)
+    storm = Storm(running, sweep, folder / "storm", random_kills(chance, KILLS), chance)
     storm.run()
     print(f"in the storm: {storm.wall_time_s:.1f} s, {storm.steps} steps", flush=True)
     return calm, storm
@@ -95,7 +96,7 @@ def main() -> int:
         os.environ["CNNGRID_DATA"] = f"{folder}/data"
         calm, storm = measure(running, Path(folder), arguments.seed, rates)
         wrong = check(calm, storm, rates * SEEDS)
-        if not arguments.quick and len(storm.kills) < KILLS_WANTED:
+        if not arguments.quick and len(storm.kills) < KILLS:
             wrong.append(f"only {len(storm.kills)} kills")
         rows = summary(calm, storm, arguments.seed)
         print(storm.log if wrong else "", end="")

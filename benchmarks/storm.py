@@ -196,12 +196,12 @@ class Storm:
                 self.ended_again.add(path.stem)
 
     def _running(self) -> dict[str, int]:
-        """Trials that are past their first epoch, and their processes."""
+        """Trials that run, and their processes."""
         found = {}
         for path in (self.store.run / "trials").glob("*.json"):
             claim = self.store.read_claim(path.stem)
             fresh = claim.get("heartbeat", 0) > time.time() - FRESH_S
-            if fresh and claim["epoch"] and Path(f"/proc/{claim['pid']}").exists():
+            if fresh and Path(f"/proc/{claim['pid']}").exists():
                 found[path.stem] = int(claim["pid"])
         return found
 
@@ -211,7 +211,12 @@ class Storm:
         if not running:
             return None
         if kind == "trial":
-            trial, pid = self.chance.choice(sorted(running.items()))
+            # A trial that is killed whenever it starts would rightly be given up.
+            saved = [one for one in sorted(running) if self.store.read_claim(one).get("further")]
+            if not saved:
+                return None
+            trial = self.chance.choice(saved)
+            pid = running[trial]
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             return f"{trial} after epoch {self.store.read_claim(trial).get('epoch')}"
@@ -239,10 +244,10 @@ class Storm:
         return f"with {len(lost)} trials running"
 
 
-def random_kills(chance: random.Random) -> Iterator[tuple[float, str]]:
-    """A kill every 10 to 20 seconds for ever, at most one in five the driver."""
+def random_kills(chance: random.Random, kills: int) -> Iterator[tuple[float, str]]:
+    """A kill every 10 to 20 seconds, at most one in five the driver."""
     drivers = 0
-    for number in range(1, 1_000_000):
+    for number in range(1, kills + 1):
         may_be = ["trial"] * 5 + ["node"] * 3 + ["driver"] * (2 if drivers + 1 <= number / 5 else 0)
         kind = chance.choice(may_be)
         drivers += kind == "driver"

@@ -159,7 +159,9 @@ class Display:
     def time_left_s(self) -> float | None:
         """From what epochs took so far; None before the first ended."""
         if time.monotonic() - self._left[0] > FORECAST_EVERY_S:
-            left = time_left_s([*self.work.values()], self.stop, self.wanted, self.slots)
+            # Copies, because the picture is drawn by a thread of its own.
+            work = [replace(cell, seen=dict(cell.seen)) for cell in self.work.values()]
+            left = time_left_s(work, self.stop, self.wanted, self.slots)
             self._left = (time.monotonic(), left)
         return self._left[1]
 
