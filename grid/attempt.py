@@ -193,11 +193,7 @@ def end_failed(store: Store, trial: Trial, sweep: str, reason: str) -> Progress:
 
 def drop_checkpoints(store: Store, trial_id: str) -> None:
     """Remove a trial's checkpoints."""
-    folder = store.checkpoints(trial_id)
-    for path in folder.glob("*") if folder.is_dir() else ():
-        path.unlink(missing_ok=True)
-    if folder.is_dir():
-        folder.rmdir()
+    store.remove_folder(store.checkpoints(trial_id))
 
 
 def config_columns(trial: Trial, sweep: str) -> dict[str, Any]:

@@ -30,7 +30,9 @@ app = typer.Typer(
 )
 
 Sweep = Annotated[str, typer.Argument(help="A sweep file, or the name of a preset.")]
-ResultsDir = Annotated[Path, typer.Option("--results", help="Where results folders are.")]
+ResultsDir = Annotated[
+    str, typer.Option("--results", help="Where results folders are; s3://bucket/prefix too.")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data", help="Where data sets are [default: $CNNGRID_DATA, else ~/.cache]."),
@@ -105,7 +107,7 @@ def options(
 @app.command()
 def run(
     sweep: Sweep,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = "results",
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
@@ -142,7 +144,7 @@ def run(
 @app.command()
 def plan(
     sweep: Sweep,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = "results",
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
@@ -235,20 +237,22 @@ def launch_slurm(
         int, typer.Option(min=1, help="Seconds before the time limit at which trials are saved.")
     ] = 120,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script, no more.")] = False,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = "results",
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Run a sweep as a Slurm job, which requeues itself at the time limit while work is left."""
     from cluster.job import Allocation
-    from grid.launch import Launch, job_script, launch_slurm, slurm_job
+    from grid.launch import Launch, as_shared_folder, job_script, launch_slurm, slurm_job
     from grid.runner import default_data_dir
 
     spec, planned = _plan(sweep, change, data, skip_unreadable, download=not dry_run)
     cpus = cpus_per_node or spec.resources.cpus * max(gpus_per_node, 1)
     asked = (time, partition, account, qos, constraint, tuple(extra or ()))
-    settings = Launch(results, data or default_data_dir(), change or (), env_setup, stop_before)
+    settings = Launch(
+        as_shared_folder(results), data or default_data_dir(), change or (), env_setup, stop_before
+    )
     job = slurm_job(planned, settings, Allocation(nodes, cpus, gpus_per_node, *asked))
     print(job_script(job) if dry_run else launch_slurm(planned, settings, job))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+from analysis.place import inside
 from cnncore.data import prepare_dataset
 from grid.attempt import end_failed, end_pruned, never_started, pause
 from grid.errors import GridError
@@ -24,6 +25,7 @@ from grid.lineage import Lineage
 from grid.lock import hold
 from grid.plan import Plan, plan_rows
 from grid.provenance import git_commit
+from grid.results import open_store
 from grid.search import Outcome, Search
 from grid.store import Finished, Store, now
 
@@ -43,7 +45,7 @@ SAME_ERRORS = 3
 class Summary:
     """What a run of a sweep did."""
 
-    folder: Path
+    folder: Path | str  # an address where the results are in an object store
     planned: int
     states: dict[str, int]
     ran: int
@@ -64,7 +66,7 @@ class Summary:
 class RunOptions:
     """How a sweep is run, none of which changes a metric."""
 
-    results: Path
+    results: Path | str
     data_dir: Path
     local: bool = False
     slots: int | None = None
@@ -113,7 +115,7 @@ class Driver:
         return Job(
             trial=trial,
             sweep=spec.sweep,
-            results=str(self.store.folder.resolve()),
+            results=self.store.place,
             data_dir=str(self.options.data_dir),
             threads=spec.resources.cpus,
             device=self.device,
@@ -231,7 +233,7 @@ class Driver:
         self._end_skipped()
         self._since_compaction += 1
         if self._since_compaction >= COMPACT_EVERY:
-            self.store.compact()
+            self.store.tidy()
             self._since_compaction = 0
 
     def _watch_errors(self, trial: Trial, row: dict[str, Any]) -> None:
@@ -264,7 +266,7 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
 
     With nothing to do it returns at once, and neither torch nor Ray is loaded.
     """
-    store = Store(options.results / plan.folder)
+    store = open_store(inside(options.results, plan.folder))
     store.check_usable(plan.spec.sweep)
     started = time.monotonic()
     with hold(store):
@@ -387,7 +389,7 @@ def _write_plan(store: Store, plan: Plan) -> None:
 
 def _warn_of_strangers(console: Console, store: Store, finished: Collection[str]) -> None:
     console.print(
-        f"{store.folder}: none of its {len(finished)} finished trials belongs to this plan; "
+        f"{store.shown}: none of its {len(finished)} finished trials belongs to this plan; "
         "they stay, and leave the tables (--all shows them)",
         style="yellow",
         highlight=False,
@@ -409,7 +411,7 @@ def _summary(
     for row in earlier.values():
         states[row.state] = states.get(row.state, 0) + 1
     return Summary(
-        folder=store.folder,
+        folder=store.place if store.remote else store.folder,
         planned=plan.planned,
         states=dict(sorted(states.items())),
         ran=ran,

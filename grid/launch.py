@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.place import as_folder, is_address
 from cluster.errors import ClusterError
 from cluster.job import Allocation, Job
 from cluster.security import write_private
@@ -28,6 +29,16 @@ class Launch:
     changes: Sequence[str] = ()
     env_setup: Path | None = None
     stop_before_s: int = 120
+
+
+def as_shared_folder(results: str) -> Path:
+    """Where a Slurm job's results folders are; raises `GridError` for an address."""
+    if is_address(results):
+        raise GridError(
+            f"--results {results}: a Slurm job keeps its script and its logs beside the results, "
+            "so it wants a folder that all nodes see"
+        )
+    return as_folder(results)
 
 
 def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:

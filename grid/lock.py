@@ -28,6 +28,12 @@ POLL_S = 0.5
 @contextlib.contextmanager
 def hold(store: Store) -> Iterator[None]:
     """Hold the folder while the block runs. Raises `ResultsError` if another driver does."""
+    if store.remote:
+        from grid.bucket_lock import hold_bucket
+
+        with hold_bucket(store):
+            yield
+        return
     path = store.run / "driver.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = {
@@ -68,19 +74,23 @@ def hold(store: Store) -> Iterator[None]:
 
 def driver_alive(store: Store) -> dict[str, Any] | None:
     """The driver that holds the folder now, if one does."""
-    holder = read_json(store.run / "driver.json")
-    return holder if holder and _alive(holder) else None
+    holder = store.read_run("driver.json")
+    return holder if holder and is_alive(holder) else None
 
 
 def ask_to_stop(store: Store, *, now: bool) -> None:
     """Tell the driver of a folder, on whatever machine, to end in order, or at once."""
-    write_whole(store.run / "stop.json", json.dumps({"now": now}).encode())
+    store.write_file(store.run / "stop.json", json.dumps({"now": now}).encode())
 
 
 def _stop_here(asked: Path) -> None:
-    """Do what a user's Ctrl-C does, twice where it is to be at once."""
-    now = read_json(asked).get("now")
+    now = bool(read_json(asked).get("now"))
     asked.unlink(missing_ok=True)
+    stop_this_process(now=now)
+
+
+def stop_this_process(*, now: bool) -> None:
+    """Do what a user's Ctrl-C does, twice where it is to be at once."""
     os.kill(os.getpid(), signal.SIGTERM)
     if now:
         time.sleep(POLL_S)  # else the two are one
@@ -95,7 +105,7 @@ def _take(path: Path, content: dict[str, Any]) -> None:
             holder = read_json(path)
             # A file just created may still be empty: give its writer the benefit of the doubt.
             fresh = not holder and _age_s(path) < HEARTBEAT_S
-            if fresh or (holder and _alive(holder) and not _falls_silent(path, holder)):
+            if fresh or (holder and is_alive(holder) and not _falls_silent(path, holder)):
                 raise ResultsError(
                     f"{path.parent.parent}: another driver holds this folder "
                     f"(process {holder.get('pid', '?')} on {holder.get('host', '?')}); wait for "
@@ -113,7 +123,7 @@ def _falls_silent(path: Path, holder: dict[str, Any]) -> bool:
     """Watch a driver on another machine: killed a moment ago, it looks alive until it expires."""
     if holder.get("host") == socket.gethostname():
         return False
-    while _alive(holder):
+    while is_alive(holder):
         time.sleep(POLL_S)
         if read_json(path) not in ({}, holder):
             return False
@@ -137,11 +147,26 @@ def _age_s(path: Path) -> float:
         return float("inf")
 
 
-def _alive(holder: dict[str, Any]) -> bool:
-    if holder.get("host") == socket.gethostname():
+def is_alive(holder: dict[str, Any]) -> bool:
+    """Whether a driver that left this in `run/driver.json` still runs, as far as can be told."""
+    if is_here(holder):
         pid = holder.get("pid")
         return isinstance(pid, int) and process_started(pid) == holder.get("process_started")
     return time.time() - float(holder.get("heartbeat", 0)) < EXPIRES_S
+
+
+def is_here(holder: dict[str, Any]) -> bool:
+    """Whether a driver is on this machine; hosts far apart may have one name, but not one start."""
+    start = holder.get("boot", boot())
+    return holder.get("host") == socket.gethostname() and bool(start == boot())
+
+
+def boot() -> str:
+    """What the kernel calls this start of the machine; empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def process_started(pid: int) -> str | None:

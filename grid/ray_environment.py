@@ -7,11 +7,10 @@ import functools
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from grid.lock import process_started
+from grid.scratch import scratch_folder
 
 # Our store is the only record, so Tune writes none of its own.
 SETTINGS = {
@@ -29,8 +28,6 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
-PREFIX = "cnngrid-"
-
 
 @contextlib.contextmanager
 def ray_environment(address: str | None) -> Iterator[Path]:
@@ -42,8 +39,7 @@ def ray_environment(address: str | None) -> Iterator[Path]:
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    _remove_leftovers()
-    scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    scratch = scratch_folder()
     own_token = address is None and "RAY_AUTH_MODE" not in os.environ
     try:
         if own_token:
@@ -57,19 +53,6 @@ def ray_environment(address: str | None) -> Iterator[Path]:
         if own_token:
             del os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"]
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _remove_leftovers() -> None:
-    """Remove folders of our processes that were killed before they could do it themselves."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        with contextlib.suppress(OSError):
-            if (
-                pid.isdigit()
-                and folder.stat().st_uid == os.getuid()
-                and not process_started(int(pid))
-            ):
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.cache

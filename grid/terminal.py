@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from analysis.place import as_folder, is_address
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +38,11 @@ def print_outcome(summary: Summary, console: Console) -> None:
 
         connection = connect(summary.folder)
         print_table(make_table(connection, "comparison"), console)
-        page = write_report(connection, summary.folder / "report")
-        print(f"\nreport: {page}")
+        if is_address(summary.folder):
+            print(f"\nreport: cnngrid report {shlex.quote(str(summary.folder))}")
+        else:
+            page = write_report(connection, as_folder(summary.folder) / "report")
+            print(f"\nreport: {page}")
     if summary.interrupted or summary.unfinished:
         print("run the same command again to go on", file=sys.stderr)
 

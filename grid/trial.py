@@ -36,7 +36,7 @@ from grid.attempt import Attempt, drop_checkpoints
 from grid.errors import StoreError
 from grid.ids import config_json
 from grid.job import Job, Progress
-from grid.store import Store, now, write_whole
+from grid.store import Store, now
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
         _write_log(store, job, error)
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
         yield attempt.end("failed", reason, started)
+    finally:
+        store.settle(job.trial.trial_id)
 
 
 @dataclass(frozen=True)
@@ -190,13 +192,13 @@ def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> floa
     """
     for trial_id in (job.trial.trial_id, job.continued_from):
         path = store.last_checkpoint(trial_id) if trial_id else None
-        if path is None or not path.is_file():
+        if path is None or not store.fetch(path):
             continue
         try:
             payload = load_checkpoint(path)
         except DamagedCheckpoint as problem:
             log.warning("%s; the trial starts again from its first epoch", problem)
-            path.unlink(missing_ok=True)
+            store.remove(path)
             continue
         assert payload is not None
         state.load_state_dict(payload["state"])
@@ -214,10 +216,10 @@ def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
         "energy_j": attempt.row.get("energy_j"),
         "continued_from": attempt.row.get("continued_from"),
     }
-    _write_checkpoint(store.last_checkpoint(job.trial.trial_id), payload)
+    _write_checkpoint(store, store.last_checkpoint(job.trial.trial_id), payload)
 
 
-def _write_checkpoint(path: Path, payload: dict[str, Any]) -> None:
+def _write_checkpoint(store: Store, path: Path, payload: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(path, payload)
@@ -226,6 +228,7 @@ def _write_checkpoint(path: Path, payload: dict[str, Any]) -> None:
             f"{path}: cannot be written ({error.strerror}); what finished is kept: "
             "make room and run the same command again"
         ) from None
+    store.was_written(path)
 
 
 def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
@@ -279,8 +282,8 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
         store.write_columns("predictions", trial_id, columns)
     if job.keep == "best":
         folder = store.checkpoints(trial_id)
-        _write_checkpoint(folder / BEST, {"weights": model.state_dict()})
-        store.last_checkpoint(trial_id).unlink(missing_ok=True)
+        _write_checkpoint(store, folder / BEST, {"weights": model.state_dict()})
+        store.remove(store.last_checkpoint(trial_id))
     elif job.keep == "none":
         drop_checkpoints(store, trial_id)
 
@@ -288,4 +291,4 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
 def _write_log(store: Store, job: Job, error: Exception) -> None:
     about = f"{now().isoformat()} {job.trial.trial_id} {config_json(job.trial.config)}\n"
     text = about + "".join(traceback.format_exception(error))
-    write_whole(store.log(job.trial.trial_id), text.encode())
+    store.write_file(store.log(job.trial.trial_id), text.encode())

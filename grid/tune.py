@@ -33,8 +33,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         self._begin(config["job"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; the last one has ended or was stopped."""
-        self._steps.close()
+        """Take the next trial."""
+        self.cleanup()
         self._begin(new_config["job"])
         return True
 
@@ -47,14 +47,16 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         return {"progress": progress, "done": progress.done}
 
     def cleanup(self) -> None:
-        """The trial was stopped."""
+        """The trial has ended or was stopped."""
         self._steps.close()
+        self._store.close()
 
     def _begin(self, job: Job) -> None:
-        from grid.store import Store
+        from grid.results import open_store
         from grid.trial import run_trial
 
-        self._steps = run_trial(job, Store(job.results))
+        self._store = open_store(job.results)
+        self._steps = run_trial(job, self._store)
 
 
 class DriverHandle:
@@ -222,7 +224,7 @@ def run_tune(driver: Driver, scratch: Path) -> None:
 
 @contextlib.contextmanager
 def _tunes_files(driver: Driver, scratch: Path) -> Iterator[Path]:
-    """A folder for what Tune writes and nobody reads; on a cluster every node must see it."""
+    """A folder for what Tune writes and nobody reads."""
     if not driver.options.address:
         yield scratch
         return
