@@ -257,6 +257,32 @@ def launch_slurm(
     print(job_script(job) if dry_run else launch_slurm(planned, settings, job))
 
 
+@launch.command("ray")
+def launch_ray(
+    sweep: Sweep,
+    address: Annotated[str, typer.Option(help="The cluster's dashboard: http://HOST:8265.")],
+    results: Annotated[
+        str, typer.Option(help="A folder that all nodes see, absolute; or s3://bucket/prefix.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where data sets are, on the nodes.")
+    ] = None,
+    change: Changes = None,
+    skip_unreadable: SkipUnreadable = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job, no more.")] = False,
+) -> None:
+    """Run a sweep as a job of a Ray cluster; code and sweep file travel there."""
+    from grid.launch import launch_ray, ray_job, ray_job_text
+
+    here = data if data and data.is_dir() else None
+    _, planned = _plan(sweep, change, here, skip_unreadable)
+    job = ray_job(planned, results, data, change or ())
+    if dry_run:
+        print(ray_job_text(planned, job, address))
+    else:
+        print(launch_ray(planned, results, job, address))
+
+
 def _plan(
     sweep: str,
     changes: list[str] | None,

@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper as TuneStopper
 
 from grid.errors import GridError, StoreError
+from grid.ray_cluster import check_nodes, join
 
 if TYPE_CHECKING:
     from grid.driver import Driver
@@ -195,6 +196,7 @@ def run_tune(driver: Driver, scratch: Path) -> None:
         _tunes_files(driver, scratch) as storage,
     ):
         if driver.options.address:
+            check_nodes(driver.store)
             _fit_to_cluster(driver)
         gpus = gpus_per_trial(resources, driver.device)
         tuner = tune.Tuner(
@@ -274,13 +276,7 @@ def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
         "runtime_env": {"working_dir": str(empty)},
     }
     if address:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise GridError(
-                f"--address {address}: no Ray cluster answers there: {reason}"
-            ) from None
+        join(address, quiet)
     else:
         ray.init(num_cpus=cpus, include_dashboard=False, _temp_dir=str(scratch / "ray"), **quiet)
     try:
