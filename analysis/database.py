@@ -24,6 +24,7 @@ from duckdb import DuckDBPyConnection
 
 from analysis.claims import read_claims
 from analysis.misfits import kinds, misfits
+from analysis.place import as_folder, is_address
 
 Connection = DuckDBPyConnection
 
@@ -143,7 +144,8 @@ def _add_folders(connection: Connection, folders: Sequence[str | Path]) -> None:
     """Check the folders and enter them, named by their last part, or in full where those clash."""
     if not folders:
         raise AnalysisError("no results folder given; give one or more, like results/digits")
-    paths = [Path(os.path.abspath(folder)) for folder in folders]
+    folders = list(dict.fromkeys(map(str, folders)))
+    paths = [_local(folder) for folder in folders]
     for given, path in zip(folders, paths, strict=True):
         if not path.is_dir():
             raise AnalysisError(f"there is no results folder {given}{_neighbours(path)}")
@@ -152,11 +154,27 @@ def _add_folders(connection: Connection, folders: Sequence[str | Path]) -> None:
                 f"{given} is not a results folder: it has no sweep.yaml, plan/ or trials/"
                 f"{_neighbours(path / 'x')}"
             )
-    paths = list(dict.fromkeys(paths))
-    names = [path.name for path in paths]
-    for position, path in enumerate(paths):
-        name = path.name if names.count(path.name) == 1 else str(path)
+    places = {
+        path: given if is_address(given) else str(path)
+        for given, path in zip(folders, paths, strict=True)
+    }
+    names = [path.name for path in places]
+    for position, (path, place) in enumerate(places.items()):
+        name = path.name if names.count(path.name) == 1 else place
         connection.execute("INSERT INTO held.folders VALUES (?, ?, ?)", [name, str(path), position])
+
+
+def _local(place: str | Path) -> Path:
+    """The folder to ask: the one given, or a copy of what is new in an object store."""
+    if not is_address(place):
+        return Path(os.path.abspath(as_folder(place)))
+    from analysis.bucket import BucketError
+    from analysis.copies import copy_of
+
+    try:
+        return copy_of(str(place))
+    except BucketError as problem:
+        raise AnalysisError(str(problem)) from None
 
 
 def _neighbours(path: Path) -> str:
@@ -171,6 +189,19 @@ def folders_of(connection: Connection) -> dict[str, Path]:
     """The opened folders by the name they have in the column `results`."""
     found = connection.execute("SELECT results, path FROM held.folders ORDER BY place")
     return {results: Path(path) for results, path in found.fetchall()}
+
+
+def complete(folder: Path, part: str) -> None:
+    """Let an opened folder hold all of a part, where it is a copy that was filled only so far."""
+    if "analysis.copies" not in sys.modules:  # then none is
+        return
+    from analysis.bucket import BucketError
+    from analysis.copies import fill
+
+    try:
+        fill(folder, part)
+    except BucketError as problem:
+        raise AnalysisError(str(problem)) from None
 
 
 def _add_claims(connection: Connection) -> None:
@@ -246,6 +277,7 @@ def _files(connection: Connection, table: str) -> Iterator[tuple[str, str]]:
     found = connection.execute("SELECT file FROM held.damaged WHERE table_name = ?", [table])
     damaged = {file for (file,) in found.fetchall()}
     for results, folder in folders_of(connection).items():
+        complete(folder, table)
         try:
             names = sorted(os.listdir(folder / table))
         except (FileNotFoundError, NotADirectoryError):

@@ -10,14 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
+from analysis.place import as_folder, is_address, last_part
 from grid.terminal import fail, print_table
 
-Results = Annotated[Path, typer.Argument(help="A results folder, such as results/digits.")]
+Results = Annotated[
+    str,
+    typer.Argument(help="A results folder, such as results/digits, or its address (s3://...)."),
+]
 All = Annotated[bool, typer.Option("--all", help="Include rows that the newest plan lacks.")]
 
 
 def sql(
-    results: Annotated[list[Path], typer.Argument(help="Results folders, then the SQL.")],
+    results: Annotated[list[str], typer.Argument(help="Results folders, then the SQL.")],
     format: Annotated[
         str, typer.Option(help="table, markdown, csv, json or parquet (needs -o).")
     ] = "table",
@@ -34,7 +38,7 @@ def sql(
         from analysis import ask
         from analysis.formats import answer_table, render
 
-        answer = ask(str(question), *folders, all=all)
+        answer = ask(question, *folders, all=all)
         for warning in answer.warnings:
             print(f"cnngrid: {warning}", file=sys.stderr)
         if format == "parquet":
@@ -104,7 +108,8 @@ def plot(
 def report(
     results: Results,
     output: Annotated[
-        Path | None, typer.Option("-o", help="Folder [default: RESULTS/report].")
+        Path | None,
+        typer.Option("-o", help="Folder [default: RESULTS/report; of an address: SWEEP-report]."),
     ] = None,
     all: All = False,
 ) -> None:
@@ -113,15 +118,23 @@ def report(
         from analysis import write_report
         from analysis.database import connect
 
-        print(write_report(connect(results, all=all), output or results / "report"))
+        print(write_report(connect(results, all=all), output or report_folder(results)))
+
+
+def report_folder(results: str | Path) -> Path:
+    """Where a report lies if nothing else is said."""
+    if is_address(results):
+        return Path(f"{last_part(results)}-report")
+    return as_folder(results) / "report"
 
 
 def compact(results: Results) -> None:
     """Merge the many small files of a results folder into few."""
     from grid.lock import hold
-    from grid.store import Store
+    from grid.results import open_store
 
-    store = Store(results)
+    store = open_store(results)
+    store.fetch_tables()
     if store.sweep_name() is None:
         fail(f"{results}: no results folder")
     with hold(store):

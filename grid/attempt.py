@@ -13,10 +13,14 @@ from grid.errors import Superseded
 from grid.ids import Trial, config_json
 from grid.job import Job, Progress
 from grid.provenance import host, versions
-from grid.store import Store, now, remove, storing
+from grid.store import Store, now
 
 if TYPE_CHECKING:
     from cnncore.train import EpochResult
+
+
+# Whether a trial runs elsewhere too is looked up in an object store at most this often, in seconds.
+REMOTE_CHECK_S = 25.0
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Attempt:
     reasons: list[str]
     further: bool = False
     beaten: float = 0.0
+    checked: float = 0.0
 
     @classmethod
     def begin(cls, job: Job, store: Store) -> Attempt:
@@ -72,10 +77,13 @@ class Attempt:
         """Raise `Superseded` where this attempt no longer is the trial's last: it was out of
         sight, and the trial was started again elsewhere, or has ended there.
         """
-        trial_id = self.job.trial.trial_id
+        trial_id, remote = self.job.trial.trial_id, self.store.remote
+        if remote and time.perf_counter() - self.checked < REMOTE_CHECK_S:
+            return  # every look is a request
+        self.checked = time.perf_counter()
         if not (claim := self.store.read_claim(trial_id)):
-            if self.store.claim_path(trial_id).exists():
-                return  # it cannot be read now
+            if remote or self.store.claim_path(trial_id).exists():
+                return  # it cannot be read now, or was lost on its way
             raise Superseded(f"{trial_id}: has ended elsewhere")
         other = (claim.get("host"), claim.get("pid")) != (host(), os.getpid())
         if claim.get("attempt", 0) > self.number or (claim.get("attempt") == self.number and other):
@@ -268,14 +276,7 @@ def _device(device: str) -> str:
 
 def drop_checkpoints(store: Store, trial_id: str) -> None:
     """Remove a trial's checkpoints."""
-    folder = store.checkpoints(trial_id)
-    if folder.is_symlink():  # not ours: what it points to stays
-        remove(folder)
-    for path in folder.glob("*") if folder.is_dir() else ():
-        remove(path)
-    if folder.is_dir():
-        with storing(folder):
-            folder.rmdir()
+    store.remove_folder(store.checkpoints(trial_id))
 
 
 def config_columns(trial: Trial, sweep: str) -> dict[str, Any]:

@@ -31,7 +31,9 @@ app = typer.Typer(
 )
 
 Sweep = Annotated[str, typer.Argument(help="A sweep file, or the name of a preset.")]
-ResultsDir = Annotated[Path, typer.Option("--results", help="Where results folders are.")]
+ResultsDir = Annotated[
+    str, typer.Option("--results", help="Where results folders are; s3://bucket/prefix too.")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data", help="Where data sets are [default: $CNNGRID_DATA, else ~/.cache]."),
@@ -106,7 +108,7 @@ def options(
 @app.command()
 def run(
     sweep: Sweep,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = "results",
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
@@ -149,7 +151,7 @@ def run(
 @app.command()
 def plan(
     sweep: Sweep,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = "results",
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
@@ -245,22 +247,50 @@ def launch_slurm(
         int, typer.Option(min=1, help="Seconds before the time limit at which trials are saved.")
     ] = 120,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script, no more.")] = False,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = "results",
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Run a sweep as a Slurm job, which requeues itself at the time limit while work is left."""
     from cluster.job import Allocation
-    from grid.launch import Launch, job_script, launch_slurm, slurm_job
+    from grid.launch import Launch, as_shared_folder, job_script, launch_slurm, slurm_job
     from grid.runner import default_data_dir
 
     spec, planned = _plan(sweep, change, data, skip_unreadable, download=not dry_run)
     cpus = cpus_per_node or spec.resources.cpus * max(gpus_per_node, 1)
     asked = (time, partition, account, qos, constraint, tuple(extra or ()))
-    settings = Launch(results, data or default_data_dir(), change or (), env_setup, stop_before)
+    settings = Launch(
+        as_shared_folder(results), data or default_data_dir(), change or (), env_setup, stop_before
+    )
     job = slurm_job(planned, settings, Allocation(nodes, array, cpus, gpus_per_node, *asked))
     print(job_script(job) if dry_run else launch_slurm(planned, settings, job))
+
+
+@launch.command("ray")
+def launch_ray(
+    sweep: Sweep,
+    address: Annotated[str, typer.Option(help="The cluster's dashboard: http://HOST:8265.")],
+    results: Annotated[
+        str, typer.Option(help="A folder that all nodes see, absolute; or s3://bucket/prefix.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where data sets are, on the nodes.")
+    ] = None,
+    change: Changes = None,
+    skip_unreadable: SkipUnreadable = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job, no more.")] = False,
+) -> None:
+    """Run a sweep as a job of a Ray cluster; code and sweep file travel there."""
+    from grid.launch import launch_ray, ray_job, ray_job_text
+
+    here = data if data and data.is_dir() else None
+    _, planned = _plan(sweep, change, here, skip_unreadable)
+    job = ray_job(planned, results, data, change or ())
+    if dry_run:
+        print(ray_job_text(planned, job, address))
+    else:
+        print(launch_ray(planned, results, job, address))
 
 
 def _plan(

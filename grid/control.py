@@ -29,10 +29,10 @@ def stop(
 ) -> None:
     """End the sweep that runs in a results folder, wherever its driver is; it can go on later."""
     from grid.lock import ask_to_stop, drivers_alive
-    from grid.store import Store
+    from grid.results import open_store
 
-    store = Store(results)
-    if not (results / "sweep.yaml").is_file():
+    store = open_store(results)
+    if not store.fetch(store.folder / "sweep.yaml"):
         fail(f"{results}: is not a results folder: it has no sweep.yaml")
     if not (asked := drivers_alive(store)):
         print(f"{results}: no driver is running")
@@ -53,6 +53,8 @@ def logs(
     trial: Annotated[str, typer.Argument(help="A trial's id, or how it starts.")],
 ) -> None:
     """Show a trial: its state, its epochs and, where it failed, the traceback."""
+    from grid.results import open_store
+
     with answering():
         from analysis import open_results
         from analysis.database import rows
@@ -73,6 +75,7 @@ def logs(
                 f"val loss {epoch['val_loss']:.4f}, val top-1 {epoch['val_top1']:.4f}, "
                 f"{epoch['train_time_s']:.1f} s"
             )
-    log = results / "logs" / f"{row['trial_id']}.log"
-    if log.is_file():
+    store = open_store(results)
+    log = store.log(row["trial_id"])
+    if store.fetch(log):
         print(log.read_text(encoding="utf-8", errors="replace").rstrip())

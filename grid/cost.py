@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.place import inside
 from cnncore.config import NETWORK_KEYS, TrialConfig
 from grid.disk import DiskNeed, disk_need
 from grid.lineage import Lineage
 from grid.plan import Plan, active_axes
+from grid.results import open_store
 from grid.search import Search
-from grid.store import Store
 
 # Batches of the measurement; the first epoch of them warms up, the second counts.
 PROBE_BATCHES = 3
@@ -50,7 +51,7 @@ class _Measured:
     test_images: int
 
 
-def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None) -> Cost:
+def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None = None) -> Cost:
     """Measure each different network of the plan for a few steps, and add everything up.
 
     Trials that the results folder has as finished cost nothing.
@@ -59,10 +60,12 @@ def estimate(plan: Plan, results: Path, data_dir: Path, slots: int | None = None
 
     device = pick_device(plan.spec.resources)
     count = count_slots(plan.spec.resources, slots, device)
-    finished = Store(results / plan.folder).finished()
+    store = open_store(inside(results, plan.folder))
+    store.fetch_tables()
+    finished = store.finished()
     configs = list(_configs(plan))
     left = [config for config, trial_id in configs if trial_id not in finished]
-    lineage = Lineage(Store(results / plan.folder), finished)
+    lineage = Lineage(store, finished)
     continued: Counter[str] = Counter()
     saved: Counter[str] = Counter()
     obstacles: dict[str, None] = {}

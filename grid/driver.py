@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+from analysis.place import inside
 from cnncore.data import prepare_dataset
 from grid.attempt import end_failed, end_pruned, never_started, pause
 from grid.disk import Sizes, trial_sizes
@@ -28,6 +29,7 @@ from grid.lock import POLL_S, hold, join
 from grid.losses import MAX_UNSTARTED, Cause, hopeless, note_loss, settle_claims
 from grid.plan import Plan, plan_rows
 from grid.provenance import git_commit
+from grid.results import open_store
 from grid.search import Outcome, Search
 from grid.share import Share
 from grid.store import Finished, Store, moment, now
@@ -50,7 +52,7 @@ SAME_ERRORS = 3
 class Summary:
     """What a run of a sweep did."""
 
-    folder: Path
+    folder: Path | str  # an address where the results are in an object store
     planned: int
     states: dict[str, int]
     ran: int
@@ -73,7 +75,7 @@ class Summary:
 class RunOptions:
     """How a sweep is run, none of which changes a metric."""
 
-    results: Path
+    results: Path | str
     data_dir: Path
     local: bool = False
     slots: int | None = None
@@ -141,7 +143,7 @@ class Driver:
         return Job(
             trial=trial,
             sweep=spec.sweep,
-            results=str(self.store.folder.resolve()),
+            results=self.store.place,
             data_dir=str(self.options.data_dir),
             threads=spec.resources.cpus,
             device=self.device,
@@ -318,7 +320,7 @@ class Driver:
         self._since_compaction += 1
         # Beside other drivers this would take files from under their eyes.
         if self._since_compaction >= COMPACT_EVERY and not self.options.share:
-            self.store.compact()
+            self.store.tidy()
             self._since_compaction = 0
 
     def _watch_errors(self, trial: Trial, row: dict[str, Any]) -> None:
@@ -352,10 +354,8 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
 
     With nothing to do it returns at once, and neither torch nor Ray is loaded.
     """
-    for name, given in (("--retry", options.retry), ("disk_gib", plan.spec.disk_gib)):
-        if options.share and given:
-            raise GridError(f"{name} wants the results folder for itself: leave --share out")
-    store = Store(options.results / plan.folder)
+    store = open_store(inside(options.results, plan.folder))
+    _check_options(store, plan, options)
     store.check_usable(plan.spec.sweep)
     if not options.share:
         with hold(store):
@@ -366,6 +366,15 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
             return _run_held(plan, options, console, store, share)
         finally:
             share.release()
+
+
+def _check_options(store: Store, plan: Plan, options: RunOptions) -> None:
+    for name, given in (("--retry", options.retry), ("disk_gib", plan.spec.disk_gib)):
+        if options.share and given:
+            raise GridError(f"{name} wants the results folder for itself: leave --share out")
+    for name, given in (("--share", options.share), ("disk_gib", plan.spec.disk_gib)):
+        if store.remote and given:
+            raise GridError(f"{name} wants a results folder, not an object store ({store.shown})")
 
 
 def _run_held(
@@ -544,7 +553,7 @@ def _write_plan(store: Store, plan: Plan) -> None:
 
 def _warn_of_strangers(console: Console, store: Store, finished: Collection[str]) -> None:
     console.print(
-        f"{store.folder}: none of its {len(finished)} finished trials belongs to this plan; "
+        f"{store.shown}: none of its {len(finished)} finished trials belongs to this plan; "
         "they stay, and leave the tables (--all shows them)",
         style="yellow",
         highlight=False,
@@ -567,7 +576,7 @@ def _summary(
     for row in earlier.values():
         states[row.state] = states.get(row.state, 0) + 1
     return Summary(
-        folder=store.folder,
+        folder=store.place if store.remote else store.folder,
         planned=plan.planned,
         states=dict(sorted(states.items())),
         ran=ran,

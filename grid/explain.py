@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grid.answers import Results, answering
 from grid.terminal import fail, print_table
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ ANALYSES: dict[str, Analysis] = {
 
 
 def explain(
-    results: Annotated[Path, typer.Argument(help="A results folder, such as results/digits.")],
+    results: Results,
     analysis: Annotated[str | None, typer.Argument(help="An analysis's name.")] = None,
     trial: Annotated[
         str | None, typer.Option(help="A trial's id, or its start [default: the best cell's best].")
@@ -93,7 +94,6 @@ def explain(
     ] = None,
 ) -> None:
     """Look into a finished trial's network; without an analysis, list them."""
-    from grid.answers import answering
     from grid.runner import default_data_dir
 
     if analysis is None:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from analysis.place import as_folder, inside, is_address
 from cluster.errors import ClusterError
 from cluster.job import Allocation, Job
+from cluster.ray_jobs import STARTER, RayJob, check_versions, find_cluster, submit
 from cluster.security import write_private
-from cluster.slurm import log_path, sbatch_script, submit
+from cluster.slurm import log_path, sbatch_script
+from cluster.slurm import submit as submit_to_slurm
 from grid.errors import GridError, ResultsError
 from grid.lock import drivers_alive
+from grid.parcel import PACKAGES, SWEEP, own_modules, pack
 from grid.plan import Plan
 from grid.progress import counted
+from grid.ray_cluster import SESSION
 from grid.store import Store, now
 
 
@@ -29,6 +35,16 @@ class Launch:
     changes: Sequence[str] = ()
     env_setup: Path | None = None
     stop_before_s: int = 120
+
+
+def as_shared_folder(results: str) -> Path:
+    """Where a Slurm job's results folders are; raises `GridError` for an address."""
+    if is_address(results):
+        raise GridError(
+            f"--results {results}: a Slurm job keeps its script and its logs beside the results, "
+            "so it wants a folder that all nodes see"
+        )
+    return as_folder(results)
 
 
 def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:
@@ -76,6 +92,73 @@ def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:
     )
 
 
+def ray_job(plan: Plan, results: str, data: Path | None, changes: Sequence[str]) -> RayJob:
+    """The job that runs a plan's sweep on a Ray cluster; raises `GridError` for places that have
+    another meaning there than here.
+    """
+    if not is_address(results) and not as_folder(results).is_absolute():
+        raise GridError(
+            f"--results {results}: the sweep runs on the cluster, so give an absolute folder that "
+            "all of its nodes see, or an address such as s3://bucket/prefix"
+        )
+    if data is not None and not data.is_absolute():
+        raise GridError(
+            f"--data {data}: the sweep runs on the cluster, so give an absolute folder that all "
+            "of its nodes see"
+        )
+    command = ["-m", "grid.cli", "run", SWEEP, "--results", results]
+    if data is not None:
+        command += ["--data", str(data)]
+    for change in changes:
+        command += ["--set", change]
+    if plan.skip_unreadable:
+        command.append("--skip-unreadable")
+    return RayJob(
+        name=f"{plan.folder}-{now():%Y%m%dT%H%M%S}-{os.urandom(2).hex()}",
+        title=f"The sweep {plan.folder}, {plan.planned} trials.",
+        command=tuple(command),
+        environment={},
+    )
+
+
+def ray_job_text(plan: Plan, job: RayJob, address: str) -> str:
+    """What would be submitted."""
+    own = [path.name for path in own_modules(plan.spec, Path.cwd())]
+    return "\n".join(
+        [
+            f"# {job.title}",
+            f"# To the Ray at {address}, with these files: {', '.join((SWEEP, STARTER))}, "
+            f"{', '.join([*PACKAGES, *own])}.",
+            f'{job.entrypoint}    # --address "$RAY_ADDRESS" is added there',
+        ]
+    )
+
+
+def launch_ray(plan: Plan, results: str, job: RayJob, address: str) -> str:
+    """Submit a job to the Ray cluster at an address; returns what to tell the user."""
+    try:
+        cluster = find_cluster(address)
+        check_versions(cluster)
+        with tempfile.TemporaryDirectory(prefix="cnngrid-") as folder:
+            pack(plan.spec, Path.cwd(), Path(folder))
+            # The job makes sure that it joins this very cluster.
+            job = replace(job, environment={**job.environment, SESSION: cluster.session})
+            job_id = submit(cluster, job, Path(folder))
+    except ClusterError as problem:
+        raise GridError(str(problem)) from None
+    place = shlex.quote(str(inside(results, plan.folder)))
+    there = f"--address {shlex.quote(address)} {shlex.quote(job_id)}"
+    return "\n".join(
+        [
+            f"job {job_id}: {job.title}",
+            f"  cnngrid status {place}",
+            f"  ray job status {there}",
+            f"  ray job logs --follow {there}",
+            f"  cnngrid stop {place}    # what finished is kept; launch again to go on",
+        ]
+    )
+
+
 def job_script(job: Job) -> str:
     """The script of a job; `GridError` where one of its options cannot be part of it."""
     try:
@@ -102,7 +185,7 @@ def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
     except OSError as error:
         raise ResultsError(f"{error.filename}: cannot be written ({error.strerror})") from None
     try:
-        job_id = submit(script)
+        job_id = submit_to_slurm(script)
     except ClusterError as problem:
         script.unlink()
         (job.folder / "sweep.yaml").unlink()

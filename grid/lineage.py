@@ -48,6 +48,6 @@ class Lineage:
             return f"the schedule {trial.config.schedule.kind} depends on the number of epochs"
         if shorter.state != "complete":
             return "the shorter trial was pruned"
-        if not self.store.last_checkpoint(shorter.trial_id).is_file():
+        if not self.store.has(self.store.last_checkpoint(shorter.trial_id)):
             return "its last checkpoint was not kept (`keep: last` does)"
         return None

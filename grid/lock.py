@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from grid.errors import ResultsError
+from grid.errors import ResultsError, StoreError
 from grid.store import Store, read_json, storing, write_whole
 
 HEARTBEAT_S = 5.0
@@ -37,6 +37,12 @@ POLL_S = 0.5
 @contextlib.contextmanager
 def hold(store: Store) -> Iterator[None]:
     """Hold the folder alone while the block runs. Raises `ResultsError` if another driver works."""
+    if store.remote:
+        from grid.bucket_lock import hold_bucket
+
+        with hold_bucket(store):
+            yield
+        return
     path = store.run / "driver.json"
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +81,9 @@ def drivers_alive(store: Store) -> list[dict[str, Any]]:
 
     For people, who do not want to wait: where its clock seems to be ours a heartbeat is believed.
     """
+    if store.remote:
+        holder = store.read_run("driver.json")
+        return [holder] if holder and is_alive(holder) else []
     found = []
     for path in (store.run / "driver.json", *_sharing(store)):
         watch = Watch(path, HEARTBEAT_S + LISTEN_S)
@@ -88,9 +97,12 @@ def drivers_alive(store: Store) -> list[dict[str, Any]]:
 
 def ask_to_stop(store: Store, *, now: bool) -> None:
     """Tell the drivers of a folder, on whatever machine, to end in order, or at once."""
+    word = json.dumps({"now": now}).encode()
+    if store.remote:
+        store.write_file(store.run / "stop.json", word)
     for path in (store.run / "driver.json", *_sharing(store)):
         if path.exists():
-            write_whole(path.with_suffix(".stop"), json.dumps({"now": now}).encode())
+            write_whole(path.with_suffix(".stop"), word)
 
 
 class Watch:
@@ -113,9 +125,8 @@ class Watch:
         content = read_json(self.path)
         if not content and not self.path.exists():
             return False
-        if content.get("host") == socket.gethostname():
-            pid = content.get("pid")
-            return isinstance(pid, int) and process_started(pid) == content.get("process_started")
+        if content and is_here(content):
+            return is_alive(content)
         if content != self.content:
             self.content, self._since, self._moved = content, time.monotonic(), True
         if time.monotonic() - self._since >= self._patience_s:
@@ -160,6 +171,10 @@ def _beating(path: Path, mine: dict[str, Any]) -> Iterator[None]:
 
 def let_go(store: Store) -> None:
     """Give the folder back, for a driver that ends without leaving its `hold` or `join` block."""
+    if store.remote:
+        with contextlib.suppress(StoreError):  # else it expires
+            store.remove(store.run / "driver.json")
+        return
     mine = _myself()
     for path in (store.run / "driver.json", driver_file(store, _name(mine))):
         if read_json(path).get("pid") == mine["pid"]:
@@ -173,6 +188,7 @@ def _name(driver: dict[str, Any]) -> str:
 def _myself() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
+        "boot": boot(),
         "pid": os.getpid(),
         "process_started": process_started(os.getpid()),
         "started_at": time.time(),
@@ -191,9 +207,13 @@ def _held(store: Store, holder: dict[str, Any], verb: str) -> ResultsError:
 
 
 def _stop_here(asked: Path) -> None:
-    """Do what a user's Ctrl-C does, twice where it is to be at once."""
-    now = read_json(asked).get("now")
+    now = bool(read_json(asked).get("now"))
     asked.unlink(missing_ok=True)
+    stop_this_process(now=now)
+
+
+def stop_this_process(*, now: bool) -> None:
+    """Do what a user's Ctrl-C does, twice where it is to be at once."""
     os.kill(os.getpid(), signal.SIGTERM)
     if now:
         time.sleep(POLL_S)  # else the two are one
@@ -241,6 +261,28 @@ def _remove_dead(path: Path, holder: dict[str, Any]) -> None:
         if read_json(aside) != holder:  # another driver was quicker: this file is already its own
             os.replace(aside, path)
         aside.unlink(missing_ok=True)
+
+
+def is_alive(holder: dict[str, Any]) -> bool:
+    """Whether a driver that left this still runs, as far as can be told without watching it."""
+    if is_here(holder):
+        pid = holder.get("pid")
+        return isinstance(pid, int) and process_started(pid) == holder.get("process_started")
+    return time.time() - float(holder.get("heartbeat", 0)) < EXPIRES_S
+
+
+def is_here(holder: dict[str, Any]) -> bool:
+    """Whether a driver is on this machine; hosts far apart may have one name, but not one start."""
+    start = holder.get("boot", boot())
+    return holder.get("host") == socket.gethostname() and bool(start == boot())
+
+
+def boot() -> str:
+    """What the kernel calls this start of the machine; empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def process_started(pid: int) -> str | None:

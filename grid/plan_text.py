@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from analysis.place import inside
 from cnncore.catalog import DATASETS
 from cnncore.config import TrialConfig
 from grid.cost import Cost
@@ -25,10 +26,10 @@ def plan_json(plan: Plan) -> str:
     return json.dumps({"plan_id": plan.plan_id, "folder": plan.folder, "trials": rows}, indent=2)
 
 
-def plan_text(plan: Plan, results: Path, cost: Cost) -> str:
+def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
     """Cells, trials and cost in a page."""
     spec = plan.spec
-    lines = [f"{spec.source.name} -> {results / plan.folder}"]
+    lines = [f"{spec.source.name} -> {inside(results, plan.folder)}"]
     for key, values in spec.compare.items():
         lines.append(f"  compare {key}: {', '.join(map(str, values))}")
     if spec.tune:

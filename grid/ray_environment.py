@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from grid.scratch import drop_scratch, scratch_folder
 from grid.store import Store
 
 # Our store is the only record, so Tune writes none of its own.
@@ -35,10 +33,6 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
-PREFIX = "cnngrid-"
-# Its owner holds a lock on this file of the folder.
-LOCK = "lock"
-
 
 def tunes_folder(store: Store) -> Path:
     """Where Tune writes on a cluster; this driver's own, for others may share the folder."""
@@ -55,9 +49,7 @@ def ray_environment(address: str | None) -> Iterator[Path]:
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    _remove_leftovers()
-    scratch = Path(tempfile.mkdtemp(prefix=PREFIX))
-    lock = _lock(scratch)
+    scratch = scratch_folder()
     own_token = address is None and "RAY_AUTH_MODE" not in os.environ
     try:
         if own_token:
@@ -70,29 +62,7 @@ def ray_environment(address: str | None) -> Iterator[Path]:
     finally:
         if own_token:
             del os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"]
-        shutil.rmtree(scratch, ignore_errors=True)
-        os.close(lock)
-
-
-def _lock(scratch: Path) -> int:
-    """Lock a file in the folder until this process ends, however it does."""
-    descriptor = os.open(scratch / "locking", os.O_CREAT | os.O_RDWR, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    (scratch / "locking").rename(scratch / LOCK)  # from here on it counts, and is locked
-    return descriptor
-
-
-def _remove_leftovers() -> None:
-    """Remove folders of our processes that were killed before they could do it themselves.
-
-    Containers, and machines that share such a folder, have the same process ids: only the kernel
-    knows whether a lock is held.
-    """
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), open(folder / LOCK, "r+") as lock:
-            if folder.stat().st_uid == os.getuid():
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+        drop_scratch(scratch)
 
 
 @functools.cache

@@ -80,7 +80,7 @@ def run_sweep(
     folder = Path(data_dir) if data_dir else default_data_dir()
     plan = make_plan(spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable)
     options = RunOptions(
-        Path(results), folder.absolute(), local, slots, address, frozenset(retry), share, on_error
+        results, folder.absolute(), local, slots, address, frozenset(retry), share, on_error
     )
     return run_plan(plan, options, Console(stderr=True, quiet=quiet))
 

@@ -9,7 +9,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +18,7 @@ from grid.terminal import print_table
 
 if TYPE_CHECKING:
     from grid.forecast import CellWork
+    from grid.store import Store
 
 # A trial that said nothing for so long no longer counts as running.
 SILENT_S = 60.0
@@ -38,9 +38,10 @@ def status(
     from rich.console import Console
 
     from grid.lock import drivers_alive
-    from grid.store import Store
+    from grid.results import open_store
 
-    drivers = drivers_alive(Store(results))
+    store = open_store(results)
+    drivers = drivers_alive(store)
     with answering():
         from analysis import make_table
         from analysis.database import connect, rows
@@ -51,7 +52,7 @@ def status(
         claims = rows(connection, query("questions/running"))
         work = rows(connection, query("questions/work")) if drivers else []
         coverage = make_table(connection, "coverage")
-    pace, left_s = _pace(work, drivers), _time_left_s(results, work)
+    pace, left_s = _pace(work, drivers), _time_left_s(store, work)
     if as_json:
         print(_json(cells, claims, drivers, pace, left_s))
         return
@@ -105,7 +106,7 @@ def _pace(work: Iterable[Row], drivers: Sequence[Row]) -> float | None:
     return 3600.0 * lately / max((now - since).total_seconds(), 1.0) if lately else None
 
 
-def _time_left_s(results: Path, work: Sequence[Row]) -> float | None:
+def _time_left_s(store: Store, work: Sequence[Row]) -> float | None:
     from grid.errors import GridError
     from grid.forecast import time_left_s
     from grid.spec import load_sweep
@@ -117,7 +118,8 @@ def _time_left_s(results: Path, work: Sequence[Row]) -> float | None:
     if not running:
         return None
     try:
-        spec = load_sweep(results / "sweep.yaml")
+        store.fetch(store.folder / "sweep.yaml")
+        spec = load_sweep(store.folder / "sweep.yaml")
     except GridError:
         return None
     # A cell none of whose configs was asked yet is like the others.

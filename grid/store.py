@@ -55,10 +55,23 @@ class Finished:
 class Store:
     """One results folder. Creating the object touches nothing."""
 
+    # Whether files can be created exclusively.
+    remote = False
+
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     # -- where things are ------------------------------------------------------------------
+
+    @property
+    def place(self) -> str:
+        """What another process opens the same results by (`grid/results.py`)."""
+        return str(self.folder.resolve())
+
+    @property
+    def shown(self) -> str:
+        """The same, for people."""
+        return str(self.folder)
 
     @property
     def run(self) -> Path:
@@ -97,14 +110,14 @@ class Store:
         other = self.sweep_name()
         if other is not None and other != sweep:
             raise ResultsError(
-                f"{self.folder}: holds the sweep {other!r}, not {sweep!r}; "
+                f"{self.shown}: holds the sweep {other!r}, not {sweep!r}; "
                 "give --results another folder, or rename the sweep"
             )
-        if other is None and self.folder.is_dir() and any(self.folder.iterdir()):
+        if other is None:
             known = {*PER_TRIAL, "paused", "plan", "asked", "checkpoints", "logs", "report", "run"}
-            if strange := [p.name for p in self.folder.iterdir() if p.name not in known]:
+            if strange := [name for name in self.contents() if name not in known]:
                 raise ResultsError(
-                    f"{self.folder}: is not a results folder (it holds {strange[0]}); "
+                    f"{self.shown}: is not a results folder (it holds {strange[0]}); "
                     "give --results another folder"
                 )
         try:
@@ -117,9 +130,59 @@ class Store:
                 f"{self.folder}: cannot be written ({error.strerror}); {remedy}"
             ) from None
 
+    def contents(self) -> list[str]:
+        """Names of what lies in the folder."""
+        return os.listdir(self.folder) if self.folder.is_dir() else []
+
     def write_sweep(self, text: str) -> None:
         """Keep the sweep file as given last."""
-        write_whole(self.folder / "sweep.yaml", text.encode())
+        self.write_file(self.folder / "sweep.yaml", text.encode())
+
+    # -- files -----------------------------------------------------------------------------
+    # Every change goes through these, so that a store elsewhere replaces them alone.
+
+    def write_file(self, path: Path, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
+        """Write a file whole or not at all. Raises `StoreError` where the disk refuses."""
+        write_whole(path, data, flush=flush)
+
+    def was_written(self, path: Path) -> None:
+        """A checkpoint was written by somebody who can write only files."""
+
+    def remove(self, *paths: Path) -> None:
+        """Remove files, where they are there."""
+        for path in paths:
+            remove(path)
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove a folder of files, where it is there."""
+        if folder.is_symlink():  # not ours: what it points to stays
+            self.remove(folder)
+        if folder.is_dir():
+            self.remove(*folder.glob("*"))
+            with storing(folder):
+                folder.rmdir()
+
+    def set_aside(self, path: Path) -> None:
+        """Let a damaged file be known by another name."""
+        with storing(path):
+            path.rename(path.with_suffix(".parquet.damaged"))
+
+    def has(self, path: Path) -> bool:
+        """Whether there is such a file."""
+        return path.is_file()
+
+    def fetch(self, path: Path) -> bool:
+        """Whether there is such a file; it can be opened then."""
+        return path.is_file()
+
+    def fetch_tables(self) -> None:
+        """Have at hand what is asked for before anything runs."""
+
+    def settle(self, trial_id: str) -> None:
+        """This process has stopped running a trial."""
+
+    def close(self) -> None:
+        """This object is no longer needed."""
 
     # -- tables ----------------------------------------------------------------------------
 
@@ -142,7 +205,7 @@ class Store:
         sink = pa.BufferOutputStream()
         small = rows.num_rows < FEW_ROWS
         pq.write_table(rows, sink, **(PLAIN if small else ENCODINGS.get(table, COMPRESSED)))
-        write_whole(self.table_path(table, name), sink.getvalue())
+        self.write_file(self.table_path(table, name), sink.getvalue())
 
     def finished(self, trial_id: str | None = None) -> dict[str, Finished]:
         """Ended trials, all or one: the newest row of each, from loose and compacted files."""
@@ -162,7 +225,7 @@ class Store:
 
     def drop_paused(self, trial_id: str) -> None:
         """The trial ended."""
-        remove(self.table_path("paused", trial_id))
+        self.remove(self.table_path("paused", trial_id))
 
     def newest_plan(self) -> str | None:
         """`plan_id` of the plan that was written last, None before there is one."""
@@ -192,8 +255,7 @@ class Store:
         for table in (*PER_TRIAL, "paused", "plan", "asked"):
             for path in map(Path, self._files(table)):
                 if not _whole(path):
-                    with storing(path):
-                        path.rename(path.with_suffix(".parquet.damaged"))
+                    self.set_aside(path)
                     damaged.append(path)
         return damaged
 
@@ -255,6 +317,10 @@ class Store:
         """File that says where a trial runs now."""
         return self.run / "trials" / f"{trial_id}.json"
 
+    def read_run(self, name: str) -> dict[str, Any]:
+        """What a state file below `run/` says; empty where it is absent or half gone."""
+        return read_json(self.run / name)
+
     def read_claim(self, trial_id: str) -> dict[str, Any]:
         """What the last attempt of a trial left; empty where there was none."""
         return read_json(self.claim_path(trial_id))
@@ -266,7 +332,7 @@ class Store:
 
     def write_claim(self, trial_id: str, claim: Mapping[str, Any]) -> None:
         """Say where a trial runs and how far it is. Not flushed to disk: it may be lost."""
-        write_whole(self.claim_path(trial_id), json.dumps(claim).encode(), flush=False)
+        self.write_file(self.claim_path(trial_id), json.dumps(claim).encode(), flush=False)
 
     def silence_claim(self, trial_id: str) -> None:
         """The trial no longer runs, but did not end: what it claimed stays for its next attempt."""
@@ -275,7 +341,7 @@ class Store:
 
     def drop_claim(self, trial_id: str) -> None:
         """The trial ended."""
-        remove(self.claim_path(trial_id))
+        self.remove(self.claim_path(trial_id))
 
     # -- many small files into few ---------------------------------------------------------
 
@@ -297,10 +363,13 @@ class Store:
                 continue
             merged = self._table(table, [str(path) for path in parts])
             self.write_arrow(table, f"compacted-{self._next_number(table)}", merged)
-            for path in parts:
-                remove(path)
+            self.remove(*parts)
             removed[table] = len(parts)
         return removed
+
+    def tidy(self) -> None:
+        """Merge while trials run."""
+        self.compact()
 
     def _next_number(self, table: str) -> int:
         numbers = [

@@ -18,6 +18,7 @@ from cnncore.models import build_model
 from cnncore.seeding import derive_seed, seed_everything
 from grid.errors import GridError
 from grid.ids import make_trial
+from grid.results import open_store
 from grid.runner import use_own_modules
 from grid.slots import pick_device
 from grid.spec import Resources, load_sweep
@@ -61,6 +62,7 @@ class Subject:
     def trained(self) -> nn.Module:
         """The network with the weights that the trial chose. Raises `GridError` without them."""
         path = self.store.checkpoints(self.trial_id) / BEST
+        self.store.fetch(path)
         try:
             payload = load_checkpoint(path)
         except DamagedCheckpoint as problem:
@@ -75,11 +77,12 @@ class Subject:
         return model.eval()
 
 
-def open_subject(results: Path, wanted: str | None, data_dir: Path) -> Subject:
+def open_subject(results: str, wanted: str | None, data_dir: Path) -> Subject:
     """The trial whose id starts with `wanted`; by default the best of the best cell's winner.
 
     Raises `GridError` where there is none, more than one, or its data are not as they were.
     """
+    store = open_store(results)
     row = _find(results, wanted)
     if row["state"] != "complete":
         raise GridError(
@@ -106,25 +109,27 @@ def open_subject(results: Path, wanted: str | None, data_dir: Path) -> Subject:
     device = torch.device(pick_device(Resources()))
     if device.type == "cpu":
         keep_freed_memory()
-    splits = open_splits(config, data, device, _fold(results, config, row))
-    return Subject(Store(results), row["trial_id"], config, row["seed"], splits, device)
+    splits = open_splits(config, data, device, _fold(store, config, row))
+    return Subject(store, row["trial_id"], config, row["seed"], splits, device)
 
 
-def _fold(results: Path, config: TrialConfig, row: dict[str, Any]) -> tuple[int, int] | None:
+def _fold(store: Store, config: TrialConfig, row: dict[str, Any]) -> tuple[int, int] | None:
     """Which fold of how many the trial had; the id tells whether the sweep file still says so."""
     if row["fold"] is None:
         return None
-    folds = load_sweep(results / "sweep.yaml").folds
+    sweep = store.folder / "sweep.yaml"
+    store.fetch(sweep)
+    folds = load_sweep(sweep).folds
     trial = make_trial(config, row["seed"], "", fold=row["fold"], folds=folds)
     if folds is None or trial.trial_id != row["trial_id"]:
         raise GridError(
-            f"trial {row['trial_id']} had other folds than {results / 'sweep.yaml'} has now, so "
+            f"trial {row['trial_id']} had other folds than {sweep} has now, so "
             "its validation images are not known"
         )
     return row["fold"], folds
 
 
-def _find(results: Path, wanted: str | None) -> dict[str, Any]:
+def _find(results: str, wanted: str | None) -> dict[str, Any]:
     connection = connect(results, all=wanted is not None)
     if wanted is None:
         found = rows(connection, sql("questions/winner"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from analysis.place import as_folder, is_address
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,8 +39,11 @@ def print_outcome(summary: Summary, console: Console) -> None:
 
         connection = connect(summary.folder)
         print_table(make_table(connection, "comparison"), console)
+        if is_address(summary.folder):
+            print(f"\nreport: cnngrid report {shlex.quote(str(summary.folder))}")
+            return
         try:
-            print(f"\nreport: {write_report(connection, summary.folder / 'report')}")
+            print(f"\nreport: {write_report(connection, as_folder(summary.folder) / 'report')}")
         except (OSError, AnalysisError) as error:
             print(f"cnngrid: no report: {error}", file=sys.stderr)
     if summary.interrupted or summary.unfinished:

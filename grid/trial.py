@@ -38,7 +38,7 @@ from grid.attempt import Attempt, drop_checkpoints
 from grid.errors import StoreError, Superseded
 from grid.ids import config_json
 from grid.job import Job, Progress
-from grid.store import Store, now, remove, storing, write_whole
+from grid.store import Store, now, remove, storing
 
 log = logging.getLogger(__name__)
 
@@ -230,13 +230,13 @@ def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> floa
         remove(part)  # what an attempt was writing when it died
     for trial_id in (job.trial.trial_id, job.continued_from):
         path = store.last_checkpoint(trial_id) if trial_id else None
-        if path is None or not path.is_file():
+        if path is None or not store.fetch(path):
             continue
         try:
             payload = load_checkpoint(path)
         except DamagedCheckpoint as problem:
             log.warning("%s; the trial starts again from its first epoch", problem)
-            remove(path)
+            store.remove(path)
             continue
         assert payload is not None
         state.load_state_dict(payload["state"])
@@ -255,13 +255,14 @@ def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
         "energy_j": attempt.row.get("energy_j"),
         "continued_from": attempt.row.get("continued_from"),
     }
-    _write_checkpoint(store.last_checkpoint(job.trial.trial_id), payload)
+    _write_checkpoint(store, store.last_checkpoint(job.trial.trial_id), payload)
     attempt.save(state.epoch, state.step)
 
 
-def _write_checkpoint(path: Path, payload: dict[str, Any]) -> None:
+def _write_checkpoint(store: Store, path: Path, payload: dict[str, Any]) -> None:
     with storing(path):
         save_checkpoint(path, payload)
+    store.was_written(path)
 
 
 def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
@@ -316,8 +317,8 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
         store.write_columns("predictions", trial_id, columns)
     if job.keep == "best":
         folder = store.checkpoints(trial_id)
-        _write_checkpoint(folder / BEST, {"weights": model.state_dict()})
-        remove(store.last_checkpoint(trial_id))
+        _write_checkpoint(store, folder / BEST, {"weights": model.state_dict()})
+        store.remove(store.last_checkpoint(trial_id))
     elif job.keep == "none":
         drop_checkpoints(store, trial_id)
 
@@ -325,4 +326,4 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
 def _write_log(store: Store, job: Job, error: Exception) -> None:
     about = f"{now().isoformat()} {job.trial.trial_id} {config_json(job.trial.config)}\n"
     text = about + "".join(traceback.format_exception(error))
-    write_whole(store.log(job.trial.trial_id), text.encode())
+    store.write_file(store.log(job.trial.trial_id), text.encode())

@@ -22,6 +22,7 @@ from grid.errors import GridError, StoreError, Superseded
 from grid.head import head_watched
 from grid.losses import Cause
 from grid.progress import counted
+from grid.ray_cluster import check_nodes, join
 from grid.ray_environment import tunes_folder
 from grid.slots import gpus_per_trial
 from grid.watchdog import Watchdog
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 MOST_SLOTS = 100_000
 # How often the driver looks whether nodes have come or gone.
 LOOK_EVERY_S = 2.0
+# The shortest silence that means anything in an object store, in seconds.
+REMOTE_HUNG_S = 120.0
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
@@ -45,8 +48,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         self._begin(config["job"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; the last one has ended or was stopped."""
-        self._steps.close()
+        """Take the next trial."""
+        self.cleanup()
         self._begin(new_config["job"])
         return True
 
@@ -61,14 +64,16 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         return {"progress": progress, "done": progress.done}
 
     def cleanup(self) -> None:
-        """The trial was stopped."""
+        """The trial has ended or was stopped."""
         self._steps.close()
+        self._store.close()
 
     def _begin(self, job: Job) -> None:
-        from grid.store import Store
+        from grid.results import open_store
         from grid.trial import run_trial
 
-        self._steps = run_trial(job, Store(job.results))
+        self._store = open_store(job.results)
+        self._steps = run_trial(job, self._store)
 
 
 class DriverHandle:
@@ -247,13 +252,17 @@ def run_tune(driver: Driver, scratch: Path) -> None:
     Ray must be imported, so this module too, after `ray_environment` set things up in `scratch`.
     """
     spec, resources = driver.plan.spec, driver.plan.spec.resources
-    handle, watchdog = DriverHandle(driver), Watchdog(driver.store, spec.hung_after_s)
+    limit_s = spec.hung_after_s
+    if driver.store.remote and limit_s:  # where claims are put now and then
+        limit_s = max(limit_s, REMOTE_HUNG_S)
+    handle, watchdog = DriverHandle(driver), Watchdog(driver.store, limit_s)
     with (
         _ray(scratch, driver.options.address, driver.display.slots * resources.cpus),
         _tunes_files(driver, scratch) as storage,
         head_watched(driver, driver.options.address or ""),
     ):
         if driver.options.address:
+            check_nodes(driver.store)
             _fit_to_cluster(driver)
         gpus = gpus_per_trial(resources, driver.device)
         tuner = tune.Tuner(
@@ -300,7 +309,7 @@ def trial_request(cpus: int, gpus: float) -> Callable[[dict[str, Any]], Any]:
 
 @contextlib.contextmanager
 def _tunes_files(driver: Driver, scratch: Path) -> Iterator[Path]:
-    """A folder for what Tune writes and nobody reads; on a cluster every node must see it."""
+    """A folder for what Tune writes and nobody reads."""
     if not driver.options.address:
         yield scratch
         return
@@ -387,13 +396,7 @@ def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
         "runtime_env": {"working_dir": str(empty)},
     }
     if address:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise GridError(
-                f"--address {address}: no Ray cluster answers there: {reason}"
-            ) from None
+        join(address, quiet)
     else:
         ray.init(num_cpus=cpus, include_dashboard=False, _temp_dir=str(scratch / "ray"), **quiet)
     try:

@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def metrics(folder: Path | str) -> dict[str, list[dict[str, Any]]]:
     """Every metric of a results folder, exact, by table."""
     from analysis import open_results
     from analysis.database import rows

@@ -1,0 +1,192 @@
+"""Ray Jobs: a command and its files submitted to a Ray cluster through its dashboard."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import json
+import logging
+import os
+import platform
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cluster.errors import ClusterError
+
+# A dashboard that is there answers much sooner; Ray's own client would wait without end.
+TIMEOUT_S = 10.0
+# A head that was started a moment ago shows its dashboard before it takes jobs.
+AGENT_S = 30.0
+# Part of what travels with every job; it finds the cluster's own Python.
+STARTER = "ray_job.sh"
+NO_TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's"
+
+
+@dataclass(frozen=True)
+class RayJob:
+    """A command of the cluster's Python, run with `--address HOST:PORT` of that Ray at its end.
+
+    It starts in a copy of a folder that is uploaded; `environment` is seen by whoever may see the
+    cluster's jobs, so nothing secret belongs there.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+
+    @property
+    def entrypoint(self) -> str:
+        """The job's command line."""
+        return f"sh {STARTER} {shlex.join(self.command)}"
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A Ray that answered: where, which one, and by what it runs."""
+
+    address: str
+    session: str
+    ray: str
+    python: str
+
+
+def find_cluster(address: str) -> RayCluster:
+    """The cluster whose dashboard is at an address, after seconds if none is.
+
+    Raises `ClusterError` where nobody answers, something else does, or the token is not taken.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ClusterError(
+            f"--address {address}: a job goes through the dashboard, such as http://HOST:8265"
+        )
+    said = _ask(address, "/api/version")
+    if "ray_version" not in said:
+        raise ClusterError(f"--address {address}: is not the dashboard of a Ray cluster")
+    more = _ask(address, "/api/v0/cluster_metadata").get("data") or {}
+    return RayCluster(
+        address,
+        str(said.get("session_name", "")),
+        str(said["ray_version"]),
+        str(more.get("pythonVersion") or platform.python_version()),
+    )
+
+
+def version_problem(ray: str, python: str, own_ray: str, own_python: str) -> str | None:
+    """Why a cluster cannot run what is sent from here; None where it can.
+
+    Ray must be the same, Python the same but for its last number.
+    """
+    if ray == own_ray and python.split(".")[:2] == own_python.split(".")[:2]:
+        return None
+    return (
+        f"the cluster runs Ray {ray} on Python {python}, this command Ray {own_ray} on Python "
+        f"{own_python}: install the cluster's versions here, or these there"
+    )
+
+
+def check_versions(cluster: RayCluster) -> None:
+    """Raise `ClusterError` where Ray or Python differ."""
+    own = (metadata.version("ray"), platform.python_version())
+    if problem := version_problem(cluster.ray, cluster.python, *own):
+        raise ClusterError(f"--address {cluster.address}: {problem}")
+
+
+def submit(cluster: RayCluster, job: RayJob, folder: Path) -> str:
+    """Upload a folder and start the job in it; returns the job's id. Raises `ClusterError`."""
+    if importlib.util.find_spec("aiohttp") is None:
+        raise ClusterError(
+            "a job of Ray wants more of Ray than a sweep does: pip install 'ray[default]'"
+        )
+    with _only_this_address():
+        from ray.job_submission import JobSubmissionClient
+
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        until = time.monotonic() + AGENT_S
+        while True:
+            try:
+                client = JobSubmissionClient(cluster.address)
+                return str(
+                    client.submit_job(
+                        entrypoint=job.entrypoint,
+                        submission_id=job.name,
+                        runtime_env={"working_dir": str(folder), "env_vars": job.environment},
+                        metadata={"title": job.title},
+                    )
+                )
+            except (RuntimeError, ValueError, OSError) as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                if "No available agent" not in reason or time.monotonic() > until:
+                    raise ClusterError(f"--address {cluster.address}: {reason}") from None
+            time.sleep(1.0)
+
+
+@contextlib.contextmanager
+def _only_this_address() -> Iterator[None]:
+    """Meanwhile hide the variables by which Ray's client would go to another cluster."""
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _ask(address: str, path: str) -> dict[str, Any]:
+    """The JSON at a path of the dashboard; empty where there is none."""
+    parts = urlsplit(address)
+    assert parts.hostname
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    token = _token()
+    try:
+        connection.request(
+            "GET",
+            parts.path.rstrip("/") + path,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        )
+        answer = connection.getresponse()
+        status, content = answer.status, answer.read()
+    except TimeoutError:
+        raise ClusterError(
+            f"--address {address}: no answer within {TIMEOUT_S:g} s: is this the dashboard of a "
+            "Ray cluster, and may this machine reach it?"
+        ) from None
+    except http.client.HTTPException:
+        return {}  # it speaks another language
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ClusterError(f"--address {address}: nobody answers there ({reason})") from None
+    finally:
+        connection.close()
+    if status in (401, 403):
+        what = "does not take this token" if token else "wants a token"
+        raise ClusterError(f"--address {address}: the cluster {what}; {NO_TOKEN}")
+    try:
+        said = json.loads(content)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) and status == 200 else {}
+
+
+def _token() -> str | None:
+    """The user's token, from where Ray takes it."""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token.strip()
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError as error:
+        raise ClusterError(f"{path}: no token can be read there ({error.strerror})") from None

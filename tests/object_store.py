@@ -1,0 +1,81 @@
+"""A real object store on this machine, that counts what it is asked, for tests."""
+
+import logging
+import re
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moto.server import ThreadedMotoServer
+
+
+class ObjectStore(logging.Handler):
+    """An S3 with one bucket; it may go away for a while and keeps what it has."""
+
+    def __init__(self, bucket: str) -> None:
+        super().__init__()
+        self.requests: list[str] = []
+        self._port = 0
+        self.start()
+        self._send("POST", "moto-api/reset")  # what it keeps is this process's
+        self._send("PUT", bucket)
+
+    def start(self) -> None:
+        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server.start()
+        self._port = self._server.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        self._server.stop()
+        self._server._server.server_close()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The usual variables, as a user of such a store sets them."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "me",
+            "AWS_SECRET_ACCESS_KEY": "mine",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line of the server's log: a request that was answered."""
+        line = re.sub(r"\x1b\[[\d;]*m", "", record.getMessage())
+        if found := re.search(r'"(\w+ \S+)[^"]*" \d', line):
+            self.requests.append(found.group(1))
+
+    def put(self, name: str, content: bytes) -> None:
+        """Put an object, as anybody may who has the keys."""
+        self._send("PUT", f"store/{name}", content)
+
+    def _send(self, method: str, path: str, content: bytes = b"") -> None:
+        url = f"{self.endpoint}/{path}"
+        urllib.request.urlopen(urllib.request.Request(url, data=content, method=method))
+
+    def got(self) -> list[str]:
+        """The objects that were asked for, by name, since this was asked last."""
+        found = [re.match(r"GET /store/([^?]+)$", request) for request in self.requests]
+        self.requests.clear()
+        return [match.group(1) for match in found if match]
+
+
+@contextmanager
+def object_store(bucket: str = "store") -> Iterator[ObjectStore]:
+    """One that is there while the block runs."""
+    store = ObjectStore(bucket)
+    log = logging.getLogger("werkzeug")
+    level = log.level
+    log.addHandler(store)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield store
+    finally:
+        log.removeHandler(store)
+        log.setLevel(level)
+        store.stop()
