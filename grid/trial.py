@@ -162,6 +162,7 @@ def _steps(
         yield attempt.progress(done=False)
 
     for event in train(state, splits, config, pause_s=min(job.heartbeat_s, job.checkpoint_s)):
+        attempt.trains = True
         if isinstance(event, EpochResult):
             attempt.add_epoch(event)
             attempt.update(state.best_epoch, len(splits.train), started)
