@@ -43,6 +43,8 @@ class Attempt:
     further: bool = False
     beaten: float = 0.0
     checked: float = 0.0
+    # Its first step is done.
+    trains: bool = False
 
     @classmethod
     def begin(cls, job: Job, store: Store) -> Attempt:
@@ -111,6 +113,7 @@ class Attempt:
                 "started_at": self.started_at.timestamp(),
                 "wall_time_s": self.earlier_s + time.perf_counter() - started,
                 "heartbeat": time.time(),
+                "trains": self.trains,
                 "arch": self.job.trial.config.arch,
                 "epoch": last.get("epoch", 0),
                 "epochs": self.job.trial.config.epochs,

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from analysis.place import inside
 from cnncore.data import prepare_dataset
 from grid.attempt import end_failed, end_pruned, never_started, pause
-from grid.disk import Sizes, trial_sizes
 from grid.errors import GridError, StoreError
 from grid.ids import Trial
 from grid.job import Job, Progress
-from grid.keeping import Keeper
+from grid.keeping import Keeper, open_keeper
 from grid.lineage import Lineage
 from grid.lock import POLL_S, hold, join
 from grid.losses import MAX_UNSTARTED, Cause, hopeless, note_loss, settle_claims
@@ -403,7 +402,7 @@ def _run_held(
     trials = search.trials()
     earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
     lineage = Lineage(store, finished)
-    keeper = _keeper(plan, store, options, search, lineage, console)
+    keeper = open_keeper(plan, store, options.data_dir, search, lineage, console)
     keeper.restore(finished)
     if finished and trials and not earlier and not any(map(lineage.shorter, trials.values())):
         _warn_of_strangers(console, store, finished)
@@ -504,28 +503,6 @@ def _driver(
         device,
         git_commit(Path.cwd()),
     )
-
-
-def _keeper(
-    plan: Plan,
-    store: Store,
-    options: RunOptions,
-    search: Search,
-    lineage: Lineage,
-    console: Console,
-) -> Keeper:
-    def sizes(trial: Trial) -> Sizes:
-        return trial_sizes(trial.config, options.data_dir, skip_unreadable=plan.skip_unreadable)
-
-    def sources() -> set[str]:
-        trials = search.trials()
-        left = [trials[trial_id] for trial_id in search.unfinished()]
-        return {start.trial_id for trial in left if (start := lineage.start(trial))}
-
-    def note(text: str) -> None:
-        console.print(text, style="yellow", highlight=False, markup=False)
-
-    return Keeper(plan, store, sizes, sources, note)
 
 
 def _finished(

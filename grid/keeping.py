@@ -10,14 +10,20 @@ from bisect import insort
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from grid.attempt import drop_checkpoints
-from grid.disk import GIB, MIB, Sizes, taken, taken_by_trial
+from grid.disk import GIB, MIB, Sizes, taken, taken_by_trial, trial_sizes
 from grid.errors import StoreError
 from grid.ids import Trial
+from grid.lineage import Lineage
 from grid.plan import Plan
+from grid.search import Search
 from grid.store import Finished, Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # A running trial's share for its rows, far more than they take.
 ROWS_BYTES = MIB
@@ -141,3 +147,22 @@ class Keeper:
             "checkpoints are left that are to be kept; what finished is kept: raise disk_gib or "
             "let `keep` keep less, and run the same command again"
         )
+
+
+def open_keeper(
+    plan: Plan, store: Store, data_dir: Path, search: Search, lineage: Lineage, console: Console
+) -> Keeper:
+    """The keeper of a folder that a driver holds; `restore` it first."""
+
+    def sizes(trial: Trial) -> Sizes:
+        return trial_sizes(trial.config, data_dir, skip_unreadable=plan.skip_unreadable)
+
+    def sources() -> set[str]:
+        trials = search.trials()
+        left = [trials[trial_id] for trial_id in search.unfinished()]
+        return {start.trial_id for trial in left if (start := lineage.start(trial))}
+
+    def note(text: str) -> None:
+        console.print(text, style="yellow", highlight=False, markup=False)
+
+    return Keeper(plan, store, sizes, sources, note)

@@ -165,6 +165,7 @@ def _steps(
 
     for event in train(state, splits, config, pause_s=min(job.heartbeat_s, job.checkpoint_s)):
         is_epoch = isinstance(event, EpochResult)
+        attempt.trains = True
         if isinstance(event, EpochResult):
             attempt.add_epoch(event)
             attempt.update(state.best_epoch, len(splits.train), started)

@@ -16,6 +16,9 @@ from grid.store import Store
 # Claims are looked at this many times within the limit, and not more often than this.
 LOOKS = 10
 MOST_OFTEN_S = 0.5
+# Before its first step a process imports libraries and opens data: seconds on an idle machine, a
+# minute on a busy one. So much more is allowed then.
+START_S = 60.0
 
 
 @dataclass
@@ -38,7 +41,9 @@ class Watchdog:
         self._seen.pop(trial_id, None)
 
     def hung(self) -> list[str]:
-        """Trials that have given no sign of life for `limit_s`; each is named once."""
+        """Trials that have given no sign of life for `limit_s`, those that have not begun to train
+        for `START_S` more; each is named once.
+        """
         now = self.clock()
         if not self.limit_s or now - self._looked < max(self.limit_s / LOOKS, MOST_OFTEN_S):
             return []
@@ -48,7 +53,7 @@ class Watchdog:
             claim = self.store.read_claim(trial_id)
             if claim != before:
                 self._seen[trial_id] = (claim, now)
-            elif now - since > self.limit_s:
+            elif now - since > self.limit_s + (0.0 if claim.get("trains") else START_S):
                 found.append(trial_id)
                 self.ended(trial_id)
         return found

