@@ -271,7 +271,8 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
     started = time.monotonic()
     with hold(store):
         warnings = [
-            f"{path}: damaged, set aside as {path.name}.damaged; its trial is run again"
+            f"{store.shown}/{path.relative_to(store.folder)}: damaged, set aside as "
+            f"{path.name}.damaged; its trial is run again"
             for path in store.set_damaged_aside()
         ]
         for warning in (*plan.warnings, *warnings):
