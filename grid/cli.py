@@ -285,7 +285,7 @@ def launch_ray(
     from grid.launch import launch_ray, ray_job, ray_job_text
 
     here = data if data and data.is_dir() else None
-    _, planned = _plan(sweep, change, here, skip_unreadable)
+    _, planned = _plan(sweep, change, here, skip_unreadable, download=not dry_run)
     job = ray_job(planned, results, data, change or ())
     if dry_run:
         print(ray_job_text(planned, job, address))

@@ -381,7 +381,8 @@ def _run_held(
 ) -> Summary:
     started = time.monotonic()
     warnings = [
-        f"{path}: damaged, set aside as {path.name}.damaged; its trial is run again"
+        f"{store.shown}/{path.relative_to(store.folder)}: damaged, set aside as "
+        f"{path.name}.damaged; its trial is run again"
         for path in store.set_damaged_aside()
     ]
     for warning in (*plan.warnings, *warnings):

@@ -107,10 +107,10 @@ def check_nodes(store: Store) -> None:
     token = secrets.token_hex(8)
     probe = store.run / f"seen-{token}.json"
     store.write_file(probe, json.dumps({"token": token}).encode())
-    look = ray.remote(num_cpus=0, max_retries=0)(_look)
+    ask = ray.remote(num_cpus=0, max_retries=0)(look)
     try:
         asked = {
-            f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})": look.options(
+            f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})": ask.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote(store.place, probe.name, token)
             for node in ray.nodes()
@@ -140,7 +140,7 @@ def _answer(answer: Any) -> str | None:
     return problem
 
 
-def _look(place: str, name: str, token: str) -> str | None:
+def look(place: str, name: str, token: str) -> str | None:
     """On a node: why the results cannot be used there, None where they can."""
     until = time.monotonic() + SEEN_WITHIN_S
     try:

@@ -84,7 +84,12 @@ def test_a_sweep_is_run_and_asked_as_in_a_folder(
     s3.got()
     assert metrics(place) == expected
     assert tables(s3.got()) == {"trials": 1, "epochs": 1, "classes": 1, "predictions": 1}
+    s3.put("results/small/trials/half.parquet", b"PAR1")
     again = cnngrid("run", sweep, "--local", "--results", "s3://store/results")
+    assert f"{place}/trials/half.parquet: damaged, set aside as half.parquet.damaged" in (
+        again.stderr
+    )
+    assert objects("trials") == {"trials/compacted-1.parquet", "trials/half.parquet.damaged"}
     assert "nothing to do, 4 complete" in again.stdout, again.stderr
 
 

@@ -23,7 +23,7 @@ import pytest
 from cluster.ray_jobs import version_problem
 from grid import load_sweep, run_sweep
 from grid.parcel import own_modules, pack
-from grid.ray_cluster import _look, refusal
+from grid.ray_cluster import look, refusal
 from tests.small_sweeps import environment, metrics
 
 Write = Callable[..., Path]
@@ -73,7 +73,7 @@ def other_server() -> Iterator[int]:
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while True:
         try:
             if condition():
@@ -213,8 +213,8 @@ def test_a_node_says_whether_it_sees_the_results(
     monkeypatch.setattr("grid.ray_cluster.SEEN_WITHIN_S", 0.0)
     (tmp_path / "here" / "run").mkdir(parents=True)
     (tmp_path / "here" / "run" / "seen-1.json").write_text('{"token": "1"}')
-    assert _look(str(tmp_path / "here"), "seen-1.json", "1") is None
-    problem = _look(str(tmp_path / "there"), "seen-1.json", "1")
+    assert look(str(tmp_path / "here"), "seen-1.json", "1") is None
+    problem = look(str(tmp_path / "there"), "seen-1.json", "1")
     assert problem
     assert problem.startswith(f"does not see {tmp_path / 'there'}; give --results a folder")
 
