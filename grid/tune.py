@@ -362,7 +362,11 @@ def _fit_to_cluster(driver: Driver) -> None:
         looked = time.monotonic()
         before, most = most, _room(driver)
         if most != before:
-            driver.display.note(f"the cluster takes {counted(most, 'trial')} at a time now")
+            driver.display.note(
+                f"the cluster takes {counted(most, 'trial')} at a time now"
+                if most
+                else "the cluster has no room for a trial now: waiting for a node"
+            )
         # One is handed out even if there is no node for it: it starts as soon as there is one.
         driver.display.slots = max(min(most, wanted or most), 1)
 
@@ -381,11 +385,10 @@ def _room(driver: Driver) -> int:
 @contextlib.contextmanager
 def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
     """A Ray of our own with a token of its own, or the one at `address`; quiet either way."""
-    for name in ("ray", "ray.tune", "ray.data", "ray.train"):
+    for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # The display says which trials were lost and why, without Ray's tracebacks.
-    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # At the end Tune would name lost trials as incomplete, though the driver ran them again.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # Ray puts the driver's folder first on the workers' path, where a user's own analysis.py
     # would win over ours: give it an empty one.
     empty = scratch / "empty"
