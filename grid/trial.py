@@ -190,7 +190,13 @@ def _steps(
                 raise
 
     _finish(job, store, attempt, trial)
-    yield attempt.end("complete", state.stop_reason, started)
+    ended = attempt.end("complete", state.stop_reason, started)
+    # Only now, for what is cut off before its row is stored goes on from there.
+    if job.keep == "best":
+        store.remove(store.last_checkpoint(job.trial.trial_id))
+    elif job.keep == "none":
+        drop_checkpoints(store, job.trial.trial_id)
+    yield ended
 
 
 def network_options(config: TrialConfig) -> dict[str, Any]:
@@ -319,9 +325,6 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
     if job.keep == "best":
         folder = store.checkpoints(trial_id)
         _write_checkpoint(store, folder / BEST, {"weights": model.state_dict()})
-        store.remove(store.last_checkpoint(trial_id))
-    elif job.keep == "none":
-        drop_checkpoints(store, trial_id)
 
 
 def _write_log(store: Store, job: Job, error: Exception) -> None:
