@@ -121,9 +121,12 @@ METHODS: dict[str, Method] = {
     "ours: asha 2, random": ours("random", '{"asha": {"grace_epochs": 1, "reduction": 2}}'),
     "ours: halving 3, random": ours("random", '{"halving": {"reduction": 3}}'),
     "ours: halving 3, 2 rungs, random": ours("random", '{"halving": {"reduction": 3, "rungs": 2}}'),
-    "ours: halving 3, 2 rungs, gap 0.05, random": ours(
-        "random", '{"halving": {"reduction": 3, "rungs": 2, "gap": 0.05}}'
-    ),
+    **{
+        f"ours: halving 3, 2 rungs, gap {gap}, random": ours(
+            "random", f'{{"halving": {{"reduction": 3, "rungs": 2, "gap": {gap}}}}}'
+        )
+        for gap in (0.05, 0.03, 0.04, 0.06)
+    },
     "ours: halving 3, 2 rungs, tpe, 36 of 40 configs": ours(
         "tpe", '{"halving": {"reduction": 3, "rungs": 2}}', 36
     ),
