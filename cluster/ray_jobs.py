@@ -107,6 +107,7 @@ def submit(cluster: RayCluster, job: RayJob, folder: Path) -> str:
             "a job of Ray wants more of Ray than a sweep does: pip install 'ray[default]'"
         )
     with _only_this_address():
+        from ray.exceptions import RayError
         from ray.job_submission import JobSubmissionClient
 
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -124,7 +125,7 @@ def submit(cluster: RayCluster, job: RayJob, folder: Path) -> str:
                         metadata={"title": job.title},
                     )
                 )
-            except (RuntimeError, ValueError, OSError) as error:
+            except (RayError, RuntimeError, ValueError, OSError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 if "No available agent" not in reason or time.monotonic() > until:
                     raise ClusterError(f"--address {cluster.address}: {reason}") from None

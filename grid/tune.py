@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import pickle
 import re
 import shutil
 import time
@@ -325,17 +324,17 @@ def _trial_id(trial: Any) -> str:
 
 
 def _cause(trial: Any) -> Cause:
-    """How a trial was lost, from what Tune kept of the exception in its own folder."""
-    if trial.pickled_error_file is None:  # kept of Ray's own exceptions alone
+    """How a trial was lost, from what Tune wrote of the exception."""
+    text = _error_text(trial)
+    if trial.pickled_error_file is None:  # written for Ray's own exceptions alone
         return Cause("start", "Ray Tune cannot run it")
-    with open(trial.pickled_error_file, "rb") as file:
-        error = pickle.load(file)
-    if isinstance(error, ray.exceptions.ActorUnavailableError) or "node has died" in str(error):
+    if "ActorUnavailableError" in text or "node has died" in text:
         return Cause("node")
-    if isinstance(error, ray.exceptions.ActorDiedError) and not error.actor_init_failed:
-        return Cause("process", exit_words(_error_text(trial)))
+    if "ActorDiedError" in text and "in its creation task" not in text:
+        return Cause("process", exit_words(text))
     # Whatever a trial raises is its result, so this is not the trial's.
-    return Cause("start", str(error).strip().splitlines()[-1])
+    lines = text.strip().splitlines()
+    return Cause("start", lines[-1] if lines else "Ray does not say why")
 
 
 def _fit_to_cluster(driver: Driver) -> None:

@@ -118,7 +118,7 @@ def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
-    cnngrid: Command,
+    cnngrid_process: Command,  # Ray keeps the first token of a process
     write_sweep: Write,
     tmp_path: Path,
     data_dir: Path,
@@ -132,13 +132,13 @@ def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "wrong"))
     (tmp_path / "wrong").write_text("fedcba9876543210" * 4)
-    refused = cnngrid(*options)
+    refused = cnngrid_process(*options)
     assert refused.returncode == 2
     assert "the cluster does not take this token; set RAY_AUTH_MODE=token" in refused.stderr
 
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(head.token))
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")  # somebody else's
-    launched = cnngrid(*options)
+    launched = cnngrid_process(*options)
     assert launched.returncode == 0, launched.stderr
     found = re.search(r"job (\S+): The sweep small, 2 trials.", launched.stdout)
     assert found
