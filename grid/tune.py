@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # More than any cluster takes.
 MOST_SLOTS = 100_000
+# What Ray says of an actor that could not be made.
+CREATION = "because of an error raised in its creation task"
 # How often the driver looks whether nodes have come or gone.
 LOOK_EVERY_S = 2.0
 # The shortest silence that means anything in an object store, in seconds.
@@ -328,9 +330,9 @@ def _cause(trial: Any) -> Cause:
     text = _error_text(trial)
     if trial.pickled_error_file is None:  # written for Ray's own exceptions alone
         return Cause("start", "Ray Tune cannot run it")
-    if "ActorUnavailableError" in text or "node has died" in text:
+    if "node has died" in text or re.search("^The actor .* is unavailable", text, re.MULTILINE):
         return Cause("node")
-    if "ActorDiedError" in text and "in its creation task" not in text:
+    if re.search("^The actor (died|is dead)", text, re.MULTILINE) and CREATION not in text:
         return Cause("process", exit_words(text))
     # Whatever a trial raises is its result, so this is not the trial's.
     lines = text.strip().splitlines()
