@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -23,10 +22,9 @@ from grid.errors import ResultsError, StoreError
 from grid.lock import (
     EXPIRES_S,
     POLL_S,
-    boot,
     is_alive,
     is_here,
-    process_started,
+    myself,
     stop_this_process,
 )
 from grid.results import open_store
@@ -46,14 +44,7 @@ _held: set[str] = set()
 @contextlib.contextmanager
 def hold_bucket(store: Store) -> Iterator[None]:
     """Hold the results while the block runs. Raises `ResultsError` if another driver does."""
-    mine: dict[str, Any] = {
-        "host": socket.gethostname(),
-        "boot": boot(),
-        "pid": os.getpid(),
-        "process_started": process_started(os.getpid()),
-        "started_at": time.time(),
-        "name": secrets.token_hex(8),
-    }
+    mine = {**myself(), "name": secrets.token_hex(8)}
     own = _impatient(store)
     try:
         _take(own, mine)

@@ -46,7 +46,7 @@ def hold(store: Store) -> Iterator[None]:
     path = store.run / "driver.json"
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        mine = _myself()
+        mine = myself()
         _take(path, {**mine, "heartbeat": time.time()})
     with _beating(path, mine):
         if (holder := _living(_sharing(store))) is not None:
@@ -61,7 +61,7 @@ def join(store: Store) -> Iterator[str]:
 
     Raises `ResultsError` if a driver holds the folder alone.
     """
-    mine = _myself()
+    mine = myself()
     path = driver_file(store, _name(mine))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps({**mine, "heartbeat": time.time()}).encode(), flush=False)
@@ -175,7 +175,7 @@ def let_go(store: Store) -> None:
         with contextlib.suppress(StoreError):  # else it expires
             store.remove(store.run / "driver.json")
         return
-    mine = _myself()
+    mine = myself()
     for path in (store.run / "driver.json", driver_file(store, _name(mine))):
         if read_json(path).get("pid") == mine["pid"]:
             path.unlink(missing_ok=True)
@@ -185,7 +185,8 @@ def _name(driver: dict[str, Any]) -> str:
     return f"{driver['host']}-{driver['pid']}"
 
 
-def _myself() -> dict[str, Any]:
+def myself() -> dict[str, Any]:
+    """What this driver says of itself."""
     return {
         "host": socket.gethostname(),
         "boot": boot(),
