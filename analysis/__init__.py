@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.database import AnalysisError, Answer, ResultsWarning, ask, connect, open_results
+    from analysis.database import AnalysisError, ResultsWarning, connect, open_results
     from analysis.plots import save_plot
+    from analysis.question import Answer, ask
     from analysis.report import write_report
     from analysis.tables import make_table
 
@@ -25,10 +26,10 @@ __all__ = [
 
 # Loaded on first use, so that `import analysis` loads neither duckdb nor altair.
 _MODULES = {
-    "Answer": "analysis.database",
+    "Answer": "analysis.question",
     "AnalysisError": "analysis.database",
     "ResultsWarning": "analysis.database",
-    "ask": "analysis.database",
+    "ask": "analysis.question",
     "connect": "analysis.database",
     "make_table": "analysis.tables",
     "open_results": "analysis.database",

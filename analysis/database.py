@@ -6,7 +6,6 @@ predictions when a question first needs them. Nothing is ever written into a res
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -14,7 +13,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,7 +92,7 @@ def open_results(*folders: str | Path, all: bool = False) -> Connection:
 
     Raises `AnalysisError` where a folder does not exist or is not a results folder.
     """
-    connection = _connect(*folders, all=all)
+    connection = open_database(*folders, all=all)
     load(connection, "epochs", "classes", "enhancement")
     files = [file for _, file in _files(connection, "predictions")]
     if any(map(_looks_damaged, files)) or sum(map(_size, files)) <= HELD_BYTES:
@@ -110,12 +108,13 @@ def connect(*folders: str | Path, all: bool = False) -> Connection:
     """Like `open_results`, but quicker, for this package's tables and figures: the files of
     epochs, classes and predictions are read when `rows` first needs them.
     """
-    connection = _connect(*folders, all=all)
+    connection = open_database(*folders, all=all)
     _warn(damage(connection))
     return connection
 
 
-def _connect(*folders: str | Path, all: bool) -> Connection:
+def open_database(*folders: str | Path, all: bool) -> Connection:
+    """Like `connect`, without a word about damaged files."""
     connection = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",
@@ -253,9 +252,7 @@ def _load(connection: Connection, table: str) -> None:
             if not _set_damaged_aside(connection, table, files) and files == list(
                 _files(connection, table)
             ):
-                raise AnalysisError(
-                    f"cannot read the table {table}: {_first_line(error)}"
-                ) from None
+                raise AnalysisError(f"cannot read the table {table}: {first_line(error)}") from None
         else:
             if _set_misfits_aside(connection, table, files):
                 connection.execute(f"DROP TABLE loaded.{table}")
@@ -353,7 +350,7 @@ def _unreadable(connection: Connection, table: str, file: str) -> str | None:
     try:
         _read(connection, table, [file]).aggregate("count(COLUMNS(*))").fetchall()
     except duckdb.Error as error:
-        return _first_line(error) if os.path.exists(file) else None
+        return first_line(error) if os.path.exists(file) else None
     return None
 
 
@@ -440,72 +437,6 @@ def _ask(connection: Connection, question: str, parameters: dict[str, Any]) -> l
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a question gave: column names, DuckDB's type names, and rows of Python values."""
-
-    relation: duckdb.DuckDBPyRelation
-    columns: list[str]
-    types: list[str]
-    rows: list[tuple[Any, ...]]
-    warnings: list[str]
-
-    def write_parquet(self, path: str | Path) -> None:
-        """Write the answer as a Parquet file, with its types."""
-        table = self.relation.to_arrow_table()
-        try:
-            duckdb.from_arrow(table).write_parquet(os.fspath(path), compression="zstd")
-        except duckdb.Error as error:
-            raise AnalysisError(f"{path}: cannot be written: {_first_line(error)}") from None
-
-
-def ask(question: str, *folders: str | Path, all: bool = False) -> Answer:
-    """Answer a user's SQL: one SELECT over the views, which can neither read nor write files.
-
-    Raises `AnalysisError` with a short message where the SQL is wrong.
-    """
-    connection = _connect(*folders, all=all)
-    load(connection, *needed(question))
-    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
-    try:
-        statements = connection.extract_statements(question)
-        _check_is_a_question(statements)
-        relation = connection.sql(question)
-        types = [str(type_) for type_ in relation.types]
-        if any("TIME ZONE" in type_ for type_ in types):  # DuckDB needs pytz for these, Arrow not
-            found = [tuple(row.values()) for row in relation.to_arrow_table().to_pylist()]
-        else:
-            found = relation.fetchall()
-    except duckdb.Error as error:
-        raise AnalysisError(_explained(error)) from None
-    return Answer(relation, relation.columns, types, found, damage(connection))
-
-
-def _check_is_a_question(statements: Sequence[duckdb.Statement]) -> None:
-    if not statements:
-        raise AnalysisError('no SQL given; try "SELECT * FROM best"')
-    kinds = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
-    if len(statements) > 1 or statements[0].type not in kinds:
-        raise AnalysisError("only one question at a time: a SELECT, DESCRIBE, SUMMARIZE or EXPLAIN")
-
-
-def _explained(error: duckdb.Error) -> str:
-    """An error of DuckDB's as a message; an unknown table's with the views there are."""
-    message = str(error).strip()
-    missing = re.search(r"Table with name (\S+) does not exist", message)
-    if missing:
-        name = missing.group(1).strip('"')
-        close = difflib.get_close_matches(name.lower(), view_names(), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"there is no view {name}{hint} There are: {', '.join(view_names())}".replace(
-            f"{name} There", f"{name}; there"
-        )
-    if "file system operations are disabled" in message:
-        return "a question can neither read nor write files; it has the views: " + ", ".join(
-            view_names()
-        )
-    return message
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The part of an error of DuckDB's that says what happened."""
     return str(error).strip().partition("\n")[0]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
-from analysis.database import AnalysisError, Answer
+from analysis.database import AnalysisError
+from analysis.question import Answer
 
 Kind = Literal["text", "count", "percent", "quantity", "number", "seconds", "probability"]
 MISSING = "\N{EN DASH}"

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from grid.driver import Summary
     from grid.errors import GridError
     from grid.plan import Plan
+    from grid.run import Summary
     from grid.runner import make_plan, run_sweep
     from grid.spec import SweepSpec, load_sweep
 
@@ -18,7 +18,7 @@ __all__ = ["GridError", "Plan", "Summary", "SweepSpec", "load_sweep", "make_plan
 _MODULES = {
     "GridError": "grid.errors",
     "Plan": "grid.plan",
-    "Summary": "grid.driver",
+    "Summary": "grid.run",
     "SweepSpec": "grid.spec",
     "load_sweep": "grid.spec",
     "make_plan": "grid.runner",

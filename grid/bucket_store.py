@@ -22,7 +22,8 @@ from analysis.bucket import Bucket, BucketError, Entry
 from analysis.place import last_part
 from grid.errors import ResultsError, StoreError
 from grid.scratch import drop_scratch, scratch_folder
-from grid.store import PER_TRIAL, Store, write_whole
+from grid.store import PER_TRIAL, Store
+from grid.whole_files import write_whole
 
 # A trial's epochs are put at most this often while it runs, in seconds, its claim so often.
 EPOCHS_S = 60.0

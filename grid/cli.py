@@ -132,7 +132,8 @@ def run(
     """Plan a sweep, skip what is done, resume what was cut off, run the rest."""
     from rich.console import Console
 
-    from grid.driver import RunOptions, run_plan
+    from grid.driver import RunOptions
+    from grid.run import run_plan
     from grid.runner import default_data_dir
 
     if local and (slots or address):

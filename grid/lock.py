@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from grid.errors import ResultsError, StoreError
-from grid.store import Store, read_json, storing, write_whole
+from grid.store import Store
+from grid.whole_files import read_json, storing, write_whole
 
 HEARTBEAT_S = 5.0
 # How often a driver looks whether it is asked to stop.

@@ -10,10 +10,11 @@ from typing import Any
 
 from cnncore.config import TrialConfig
 from grid.axes import Choice, finite_points, holds
+from grid.consistency import FIRST_CONFIRM_SEED
 from grid.errors import SweepError
 from grid.ids import Trial, config_json, digest, identity, make_trial, plain
 from grid.resolve import ConfigProblem, Inspect, Resolver, Values
-from grid.spec import FIRST_CONFIRM_SEED, SweepSpec
+from grid.spec import SweepSpec
 from grid.study import STARTUP_TRIALS
 from grid.yaml_source import Path_
 

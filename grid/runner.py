@@ -18,10 +18,11 @@ from cnncore.data import (
     prepare_dataset,
     smallest_class,
 )
-from grid.driver import RunOptions, Summary, run_plan
+from grid.driver import RunOptions
 from grid.plan import Plan
 from grid.plan import make_plan as expand
 from grid.resolve import DataFacts
+from grid.run import Summary, run_plan
 from grid.spec import SweepSpec
 
 

@@ -7,15 +7,13 @@ so a reader never meets half a file and any process may be killed at any moment.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
 import re
-import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,8 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from grid.errors import ResultsError, StoreError
+from grid.errors import ResultsError
 from grid.records import schema, to_table
+from grid.whole_files import FULL, read_json, remove, storing, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -401,62 +400,6 @@ ENCODINGS: dict[str, dict[str, Any]] = {
         },
     }
 }
-
-
-# Errors that say that there is no room, for anybody or for this user.
-FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@contextlib.contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Raise `StoreError` for what the disk refuses to do with `path` while the block runs."""
-    try:
-        yield
-    except OSError as error:
-        remedy = "make room" if error.errno in FULL else "see that it can be written"
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); what finished is kept: "
-            f"{remedy} and run the same command again"
-        ) from None
-
-
-def write_whole(path: Path, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
-    """Write a file whole or not at all. Raises `StoreError` where the disk refuses."""
-    # A name of its own: a worker out of sight may write the same file at the same time.
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with storing(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb", opener=_not_through_links) as file:
-                file.write(data)
-                if flush:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-
-
-def _not_through_links(path: str, flags: int) -> int:
-    """Open a file, unless it is a link: a folder from elsewhere may hold one to anything."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, if it is there. Raises `StoreError` where the disk refuses."""
-    with storing(path):
-        path.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A small state file; empty where it is absent or half gone."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def now() -> datetime:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from grid.driver import Summary
+    from grid.run import Summary
 
 
 def fail(message: str, code: int = 2) -> NoReturn:

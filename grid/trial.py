@@ -38,7 +38,8 @@ from grid.attempt import Attempt, drop_checkpoints
 from grid.errors import StoreError, Superseded
 from grid.ids import config_json
 from grid.job import Job, Progress
-from grid.store import Store, now, remove, storing
+from grid.store import Store, now
+from grid.whole_files import remove, storing
 
 log = logging.getLogger(__name__)
 

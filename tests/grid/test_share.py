@@ -14,7 +14,8 @@ import pytest
 from grid.errors import GridError, ResultsError
 from grid.lock import drivers_alive, hold, join
 from grid.share import Share
-from grid.store import Store, write_whole
+from grid.store import Store
+from grid.whole_files import write_whole
 from tests.small_sweeps import metrics
 
 Write = Callable[..., Path]

@@ -15,7 +15,8 @@ import pytest
 from grid.errors import ResultsError, StoreError
 from grid.lock import drivers_alive, hold
 from grid.records import TABLES, schema, to_table
-from grid.store import Store, now, write_whole
+from grid.store import Store, now
+from grid.whole_files import write_whole
 
 
 def trial_row(trial_id: str, state: str = "complete", **more: Any) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def test_a_file_is_written_whole_or_not_at_all(
 
     path = tmp_path / "a" / "b"
     write_whole(path, b"one")
-    monkeypatch.setattr("grid.store.os.fsync", full)
+    monkeypatch.setattr("grid.whole_files.os.fsync", full)
     with pytest.raises(StoreError, match="cannot be written"):
         write_whole(path, b"two")
     assert path.read_bytes() == b"one"

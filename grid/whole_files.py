@@ -1,0 +1,64 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from grid.errors import StoreError
+
+# Errors that say that there is no room, for anybody or for this user.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Raise `StoreError` for what the disk refuses to do with `path` while the block runs."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room" if error.errno in FULL else "see that it can be written"
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); what finished is kept: "
+            f"{remedy} and run the same command again"
+        ) from None
+
+
+def write_whole(path: Path, data: bytes | memoryview, *, flush: bool = True) -> None:
+    """Write a file whole or not at all. Raises `StoreError` where the disk refuses."""
+    # A name of its own: a worker out of sight may write the same file at the same time.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with storing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "xb") as file:
+                file.write(data)
+                if flush:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises `StoreError` where the disk refuses."""
+    with storing(path):
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small state file; empty where it is absent or half gone."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
