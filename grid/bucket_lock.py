@@ -22,9 +22,11 @@ from grid.errors import ResultsError, StoreError
 from grid.lock import (
     EXPIRES_S,
     POLL_S,
-    is_alive,
+    Watch,
+    in_bucket,
     is_here,
     myself,
+    process_lives,
     stop_this_process,
 )
 from grid.results import open_store
@@ -79,8 +81,12 @@ def _impatient(store: Store) -> Store:
 
 
 def _take(store: Store, mine: dict[str, Any]) -> None:
-    holder = store.read_run("driver.json")
-    if holder and _lives(holder) and not _falls_silent(store, holder):
+    watch = Watch(in_bucket(store))
+    while (alive := watch.alive) is None:
+        time.sleep(POLL_S)
+    holder = watch.content
+    lost = holder.get("pid") == os.getpid() and holder.get("name") not in _held
+    if alive and not (is_here(holder) and lost):
         raise ResultsError(
             f"{store.shown}: another driver holds these results "
             f"(process {holder.get('pid', '?')} on {holder.get('host', '?')}); wait for it, or "
@@ -91,22 +97,6 @@ def _take(store: Store, mine: dict[str, Any]) -> None:
     if store.read_run("driver.json").get("name") != mine["name"]:
         raise ResultsError(f"{store.shown}: another driver took these results just now")
     store.remove(store.run / "stop.json")  # meant for an earlier driver
-
-
-def _lives(holder: dict[str, Any]) -> bool:
-    ours = is_here(holder) and holder.get("pid") == os.getpid()
-    return is_alive(holder) and (not ours or holder.get("name") in _held)
-
-
-def _falls_silent(store: Store, holder: dict[str, Any]) -> bool:
-    """Watch a driver on another machine: killed a moment ago, it looks alive until it expires."""
-    if is_here(holder):
-        return False
-    while is_alive(holder):
-        time.sleep(POLL_S)
-        if store.read_run("driver.json") not in ({}, holder):
-            return False
-    return True
 
 
 def _say(store: Store, mine: dict[str, Any]) -> None:
@@ -125,7 +115,8 @@ def _beat(store: Store, mine: dict[str, Any], ended: threading.Event) -> None:
             if time.monotonic() - beaten < HEARTBEAT_S:
                 continue
             holder = store.read_run("driver.json")
-            if holder and holder.get("name") != mine["name"] and is_alive(holder):
+            other = holder.get("name", mine["name"]) != mine["name"]
+            if other and (process_lives(holder) or not is_here(holder)):
                 log.warning(
                     "%s: process %s on %s took these results over, after %g s without a word from "
                     "this driver; it stops",

@@ -30,6 +30,8 @@ EPOCHS_S = 60.0
 CLAIM_S = 25.0
 # How long a lost connection is waited for before the sweep is given up.
 PATIENCE_S = 120.0
+# How often a state file is read again that somebody was just writing.
+RACES = 5
 # What a store is asked for; anything else is only written.
 ASKED_FOR = ("sweep.yaml", "trials", "epochs", "paused", "plan", "asked")
 
@@ -186,13 +188,18 @@ class BucketStore(Store):
 
     def read_run(self, name: str) -> dict[str, Any]:
         """What a state file says now; empty where it is absent or unreadable."""
-        with self._stored():
-            content = self.bucket.get(f"run/{name}")
-        try:
-            said = json.loads(content or b"")
-        except ValueError:
-            return {}
-        return said if isinstance(said, dict) else {}
+        # An object that is replaced while it is read comes cut to the size it had before.
+        for _ in range(RACES):
+            with self._stored():
+                content = self.bucket.get(f"run/{name}")
+            if content is None:
+                break
+            try:
+                said = json.loads(content)
+            except ValueError:
+                continue
+            return said if isinstance(said, dict) else {}
+        return {}
 
     def read_claim(self, trial_id: str) -> dict[str, Any]:
         """What the last attempt of a trial, on whatever node, left."""

@@ -15,7 +15,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ EXPIRES_S = 30.0
 LONG_DEAD_S = 600.0
 # How often a driver on another machine is looked at while it may be dead.
 POLL_S = 0.5
+
+Read = Callable[[], dict[str, Any] | None]
 
 
 @contextlib.contextmanager
@@ -82,12 +85,11 @@ def drivers_alive(store: Store) -> list[dict[str, Any]]:
 
     For people, who do not want to wait: where its clock seems to be ours a heartbeat is believed.
     """
-    if store.remote:
-        holder = store.read_run("driver.json")
-        return [holder] if holder and is_alive(holder) else []
+    paths = [store.run / "driver.json", *_sharing(store)]
+    reads = [in_bucket(store)] if store.remote else [partial(_in_file, path) for path in paths]
     found = []
-    for path in (store.run / "driver.json", *_sharing(store)):
-        watch = Watch(path, HEARTBEAT_S + LISTEN_S)
+    for read in reads:
+        watch = Watch(read, HEARTBEAT_S + LISTEN_S)
         ours = abs(time.time() - float(watch.content.get("heartbeat", 0))) < EXPIRES_S
         while (alive := watch.alive) is None and not ours:
             time.sleep(POLL_S)
@@ -107,15 +109,17 @@ def ask_to_stop(store: Store, *, now: bool) -> None:
 
 
 class Watch:
-    """Whether the driver behind a file lives, seen by its heartbeat; `alive` is None while unsure.
+    """Whether the driver that says something lives, seen by its heartbeat; `alive` is None while
+    unsure.
 
-    On this machine its process tells at once. On another its file must change, or stay as it is for
-    `patience_s`; only where it seems silent for very long is nothing waited for.
+    On this machine its process tells at once. On another what it says must change, or stay as it is
+    for `patience_s`; only where it seems silent for very long is nothing waited for. `read` gives
+    what it says now: None where it said nothing, empty where that cannot be read.
     """
 
-    def __init__(self, path: Path, patience_s: float | None = None) -> None:
-        self.path = path
-        self.content = read_json(path)
+    def __init__(self, read: Read, patience_s: float | None = None) -> None:
+        self._read = read
+        self.content = read() or {}
         self._patience_s = EXPIRES_S if patience_s is None else patience_s
         self._since = time.monotonic()
         self._moved = False
@@ -123,11 +127,11 @@ class Watch:
     @property
     def alive(self) -> bool | None:
         """True, False, or None where one must look again later."""
-        content = read_json(self.path)
-        if not content and not self.path.exists():
+        content = self._read()
+        if content is None:
             return False
         if content and is_here(content):
-            return is_alive(content)
+            return process_lives(content)
         if content != self.content:
             self.content, self._since, self._moved = content, time.monotonic(), True
         if time.monotonic() - self._since >= self._patience_s:
@@ -136,6 +140,21 @@ class Watch:
             return True
         heartbeat = float(content.get("heartbeat", 0))
         return False if content and time.time() - heartbeat > LONG_DEAD_S else None
+
+
+def _in_file(path: Path) -> dict[str, Any] | None:
+    content = read_json(path)
+    return content if content or path.exists() else None
+
+
+def watch_file(path: Path) -> Watch:
+    """Watch the driver behind a file."""
+    return Watch(partial(_in_file, path))
+
+
+def in_bucket(store: Store) -> Read:
+    """What the driver of an object store says."""
+    return lambda: store.read_run("driver.json") or None
 
 
 @contextlib.contextmanager
@@ -224,16 +243,17 @@ def stop_this_process(*, now: bool) -> None:
 
 def _living(paths: Iterable[Path]) -> dict[str, Any] | None:
     """A driver that lives behind one of these files; where none does the files are removed."""
-    watches = [Watch(path) for path in paths if path.exists()]
+    watches = {path: watch_file(path) for path in paths if path.exists()}
     while True:
-        alive = [watch.alive for watch in watches]
-        if True in alive:
-            return watches[alive.index(True)].content
-        if None not in alive:
+        alive = {path: watch.alive for path, watch in watches.items()}
+        for path, lives in alive.items():
+            if lives:
+                return watches[path].content
+        if None not in alive.values():
             break
         time.sleep(POLL_S)
-    for watch in watches:
-        _remove_dead(watch.path, watch.content)
+    for path, watch in watches.items():
+        _remove_dead(path, watch.content)
     return None
 
 
@@ -242,7 +262,7 @@ def _take(path: Path, content: dict[str, Any]) -> None:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
-            watch = Watch(path)
+            watch = watch_file(path)
             while watch.alive is None:
                 time.sleep(POLL_S)
             if watch.alive:
@@ -265,12 +285,10 @@ def _remove_dead(path: Path, holder: dict[str, Any]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def is_alive(holder: dict[str, Any]) -> bool:
-    """Whether a driver that left this still runs, as far as can be told without watching it."""
-    if is_here(holder):
-        pid = holder.get("pid")
-        return isinstance(pid, int) and process_started(pid) == holder.get("process_started")
-    return time.time() - float(holder.get("heartbeat", 0)) < EXPIRES_S
+def process_lives(holder: dict[str, Any]) -> bool:
+    """Whether a driver of this machine that left this still runs."""
+    pid = holder.get("pid")
+    return isinstance(pid, int) and process_started(pid) == holder.get("process_started")
 
 
 def is_here(holder: dict[str, Any]) -> bool:

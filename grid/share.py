@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from grid.lock import Watch, driver_file
+from grid.lock import Watch, driver_file, watch_file
 from grid.store import Store
 
 
@@ -50,7 +50,7 @@ class Share:
         if holder in (None, self._name):
             return False
         if holder not in self._watches:
-            self._watches[holder] = Watch(driver_file(self._store, holder))
+            self._watches[holder] = watch_file(driver_file(self._store, holder))
         return self._watches[holder].alive
 
     def release(self, units: Iterable[str] | None = None) -> None:

@@ -1,5 +1,7 @@
 """Results in an object store: the same numbers, cut off and gone on with, asked and refused."""
 
+import json
+import os
 import subprocess
 import threading
 import time
@@ -11,6 +13,8 @@ import pytest
 
 from analysis.bucket import Bucket
 from grid import load_sweep, run_sweep
+from grid.errors import ResultsError
+from grid.lock import drivers_alive, hold
 from grid.results import open_store
 from tests.object_store import ObjectStore, object_store
 from tests.small_sweeps import metrics
@@ -186,6 +190,38 @@ def test_a_lost_connection_is_waited_for_and_then_ends_the_run(
     thread.join()
     assert done.returncode == 0, done.stderr
     assert metrics("s3://store/results/small") == local_metrics(sweep, tmp_path, data_dir)
+
+
+@pytest.mark.parametrize("clock_s", [-300.0, 0.0, 1e6])
+def test_whether_a_driver_elsewhere_lives_does_not_depend_on_its_clock(
+    s3: ObjectStore, monkeypatch: pytest.MonkeyPatch, clock_s: float
+) -> None:
+    monkeypatch.setattr("grid.lock.EXPIRES_S", 2.0)
+    monkeypatch.setattr("grid.bucket_lock.SETTLE_S", 0.0)
+    store = open_store("s3://store/results/small")
+    bucket = Bucket("s3://store/results/small")
+    ended = threading.Event()
+
+    def beat() -> None:
+        content = {"host": "elsewhere", "pid": 1, "heartbeat": time.time() + clock_s}
+        bucket.put("run/driver.json", json.dumps(content).encode())
+
+    def beats() -> None:
+        while not ended.wait(0.5):
+            beat()
+
+    beat()
+    thread = threading.Thread(target=beats)
+    thread.start()
+    try:
+        with pytest.raises(ResultsError, match="process 1 on elsewhere"), hold(store):
+            pass
+        assert [one["host"] for one in drivers_alive(store)] == ["elsewhere"]
+    finally:
+        ended.set()
+        thread.join()
+    with hold(store):
+        assert drivers_alive(store)[0]["pid"] == os.getpid()
 
 
 @pytest.mark.ray
