@@ -9,8 +9,9 @@ from itertools import count
 from time import perf_counter
 
 from grid.ids import Trial
+from grid.ledger import Outcome
 from grid.plan import Plan
-from grid.search import Outcome, Search
+from grid.search import Search
 from grid.store import Finished, Store
 
 # What a trial has after an epoch: its validation accuracy, or how it ended instead.

@@ -9,18 +9,18 @@ the seeds follow one by one while the config does not clearly lose. What never s
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
-from statistics import fmean, stdev
+from dataclasses import dataclass
+from statistics import fmean
 from time import perf_counter
 from typing import Any
 
 from cnncore.config import TrialConfig
 from grid.axes import finite_points, inside
 from grid.ids import Role, Trial, config_json, make_trial
+from grid.ledger import Ledger, Outcome, worse
 from grid.plan import Cell, Plan, active_axes
 from grid.resolve import ConfigProblem
 from grid.spec import Drop, Tune
@@ -34,24 +34,6 @@ MOST_DUPLICATES = 10
 LONGEST_ASK_S = 0.01
 # Axes with more points than this are as good as continuous.
 MOST_POINTS = 10_000
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended, or where it waits, as far as a search cares."""
-
-    state: str
-    val_top1: float | None
-    epochs_run: int | None
-
-
-@dataclass
-class Ledger:
-    """What became of the trials of all cells: ended, handed out, or waiting with a checkpoint."""
-
-    ended: dict[str, Outcome] = field(default_factory=dict)
-    running: set[str] = field(default_factory=set)
-    waiting: dict[str, Outcome] = field(default_factory=dict)
 
 
 @dataclass
@@ -405,27 +387,19 @@ class CellSearch:
 
     def _loses(self, suggestion: Suggestion, drop: Drop) -> bool:
         """Whether a paired t test says that the config is worse than the cell's best so far."""
+        ledger = self._ledger
+        others = [s for s in self.suggestions if s is not suggestion]
         best = max(
-            (s for s in self.suggestions if s is not suggestion and self._mean(s) is not None),
-            key=lambda s: (self._mean(s), -s.number),
+            (s for s in others if ledger.mean(s.trials) is not None),
+            key=lambda s: (ledger.mean(s.trials), -s.number),
             default=None,
         )
         if best is None:
             return False
-        done = range(suggestion.released)
-        differences = [self._value(suggestion, n) - self._value(best, n) for n in done]
+        done = suggestion.trials[: suggestion.released]
+        pairs = zip(done, best.trials, strict=False)
+        differences = [ledger.value(ours) - ledger.value(its) for ours, its in pairs]
         return worse(differences, drop.p)
-
-    def _mean(self, suggestion: Suggestion) -> float | None:
-        """Mean value of a config all of whose trials are complete."""
-        outcomes = [self._ledger.ended.get(trial.trial_id) for trial in suggestion.trials]
-        values = [o.val_top1 for o in outcomes if o and o.state == "complete"]
-        if len(values) < len(outcomes) or any(value is None for value in values):
-            return None
-        return fmean(value for value in values if value is not None)
-
-    def _value(self, suggestion: Suggestion, n: int) -> float:
-        return self._ledger.ended[suggestion.trials[n].trial_id].val_top1 or 0.0
 
     def _settle(self, suggestion: Suggestion) -> None:
         """All its trials have ended or never start: tell the study."""
@@ -452,7 +426,7 @@ class CellSearch:
             step = min(outcome.epochs_run or 0 for outcome in outcomes)
             self._tell(Told(suggestion.number, "pruned", fmean(values), step))
         else:
-            self._complete += self._mean(suggestion) is not None
+            self._complete += self._ledger.mean(suggestion.trials) is not None
             self._tell(Told(suggestion.number, "complete", fmean(values)))
 
     def _tell(self, told: Told) -> None:
@@ -501,7 +475,7 @@ class CellSearch:
         self.confirmed = []
         if (confirm := self._tune.confirm) is None:
             return
-        means = [(self._mean(s), s) for s in self.suggestions]
+        means = [(self._ledger.mean(s.trials), s) for s in self.suggestions]
         best = sorted(
             ((mean, s) for mean, s in means if mean is not None),
             key=lambda found: (-found[0], found[1].number),
@@ -521,16 +495,3 @@ class CellSearch:
             for trial in suggestion.trials:
                 if trial.trial_id not in self._ledger.ended:
                     self._queue.append(trial)
-
-
-def worse(differences: list[float], p: float) -> bool:
-    """Whether a one-sided paired t test finds the mean of differences below 0 with `p` or less."""
-    from scipy.special import stdtr
-
-    if len(differences) < 2 or fmean(differences) >= 0:
-        return False
-    spread = stdev(differences)
-    if spread == 0:
-        return True
-    t = fmean(differences) / (spread / math.sqrt(len(differences)))
-    return float(stdtr(len(differences) - 1, t)) <= p

@@ -16,11 +16,12 @@ from grid.errors import GridError, StoreError
 from grid.ids import Trial
 from grid.job import Job, Progress
 from grid.keeping import Keeper
+from grid.ledger import Outcome
 from grid.lineage import Lineage
 from grid.lock import POLL_S
 from grid.losses import MAX_UNSTARTED, Cause, hopeless, note_loss
 from grid.plan import Plan
-from grid.search import Outcome, Search
+from grid.search import Search
 from grid.store import Store, moment
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from grid.cell_search import CellSearch, Ledger, Outcome
+from grid.cell_search import CellSearch
 from grid.ids import Trial
+from grid.ledger import Ledger, Outcome
 from grid.plan import Cell, Plan
 from grid.share import Share
 from grid.stopping import GO, Verdict

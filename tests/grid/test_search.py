@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from benchmarks.simulate import simulate
-from grid.cell_search import worse
 from grid.ids import Trial
+from grid.ledger import Outcome, worse
 from grid.plan import Plan, make_plan
-from grid.search import Outcome, Search
+from grid.search import Search
 from grid.spec import parse_sweep
 from grid.store import Finished, Store, now
 from grid.study import CellStudy
