@@ -26,7 +26,7 @@ from tests.small_sweeps import metrics
 
 NODES, CPUS = 3, 1
 STEP_S = 0.2
-RATES, SEEDS, EPOCHS = 20, 3, 15
+RATES, SEEDS, EPOCHS = 20, 3, 20
 KILLS = 28
 
 

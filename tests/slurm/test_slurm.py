@@ -1,19 +1,15 @@
-"""Sweeps launched on a real Slurm of two nodes, which `slurm-testbed` brings up on this machine."""
+"""Sweeps launched on a real Slurm of two nodes."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +17,9 @@ from typing import Any
 import pytest
 
 from grid.store import Store
-from tests.small_sweeps import command, environment, metrics
+from tests.slurm.testbed import TESTBED, NoSlurmError, Slurm, two_nodes
+from tests.small_sweeps import metrics
 
-TESTBED = Path(__file__).with_name("slurm-testbed")
 # Set where a skip must not pass for a success.
 REQUIRED = "CNNGRID_REQUIRE_SLURM"
 
@@ -45,104 +41,16 @@ def network(classes):
 """
 
 
-@dataclass(frozen=True)
-class Slurm:
-    """A running Slurm, and the command in a folder of the test's own."""
-
-    env: dict[str, str]
-    folder: Path
-
-    @property
-    def apart(self) -> bool:
-        """Whether nodes have names, networks and processes of their own."""
-        return self.env["SLURM_TESTBED_RUNNING_MODE"] == "netns"
-
-    def call(self, *words: str, **changes: str) -> str:
-        """Output of a command that must succeed."""
-        done = self.run(*words, **changes)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def run(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of Slurm's, or `cnngrid`."""
-        line = command(*words[1:]) if words[0] == "cnngrid" else list(words)
-        env = {**self.env, **changes}
-        return subprocess.run(
-            line, cwd=self.folder, env=env, capture_output=True, text=True, timeout=120
-        )
-
-    def launch(self, *words: str, **changes: str) -> str:
-        """Launch a sweep; the job's id."""
-        said = self.call("cnngrid", "launch", "slurm", *words, **changes)
-        return str(re.match(r"job (\d+): ", said).group(1))
-
-    def state(self, job: str) -> str:
-        """What Slurm says a job does."""
-        said = self.call("scontrol", "-o", "show", "job", job)
-        return str(re.search(r"JobState=(\w+)", said).group(1))
-
-    def completed(self, job: str) -> bool:
-        """Whether a job ended well."""
-        return self.state(job) == "COMPLETED"
-
-    def log(self, sweep: str, job: str) -> str:
-        """What a job wrote so far."""
-        path = self.folder / "results" / sweep / "logs" / f"slurm-{job}.log"
-        return path.read_text() if path.exists() else ""
-
-    def wait(self, what: str, condition: Callable[[], Any], seconds: float = 150) -> None:
-        """Wait for something; with the logs where it does not happen."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                logs = (self.folder / "results").glob("*/logs/*.log")
-                texts = "\n".join(f"== {path.name}\n{path.read_text()}" for path in logs)
-                pytest.fail(f"{what} did not happen\n{texts}\n{self.call('squeue')}")
-            time.sleep(0.2)
-
-    def temporary_files(self) -> list[Path]:
-        """What jobs left on the nodes' disks."""
-        return list(Path(self.env["CNNGRID_SCRATCH"]).iterdir())
-
-    def on_node(self, node: str, *words: str) -> str:
-        """Output of a command on a node, outside any job."""
-        return self.call(str(TESTBED), "exec", node, *words)
-
-    def free_of_ray(self, node: str) -> bool:
-        """Whether no process of Ray's is left on a node."""
-        return "ray" not in self.on_node(node, "ps", "axww", "-o", "args")
-
-
 @pytest.fixture
 def slurm(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """A Slurm of two nodes with four cores each; one such test at a time runs on this machine."""
     give_up = pytest.fail if os.environ.get(REQUIRED) else pytest.skip
     if os.getuid() != 0:
         give_up("slurm-testbed needs root")
-    state = Path(tempfile.mkdtemp(prefix="stb", dir="/tmp"))
-    (state / "t").mkdir()
-    env = {
-        **environment(tmp_path_factory.getbasetemp() / "data"),
-        "SLURM_TESTBED_DIR": str(state),
-        "SLURM_TESTBED_NO_INSTALL": "1",
-        "SLURM_TESTBED_KILLWAIT": "15",
-        "CNNGRID_SCRATCH": str(state / "t"),
-        # Home of its own: whatever Ray leaves in one must neither be needed nor stay.
-        "HOME": str(tmp_path / "home"),
-    }
-    (tmp_path / "home").mkdir()
-    with open(Path(tempfile.gettempdir()) / "cnngrid-slurm-tests.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        up = subprocess.run([TESTBED, "up", "2"], env=env, capture_output=True, text=True)
-        try:
-            if up.returncode:
-                give_up(f"no Slurm: {up.stderr.strip()}")
-            said = subprocess.run([TESTBED, "env"], env=env, capture_output=True, text=True).stdout
-            pairs = re.findall(r"export (\w+)=(.*)", said)
-            yield Slurm({**env, **dict(pairs)}, tmp_path)
-        finally:
-            subprocess.run([TESTBED, "down"], env=env, capture_output=True, check=False)
-            shutil.rmtree(state, ignore_errors=True)
+    try:
+        with two_nodes(tmp_path, tmp_path_factory.getbasetemp() / "data") as running:
+            yield running
+    except NoSlurmError as missing:
+        give_up(f"no Slurm: {missing}")
 
 
 def write_sweep(folder: Path, name: str, **changes: Any) -> None:

@@ -1,0 +1,152 @@
+"""The sweep `digits` on a real Slurm of two nodes, in every way a job can go, against `--local`.
+
+24 trials as one job of two nodes, as an array of two jobs, and as a job that meets its time limit,
+requeues itself, is cancelled and launched again. Nodes are namespaces of this machine with names,
+addresses and processes of their own; where that cannot be had, hosts cannot be told apart.
+Metrics must equal those of `cnngrid run --local` to the bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from analysis import open_results
+from analysis.database import rows
+from benchmarks.measure import RESULTS, environment, write_csv
+from grid.store import Store
+from tests.slurm.testbed import Slurm, two_nodes
+from tests.small_sweeps import metrics
+
+SWEEP = "digits"
+# A trial at a time on each node; jobs do not share one.
+ONE_EACH = ("--cpus-per-node", "1", "--extra", "--exclusive")
+ENDS_WITHIN_S = 900
+
+
+@dataclass
+class Way:
+    """One way to run the sweep, in a results folder of its own."""
+
+    slurm: Slurm
+    name: str
+    first_epoch_s: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's results folder."""
+        return self.slurm.folder / self.name / SWEEP
+
+    @property
+    def ended(self) -> int:
+        """Trials that came to their end."""
+        return len(Store(self.folder).finished())
+
+    def launch(self, *words: str) -> str:
+        """Launch the sweep and wait for the first epoch that is stored; the job's id."""
+        started = time.monotonic()
+        job = self.slurm.launch(SWEEP, "--results", self.name, *words)
+        if self.first_epoch_s is None:
+            self.wait("the first epoch", lambda: any(self.folder.glob("epochs/*.parquet")))
+            self.first_epoch_s = time.monotonic() - started
+        return job
+
+    def wait(self, what: str, condition: Callable[[], Any]) -> None:
+        """Wait for something that takes minutes."""
+        self.slurm.wait(f"{self.name}: {what}", condition, ENDS_WITHIN_S)
+
+    def says(self, job: str, words: str) -> bool:
+        """Whether the job's log has a line that begins with these words."""
+        log = self.folder / "logs" / f"slurm-{job}.log"
+        return log.exists() and f"\n{words}" in log.read_text()
+
+
+def two_node_job(way: Way) -> None:
+    """One job of two nodes."""
+    job = way.launch("--nodes", "2", "--time", "30:00", *ONE_EACH)
+    way.wait("the end of the job", partial(way.slurm.completed, job))
+
+
+def array(way: Way) -> None:
+    """Two jobs of one node that share the sweep."""
+    job = way.launch("--array", "2", "--time", "30:00", *ONE_EACH)
+    for place in (1, 2):
+        way.wait(f"the end of job {place}", partial(way.slurm.completed, f"{job}_{place}"))
+
+
+def cut(way: Way) -> None:
+    """A job that meets its limit and requeues itself, is cancelled, and launched again."""
+    job = way.launch("--time", "1", "--stop-before", "15", *ONE_EACH)
+    way.wait("the requeueing", lambda: way.says(job, "cnngrid: requeued: "))
+    way.wait("the end of the first run", lambda: way.slurm.state(job) == "PENDING")
+    first = way.ended
+    print(f"{way.name}: requeued after {first} trials", flush=True)
+    # Slurm itself would wait for two minutes.
+    way.slurm.call("scontrol", "update", f"jobid={job}", "StartTime=now+5", "TimeLimit=30")
+    way.wait("two more trials", lambda: way.ended > first + 1)
+    way.slurm.call("scancel", job)
+    way.wait("the end of the second run", lambda: way.slurm.state(job) == "CANCELLED")
+    print(f"{way.name}: cancelled after {way.ended} trials", flush=True)
+    job = way.launch("--time", "30:00", *ONE_EACH)
+    way.wait("the end of the job", partial(way.slurm.completed, job))
+
+
+WAYS = {"two nodes": two_node_job, "array": array, "cut": cut}
+
+
+def measure(slurm: Slurm, name: str, go: Callable[[Way], None]) -> dict[str, Any]:
+    """Run the sweep in one way; what is quoted."""
+    way = Way(slurm, name.replace(" ", "-"))
+    started = time.monotonic()
+    go(way)
+    wall_time_s = time.monotonic() - started
+    trials = rows(open_results(way.folder), "SELECT host, state FROM trials")
+    attempts = Counter(row["attempt"] for row in Store(way.folder).epochs())
+    row = {
+        "way": name,
+        "trials": len(trials),
+        "complete": sum(trial["state"] == "complete" for trial in trials),
+        "hosts": " ".join(
+            f"{k}:{n}" for k, n in sorted(Counter(t["host"] for t in trials).items())
+        ),
+        "launches": len(list((way.folder / "run" / "slurm").iterdir())),
+        "epochs": sum(attempts.values()),
+        "epochs_after_a_stop": sum(n for attempt, n in attempts.items() if attempt > 1),
+        "equal_to_local": metrics(way.folder) == metrics(slurm.folder / "local" / SWEEP),
+        "first_epoch_s": way.first_epoch_s,
+        "wall_time_s": wall_time_s,
+        "slurm": slurm.call("sinfo", "--version").split()[-1],
+        **environment(("ray", "torch")),
+    }
+    print(row, flush=True)
+    return row
+
+
+def main() -> int:
+    """Run all ways and write the CSV; 1 where one did not give what `--local` does."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the job of two nodes alone")
+    arguments = parser.parse_args()
+    ways = dict(list(WAYS.items())[:1]) if arguments.quick else WAYS
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        with two_nodes(made, made / "data") as slurm:
+            started = time.monotonic()
+            slurm.call("cnngrid", "run", SWEEP, "--local", "--results", "local")
+            print(f"local: {time.monotonic() - started:.1f} s", flush=True)
+            found = [measure(slurm, name, go) for name, go in ways.items()]
+    good = all(row["equal_to_local"] and row["complete"] == row["trials"] for row in found)
+    write_csv(RESULTS / "slurm.csv" if good and not arguments.quick else None, found)
+    print("every metric equals that of --local" if good else "not all is as with --local")
+    return int(not good)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
