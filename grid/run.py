@@ -136,9 +136,11 @@ def _run_held(
     wall_time_s = time.monotonic() - started
     summary = _summary(plan, search, store, driver, earlier, wall_time_s, warnings)
     if share:  # others ended trials too
+        ended = reread()
+        open_keeper(plan, store, options.data_dir, search, lineage, console).restore(ended)
         known = search.trials()
-        ended = Counter(row.state for trial_id, row in reread().items() if trial_id in known)
-        summary = replace(summary, states=dict(sorted(ended.items())))
+        states = Counter(row.state for trial_id, row in ended.items() if trial_id in known)
+        summary = replace(summary, states=dict(sorted(states.items())))
     return summary
 
 

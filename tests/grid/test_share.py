@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis import open_results
+from analysis.database import rows
 from grid.errors import GridError, ResultsError
 from grid.lock import drivers_alive, hold, join
 from grid.share import Share
@@ -85,6 +87,23 @@ def test_the_search_of_a_cell_is_one_drivers(
     again = cnngrid(*words)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout
+
+
+def test_of_all_that_several_drivers_ended_only_the_best_are_kept(
+    write_sweep: Write, tmp_path: Path, start: Start
+) -> None:
+    sweep = write_sweep(seeds=[0, 1, 2, 3, 4, 5], keep={"top": 1})
+    words = ("run", sweep, "--local", "--share")
+    finish(start(*words), start(*words))
+    folder = tmp_path / "results" / "small"
+    best = rows(
+        open_results(folder),
+        "SELECT list(trial_id ORDER BY val_top1 DESC, ended_at)[1] AS id FROM trials "
+        "GROUP BY cell_id",
+    )
+    assert len(best) == 2
+    kept = {path.parent.name for path in folder.glob("checkpoints/*/best.pt")}
+    assert kept == {row["id"] for row in best}
 
 
 def test_a_unit_is_taken_once_and_free_again_when_its_driver_is_gone(tmp_path: Path) -> None:
