@@ -1,7 +1,7 @@
 """A sweep in a storm of faults: what it loses, against the same sweep left in peace.
 
 60 trials on a Ray cluster of a head and three worker nodes with a slot each, all on this machine.
-Every 10 to 20 seconds, 28 times, one of them is killed (SIGKILL): a trial's process, a node's
+Every 10 to 20 seconds, at most 28 times, one of them is killed (SIGKILL): a trial's process, a node's
 raylet, which is started again a few seconds later, or the driver, which is started again with the
 same command; then the sweep is left to finish.
 Steps sleep, so that starting processes, not training, is what takes the machine's time.
@@ -27,7 +27,8 @@ from tests.small_sweeps import metrics
 NODES, CPUS = 3, 1
 STEP_S = 0.2
 RATES, SEEDS, EPOCHS = 20, 3, 20
-KILLS = 28
+# The sweep may end before the last of them.
+KILLS, LEAST_KILLS = 28, 25
 
 
 def measure(running: Cluster, folder: Path, seed: int, rates: int) -> tuple[Storm, Storm]:
@@ -96,7 +97,7 @@ def main() -> int:
         os.environ["CNNGRID_DATA"] = f"{folder}/data"
         calm, storm = measure(running, Path(folder), arguments.seed, rates)
         wrong = check(calm, storm, rates * SEEDS)
-        if not arguments.quick and len(storm.kills) < KILLS:
+        if not arguments.quick and len(storm.kills) < LEAST_KILLS:
             wrong.append(f"only {len(storm.kills)} kills")
         rows = summary(calm, storm, arguments.seed)
         print(storm.log if wrong else "", end="")
