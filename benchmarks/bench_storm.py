@@ -1,7 +1,7 @@
 """A sweep in a storm of faults: what it loses, against the same sweep left in peace.
 
 60 trials on a Ray cluster of a head and three worker nodes with a slot each, all on this machine.
-Every 10 to 20 seconds, at most 28 times, one of them is killed (SIGKILL): a trial's process, a node's
+Every 10 to 20 seconds, at most 28 times, something is killed (SIGKILL): a trial's process, a node's
 raylet, which is started again a few seconds later, or the driver, which is started again with the
 same command; then the sweep is left to finish.
 Steps sleep, so that starting processes, not training, is what takes the machine's time.
