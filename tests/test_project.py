@@ -161,6 +161,7 @@ def test_sweep_files_in_the_documents_are_good(tmp_path: Path) -> None:
     assert seen
 
 
+@pytest.mark.slow
 def test_the_record_of_the_studies_is_what_the_kept_results_say() -> None:
     code = "import runpy; print(runpy.run_path('docs/studies.py')['document'](), end='')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

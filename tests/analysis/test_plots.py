@@ -248,6 +248,7 @@ def test_pages_need_no_network(opened, tmp_path):
     assert "vegaEmbed" in page
 
 
+@pytest.mark.slow
 def test_svg_is_the_same_in_a_new_process(tiny, opened, tmp_path):
     code = (
         "import sys; from analysis import connect, save_plot; from analysis.plots import PLOTS;"

@@ -109,6 +109,7 @@ def test_an_empty_folder_has_a_report(blank, tmp_path):
     assert "Nothing to show in curves yet." in page.read_text()
 
 
+@pytest.mark.slow
 def test_several_folders_have_one_report(tiny, blank, tmp_path):
     sweep = blank("other")
     sweep.store(sweep.trial(sweep.planned({"arch": "cnn3"}, 0), image_size=8))

@@ -121,6 +121,7 @@ def test_of_tuned_cells_the_confirmed_trials_count(blank):
     assert f"cnn3 and lenet, 0.33 points apart (p = {p:.3f}, n = 3)." in table.caption
 
 
+@pytest.mark.slow
 def test_every_table_of_winners_says_searched_or_confirmed(blank):
     sweep = blank()
     tuned(sweep, [0.90, 0.92], arch="cnn3")

@@ -28,6 +28,7 @@ if sys.argv[1] == "keep":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_memory_is_touched_for_the_first_time_once_only():
     faults = {}

@@ -39,6 +39,7 @@ def write_images(root, counts, side=(20, 30)):
     return f"imagefolder:{root}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_data_set_is_what_the_catalog_says(name, tmp_path):
     folder = tmp_path if name == "digits" else os.environ.get("CNNGRID_DATA")

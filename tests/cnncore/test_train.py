@@ -152,6 +152,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", CASES.values(), ids=CASES)
 def test_a_run_cut_off_anywhere_goes_on_bit_for_bit(keys, data_dir, tmp_path, one_thread):
     config = make_config(**keys)

@@ -57,6 +57,7 @@ def local_metrics(
     return metrics(tmp_path / "whole" / "small")
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_and_asked_as_in_a_folder(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore
 ) -> None:
@@ -102,6 +103,7 @@ def tables(names: list[str]) -> dict[str, int]:
     return Counter(name.split("/")[2] for name in names if name.endswith(".parquet"))
 
 
+@pytest.mark.slow
 def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore,
     start: Start,
@@ -152,6 +154,7 @@ def saved(requests: list[str]) -> str | None:
     return found
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_waited_for_and_then_ends_the_run(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore,
     monkeypatch: pytest.MonkeyPatch,

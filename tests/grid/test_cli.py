@@ -19,6 +19,7 @@ Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 def test_from_nothing_to_answers(cnngrid: Command, tmp_path: Path) -> None:
     assert cnngrid("init", "mine.yaml").returncode == 0
     assert "is there already" in cnngrid("init", "mine.yaml").stderr

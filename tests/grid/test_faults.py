@@ -131,6 +131,7 @@ def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(
     assert found["greedy"]["peak_memory_mib"] > 2048
 
 
+@pytest.mark.slow
 def test_out_of_memory_without_ray_is_tried_once_more_too(
     write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

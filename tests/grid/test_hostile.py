@@ -41,6 +41,7 @@ def run(sweep: Path, results: Path, data: Path) -> Any:
     return run_sweep(load_sweep(sweep), results=results, data_dir=data, local=True, quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_pickle_in_place_of_a_checkpoint_is_not_run(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command, zipped: bool
@@ -95,6 +96,7 @@ def test_a_sweeps_name_stays_a_folder_below_the_results(
     assert sorted(tmp_path.parent.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_sweep_file_too_large_or_that_unfolds_is_refused_at_once(
     tmp_path: Path, cnngrid: Command
 ) -> None:
@@ -153,6 +155,7 @@ class Elements(HTMLParser):
             self.scripts.append(data)
 
 
+@pytest.mark.slow
 def test_sql_and_html_in_names_and_values_are_only_text(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
@@ -240,6 +243,7 @@ def test_a_results_folder_that_points_elsewhere_changes_nothing_there(
     assert "holds the sweep 'another'" in cnngrid("run", sweep, "--local").stderr
 
 
+@pytest.mark.slow
 def test_tables_of_garbage_are_left_out_and_named(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
 ) -> None:

@@ -105,6 +105,7 @@ def watched(folder: Path, work: Callable[[], Any]) -> tuple[Any, int]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_budget_is_held_by_removing_the_worst_weights_of_a_cell(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:

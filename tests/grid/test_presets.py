@@ -37,6 +37,7 @@ def inspect(name: str, image_size: int | None) -> DatasetInfo:
     return DatasetInfo(name, None, source.classes, image_size or source.image_size, "0" * 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", [*STUDIES, *ANALYSES])
 def test_every_network_of_a_study_trains_two_steps(study, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))

@@ -120,6 +120,7 @@ def test_every_fold_validates_images_of_its_own(
         run(write_sweep(folds=200), tmp_path, data_dir)
 
 
+@pytest.mark.slow
 def test_killing_the_driver_and_running_again_changes_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
 ) -> None:
@@ -315,6 +316,7 @@ def fragile(
     return write_sweep(compare={"arch": archs}, fixed=fixed, seeds=list(seeds), **more)
 
 
+@pytest.mark.slow
 def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
@@ -372,6 +374,7 @@ def test_on_error_stop_ends_the_sweep_with_the_first_failure(
     assert "1 not run" in done.stdout
 
 
+@pytest.mark.slow
 def test_more_epochs_start_from_the_shorter_trials_and_change_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -453,6 +456,7 @@ def _ids(found: dict[str, list[dict[str, Any]]]) -> set[str]:
     return {row["trial_id"] for row in found["trials"]}
 
 
+@pytest.mark.slow
 def test_nothing_to_do_loads_neither_torch_nor_ray(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -483,6 +487,7 @@ def test_nothing_to_do_loads_neither_torch_nor_ray(
         assert done.stdout.splitlines()[-1] in ("0 []", "None []"), (arguments, done)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_work(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
 ) -> None:
@@ -504,6 +509,7 @@ def test_ctrl_c_keeps_finished_work(
     assert f"{counted(6 - kept, 'trial')} in" in rest.stdout
 
 
+@pytest.mark.slow
 def test_stop_ends_a_sweep_in_order_and_logs_shows_its_trials(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
 ) -> None:
@@ -569,6 +575,7 @@ def test_a_small_try_does_not_mix_with_the_full_run(
     assert {(row.epochs, row.seed) for row in _trials(folder)} == {(1, 4)}
 
 
+@pytest.mark.slow
 def test_early_stopping_leaves_a_row_of_every_trial(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -599,6 +606,7 @@ def test_early_stopping_leaves_a_row_of_every_trial(
     assert (again.ran, again.states) == (len(pruned), {"complete": 8})
 
 
+@pytest.mark.slow
 def test_a_tuned_sweep_that_was_killed_asks_and_prunes_as_an_uninterrupted_one(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
 ) -> None:

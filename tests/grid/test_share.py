@@ -31,6 +31,7 @@ def finish(*processes: subprocess.Popen[str]) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 def test_two_drivers_share_a_grid_and_one_takes_over_what_the_other_left(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
 ) -> None:
@@ -65,6 +66,7 @@ def metrics_of_a_local_run(sweep: Path, tmp_path: Path, cnngrid: Command) -> obj
     return metrics(tmp_path / "alone" / "small")
 
 
+@pytest.mark.slow
 def test_the_search_of_a_cell_is_one_drivers(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
 ) -> None:
@@ -89,6 +91,7 @@ def test_the_search_of_a_cell_is_one_drivers(
     assert "nothing to do" in again.stdout
 
 
+@pytest.mark.slow
 def test_of_all_that_several_drivers_ended_only_the_best_are_kept(
     write_sweep: Write, tmp_path: Path, start: Start
 ) -> None:
