@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import altair as alt
@@ -115,6 +116,14 @@ def _points(found: list[Row], column: str, factor: float) -> list[tuple[Row, Poi
     return points
 
 
+def epoch_ticks(last: int) -> list[int]:
+    """Epochs to name on an axis from 1 to `last`: round and evenly spaced, at most seven."""
+    steps = (factor * 10**power for power in count() for factor in (1, 2, 5))
+    step = next(step for step in steps if last <= 6 * step)
+    named = range(step, last + 1, step)
+    return [*named] if step <= 2 else [1, *named]
+
+
 def _panels(
     points: list[Point], title: str, axes: list[str], colour: str | None, *, log: bool = False
 ) -> Chart:
@@ -125,13 +134,12 @@ def _panels(
             for p in points
         ]
     last = max(point["epoch"] for point in points)
-    ticks = sorted({round(1 + (last - 1) * part / 5) for part in range(6)})
     base = alt.Chart().encode(
         x=alt.X(
             "epoch:Q",
             title="epoch",
             scale=dict(domain=[1, max(2, last)], nice=False),
-            axis=dict(values=ticks, format="d"),
+            axis=dict(values=epoch_ticks(last), format="d"),
         ),
         color=colour_encoding(points, colour if any(p["colour"] for p in points) else None),
         detail="dash:N",

@@ -35,7 +35,9 @@ def enhancement(connection: Connection) -> Chart | None:
         yOffset=alt.YOffset("by:N", sort=list(CHANGES.values()), scale=dict(paddingInner=0.15)),
     )
     bars = base.mark_bar().encode(
-        x=alt.X("images:Q", title="test images: broken | repaired", axis=dict(format="d")),
+        x=alt.X(
+            "images:Q", title="test images: broken | repaired", axis=dict(format="d", tickCount=5)
+        ),
         color=alt.Color(
             "what:N",
             scale=dict(domain=["repaired", "broken"], range=[PALETTE[0], PALETTE[1]]),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from analysis import AnalysisError, connect, save_plot
+from analysis.charts.curves import epoch_ticks
 from analysis.charts.search import _axis
 from analysis.drawings import FILE_FORMATS, script
 from analysis.formats import MISSING
@@ -346,3 +347,13 @@ def test_figures_of_a_search_hold_no_number_that_is_none(searched, tmp_path):
         text = save_plot(searched, name, tmp_path / f"{name}.svg").read_text()
         assert "NaN" not in text
         assert "undefined" not in text
+
+
+def test_epochs_on_an_axis_are_round_and_evenly_spaced() -> None:
+    assert [epoch_ticks(last) for last in (1, 6, 10, 20)] == [
+        [1], [1, 2, 3, 4, 5, 6], [2, 4, 6, 8, 10], [1, 5, 10, 15, 20]
+    ]  # fmt: skip
+    for last in range(1, 2000):
+        named = epoch_ticks(last)
+        assert 1 <= len(named) <= 7
+        assert named[-1] > last * 2 / 3
