@@ -22,6 +22,7 @@ from grid.lock import drivers_alive
 from grid.parcel import PACKAGES, SWEEP, own_modules, pack
 from grid.plan import Plan
 from grid.progress import counted
+from grid.provenance import COMMIT, git_commit
 from grid.ray_cluster import SESSION
 from grid.store import Store, now
 
@@ -142,7 +143,8 @@ def launch_ray(plan: Plan, results: str, job: RayJob, address: str) -> str:
         with tempfile.TemporaryDirectory(prefix="cnngrid-") as folder:
             pack(plan.spec, Path.cwd(), Path(folder))
             # The job makes sure that it joins this very cluster.
-            job = replace(job, environment={**job.environment, SESSION: cluster.session})
+            told = {SESSION: cluster.session, COMMIT: git_commit(Path.cwd()) or ""}
+            job = replace(job, environment={**job.environment, **told})
             job_id = submit(cluster, job, Path(folder))
     except ClusterError as problem:
         raise GridError(str(problem)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import socket
 import subprocess
@@ -10,6 +11,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+# Where a job finds the commit of the folder it was launched from.
+COMMIT = "CNNGRID_COMMIT"
 RECORDED = ("cnngrid", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 
 
@@ -32,7 +35,12 @@ def host() -> str:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Commit of the repository that `folder` is in, `-dirty` if it has changes; None without."""
+    """Commit of the repository that `folder` is in, `-dirty` if it has changes; None without.
+
+    A job that runs in a copy of a folder is told by its environment.
+    """
+    if told := os.environ.get(COMMIT):
+        return told
 
     def git(*arguments: str) -> str | None:
         try:

@@ -20,6 +20,8 @@ from threading import Thread
 
 import pytest
 
+from analysis import open_results
+from analysis.database import rows
 from cluster.ray_jobs import version_problem
 from grid import load_sweep, run_sweep
 from grid.parcel import own_modules, pack
@@ -115,6 +117,20 @@ def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def commit_all(folder: Path) -> str:
+    """A repository of what is in a folder; its commit."""
+
+    def git(*words: str) -> str:
+        me = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        done = subprocess.run(["git", *me, *words], cwd=folder, capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    git("init")
+    git("add", "network.py")
+    git("commit", "--message", "a network")
+    return git("rev-parse", "HEAD")
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
@@ -127,6 +143,7 @@ def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
 ) -> None:
     (tmp_path / "network.py").write_text(NETWORK)
     (tmp_path / "layers.py").write_text(LAYERS)
+    commit = commit_all(tmp_path)
     sweep = write_sweep(compare={"arch": ["network:small", "cnn3"]}, fixed={"lr": 0.01}, seeds=[0])
     options = ("launch", "ray", sweep, "--address", head.dashboard, "--results", tmp_path / "there")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
@@ -150,6 +167,8 @@ def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
     monkeypatch.chdir(tmp_path)
     run_sweep(load_sweep(sweep), results="here", data_dir=data_dir, local=True, quiet=True)
     assert metrics(folder) == metrics(tmp_path / "here" / "small")
+    commits = "SELECT DISTINCT git_commit FROM trials"
+    assert rows(open_results(folder), commits) == [{"git_commit": commit}]
     assert not [path for path in (folder / "run").rglob("*") if path.is_file()]
 
 
