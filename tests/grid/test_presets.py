@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def test_every_network_of_a_study_trains_two_steps(study, tmp_path, monkeypatch)
             sweep=study,
             results="",
             data_dir=str(tmp_path),
-            threads=os.cpu_count() or 1,
+            threads=1,
             device="cpu",
             keep="none",
             keep_predictions="none",
