@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from grid.axes import Choice
@@ -19,8 +19,11 @@ FIRST_CONFIRM_SEED = 1_000_000
 Problems = Iterable[tuple[Path_, str]]
 
 
-def value_problems(data: Any) -> Problems:
-    """Config keys and values wherever the file has them; works on a file with other problems."""
+def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
+    """Config keys and values wherever the file has them; works on a file with other problems.
+
+    `sweep_keys` are those of the file's top level.
+    """
     if not isinstance(data, dict):
         return
     compare = data.get("compare")
@@ -35,6 +38,9 @@ def value_problems(data: Any) -> Problems:
                 yield ("compare", key), "has a value twice, so cells would be duplicates"
     fixed = data.get("fixed")
     for key, value in fixed.items() if isinstance(fixed, dict) else ():
+        if key in sweep_keys and key not in config_keys():
+            yield ("fixed", key), "is a key of the sweep file, not of a config: no indent before it"
+            continue
         for problem in check_value(key, value)[1]:
             yield ("fixed", key), problem
     rules = data.get("rules")

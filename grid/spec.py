@@ -27,7 +27,7 @@ from pydantic import (
 from grid.axes import TunedAxis
 from grid.consistency import Problems, cross_problems, value_problems
 from grid.errors import SweepError
-from grid.values import UNION_TAGS, check_value, explain, unknown_key
+from grid.values import UNION_TAGS, check_value, config_keys, explain, unknown_key
 from grid.yaml_source import Path_, Source, read_yaml
 
 # A sweep file is written by hand; anything larger is something else.
@@ -290,12 +290,16 @@ def parse_sweep(text: str, name: str = "sweep") -> SweepSpec:
     if not isinstance(data, dict):
         keys = ", ".join(SweepSpec.model_fields)
         raise SweepError([f"{name}: a sweep file holds keys and values; its keys: {keys}"])
+    values = [*value_problems(data, SweepSpec.model_fields)]
     try:
         spec = SweepSpec.model_validate(data)
     except ValidationError as error:
-        found = (*_pydantic_problems(error, SweepSpec), *value_problems(data))
+        found = (
+            *_pydantic_problems(error, SweepSpec),
+            *value_problems(data, SweepSpec.model_fields),
+        )
         raise SweepError(_in_file_order(source, found)) from None
-    if problems := _in_file_order(source, (*value_problems(data), *cross_problems(spec))):
+    if problems := _in_file_order(source, (*values, *cross_problems(spec))):
         raise SweepError(problems)
     spec._source = source
     return spec
@@ -320,6 +324,12 @@ def parse_changes(changes: Iterable[str], spec: SweepSpec) -> dict[str, Any]:
                 problems.append(
                     f"--set {change}: seeds are whole numbers from 0, such as [0, 1, 2]"
                 )
+            continue
+        if key in set(SweepSpec.model_fields) - set(config_keys()):
+            problems.append(
+                f"--set {change}: {key} is a key of the sweep file, not of a config; change it in "
+                f"{spec.source.name}"
+            )
             continue
         if key in spec.axis_keys():
             where = "compared" if key in spec.compare else "tuned"
