@@ -294,10 +294,7 @@ def parse_sweep(text: str, name: str = "sweep") -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(data)
     except ValidationError as error:
-        found = (
-            *_pydantic_problems(error, SweepSpec),
-            *value_problems(data, SweepSpec.model_fields),
-        )
+        found = (*_pydantic_problems(error, SweepSpec), *values)
         raise SweepError(_in_file_order(source, found)) from None
     if problems := _in_file_order(source, (*values, *cross_problems(spec))):
         raise SweepError(problems)
