@@ -39,6 +39,8 @@ STEPS_PER_EPOCH = 3
 # How long a node stays away, and how soon the driver is started again.
 NODE_AWAY_S = 4.0
 DRIVER_AWAY_S = 1.0
+# Whatever is killed, the sweep ends within this.
+ENDS_WITHIN_S = 900.0
 # A trial that said something this recently runs.
 FRESH_S = 12.0
 
@@ -110,7 +112,7 @@ class Storm:
 
     def run(self) -> None:
         """Run the sweep to its end. Raises `RuntimeError` where the driver ends with anything
-        but 0 of its own accord.
+        but 0 of its own accord, a node does not come back or the sweep does not end.
         """
         counter = self.sweep.with_name("steps")
         before, started = counter.stat().st_size, time.monotonic()
@@ -143,6 +145,10 @@ class Storm:
                 joining = self.cluster.start_worker()
             if joining and b"Ray runtime started" in joining.log.read_bytes():
                 joining = None
+            if joining and joining.process.poll() is not None:
+                raise RuntimeError(f"a node did not come back:\n{joining.log.read_text()}")
+            if time.monotonic() > started + ENDS_WITHIN_S:
+                raise RuntimeError(f"no end within {ENDS_WITHIN_S:.0f} s:\n{self.log[-3000:]}")
             if due and time.monotonic() > due[0]:
                 killed = self._kill(due[1], driver, joining)
                 if killed:

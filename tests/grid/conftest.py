@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import ENDS_WITHIN_S, Process, finished
 from tests.small_sweeps import SMALL, call_main, command, environment
 
 
@@ -57,39 +58,27 @@ def cnngrid_process(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command in a folder of the test's own, in a process of its own."""
 
-    def call(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*arguments),
-            cwd=tmp_path,
-            env=environment(data_dir),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+    def call(
+        *arguments: str | Path, timeout: float = ENDS_WITHIN_S
+    ) -> subprocess.CompletedProcess[str]:
+        return finished(command(*arguments), tmp_path, environment(data_dir), timeout)
 
     return call
 
 
 @pytest.fixture
-def start(tmp_path: Path, data_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(
+    tmp_path: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Process]]:
     """Start the command and go on; what still runs at the end of the test is killed."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def call(*arguments: str | Path) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            command(*arguments),
-            cwd=tmp_path,
-            env=environment(data_dir),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def call(*arguments: str | Path) -> Process:
+        output = tmp_path_factory.mktemp("said") / "output"
+        process = Process(command(*arguments), tmp_path, environment(data_dir), output)
         started.append(process)
         return process
 
     yield call
     for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.kill_and_wait()

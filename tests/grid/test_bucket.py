@@ -17,11 +17,12 @@ from grid.errors import ResultsError
 from grid.lock import drivers_alive, hold
 from grid.results import open_store
 from tests.object_store import ObjectStore, object_store
+from tests.processes import Process, wait_for
 from tests.small_sweeps import metrics
 
 Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Process]
 
 
 @pytest.fixture
@@ -34,14 +35,6 @@ def s3(
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
         yield store
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], what: str) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        assert process.poll() is None, f"ended before {what}:\n{process.communicate()[0]}"
-        time.sleep(0.05)
 
 
 def objects(under: str = "") -> set[str]:
@@ -112,7 +105,7 @@ def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
     options = ("run", sweep, "--local", "--results", "s3://store/results")
     place = "s3://store/results/small"
     process = start(*options)
-    wait_for(lambda: bool(objects("checkpoints")), process, "a checkpoint")
+    wait_for("a checkpoint", lambda: bool(objects("checkpoints")), process)
     refused = cnngrid(*options)
     assert refused.returncode == 2
     assert f"{place}: another driver holds these results (process {process.pid} on" in (
@@ -120,14 +113,13 @@ def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
     )
     assert f"running: process {process.pid} on" in cnngrid("status", place).stdout
     assert "has stopped; run the same command again" in cnngrid("stop", place).stdout
-    output = process.communicate(timeout=60)[0]
+    output = process.end(60)
     assert process.returncode == 130, output
 
     s3.requests.clear()
     process = start(*options)
-    wait_for(lambda: bool(saved(s3.requests)), process, "a checkpoint after an epoch")
-    process.kill()
-    process.wait()
+    wait_for("a checkpoint after an epoch", lambda: bool(saved(s3.requests)), process)
+    process.kill_and_wait()
     cut = saved(s3.requests)
     assert "no driver is running" in cnngrid("status", place).stdout
     done = cnngrid(*options)

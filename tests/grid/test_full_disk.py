@@ -10,11 +10,12 @@ import pytest
 
 from grid import load_sweep, run_sweep
 from grid.store import Store
+from tests.processes import Process, wait_for
 from tests.small_sweeps import metrics
 
 Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Process]
 
 
 def mount(*words: str) -> subprocess.CompletedProcess[str]:
@@ -77,11 +78,9 @@ def test_a_disk_that_refuses_stops_the_sweep_in_order_and_the_same_command_goes_
         assert int(asked.stdout.split()[1]) == len(Store(folder).epochs())
 
     process = start(*again)
-    while len(Store(folder).epochs()) < 2:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+    wait_for("two epochs", lambda: len(Store(folder).epochs()) >= 2, process)
     change(small_disk, "ro")
-    output = process.communicate(timeout=120)[0]
+    output = process.end(120)
     ended_in_order(process.returncode, output, "Read-only file system")
     assert len(Store(folder).epochs()) >= 2
     change(small_disk, "rw")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -26,6 +26,7 @@ from cluster.ray_jobs import version_problem
 from grid import load_sweep, run_sweep
 from grid.parcel import own_modules, pack
 from grid.ray_cluster import look, refusal
+from tests.processes import wait_for
 from tests.small_sweeps import environment, metrics
 
 Write = Callable[..., Path]
@@ -49,6 +50,12 @@ class Head:
     token: Path
 
     def ask(self, path: str) -> dict[str, str]:
+        """What it answers; empty where it does not."""
+        with suppress(OSError):
+            return self._ask(path)
+        return {}
+
+    def _ask(self, path: str) -> dict[str, str]:
         connection = http.client.HTTPConnection(self.dashboard.removeprefix("http://"), timeout=10)
         words = {"Authorization": f"Bearer {self.token.read_text()}"}
         connection.request("GET", path, headers=words)
@@ -74,18 +81,6 @@ def other_server() -> Iterator[int]:
     server.server_close()
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 400
-    while True:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.2)
-
-
 @pytest.fixture
 def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
     """A Ray of one node with a dashboard and a token, that knows nothing of this test's folder."""
@@ -109,7 +104,7 @@ def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
     )  # fmt: skip
     found = Head(f"http://127.0.0.1:{port}", token)
     try:
-        wait_for(lambda: found.ask("/api/version"), "the dashboard")
+        wait_for("the dashboard", lambda: found.ask("/api/version"), timeout_s=400)
         yield found
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -160,7 +155,8 @@ def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
     found = re.search(r"job (\S+): The sweep small, 2 trials.", launched.stdout)
     assert found
     job = f"/api/jobs/{found[1]}"
-    wait_for(lambda: head.ask(job)["status"] in ("SUCCEEDED", "FAILED", "STOPPED"), "the end")
+    ends = ("SUCCEEDED", "FAILED", "STOPPED")
+    wait_for("the end", lambda: head.ask(job).get("status") in ends, timeout_s=400)
     said = head.ask(f"{job}/logs").get("logs")
     assert head.ask(job)["status"] == "SUCCEEDED", said
     folder = tmp_path / "there" / "small"

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,11 +25,12 @@ from grid.errors import ResultsError, SweepError
 from grid.progress import counted
 from grid.search import Search
 from grid.store import Store
+from tests.processes import Process, wait_for
 from tests.small_sweeps import SMALL, metrics
 
 Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Process]
 
 
 def run(sweep: Path, results: Path, data: Path, **options: Any) -> Any:
@@ -44,14 +44,6 @@ def states(folder: Path) -> dict[str, int]:
     for row in Store(folder).finished().values():
         found[row.state] = found.get(row.state, 0) + 1
     return found
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], what: str) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        assert process.poll() is None, f"ended before {what}:\n{process.communicate()[0]}"
-        time.sleep(0.02)
 
 
 def _has_epochs(folder: Path, wanted: int) -> bool:
@@ -135,9 +127,8 @@ def test_killing_the_driver_and_running_again_changes_no_bit(
     kills = 0
     for wanted in (4, 9, 15, 20):  # epochs of the sweep's 24: within each trial, twice
         process = start("run", sweep, "--local", "--results", tmp_path / "cut")
-        wait_for(partial(_has_epochs, folder, wanted), process, "an epoch")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        wait_for("an epoch", partial(_has_epochs, folder, wanted), process)
+        process.kill_and_wait()
         kills += 1
     last = cnngrid("run", sweep, "--local", "--results", tmp_path / "cut")
     assert last.returncode == 0, last.stderr
@@ -494,9 +485,9 @@ def test_ctrl_c_keeps_finished_work(
     sweep = write_sweep(fixed={"epochs": 40}, seeds=[0, 1, 2])
     folder = tmp_path / "results" / "small"
     process = start("run", sweep, "--local")
-    wait_for(lambda: len(Store(folder).finished()) >= 1, process, "a trial")
+    wait_for("a trial", lambda: len(Store(folder).finished()) >= 1, process)
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
+    output = process.end(60)
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert "run the same command again" in output
@@ -517,7 +508,7 @@ def test_stop_ends_a_sweep_in_order_and_logs_shows_its_trials(
     folder = tmp_path / "results" / "small"
     assert "is not a results folder" in cnngrid("stop", folder).stderr
     process = start("run", sweep, "--local")
-    wait_for(partial(_has_epochs, folder, 3), process, "an epoch")
+    wait_for("an epoch", partial(_has_epochs, folder, 3), process)
     asked = cnngrid("stop", folder)
     assert "has stopped; run the same command again to go on" in asked.stdout
     assert process.wait(30) == 130
@@ -535,7 +526,7 @@ def test_a_second_driver_is_refused(
     sweep = write_sweep(fixed={"epochs": 200})
     process = start("run", sweep, "--local")
     lock = tmp_path / "results" / "small" / "run" / "driver.json"
-    wait_for(lock.exists, process, "the start")
+    wait_for("the start", lock.exists, process)
     second = cnngrid("run", sweep, "--local")
     assert second.returncode == 2
     assert f"another driver holds this folder (process {process.pid}" in second.stderr
@@ -623,9 +614,8 @@ def test_a_tuned_sweep_that_was_killed_asks_and_prunes_as_an_uninterrupted_one(
     folder = tmp_path / "cut" / "small"
     for wanted in (3, 8, 14):
         process = start("run", sweep, "--local", "--results", tmp_path / "cut")
-        wait_for(partial(_has_epochs, folder, wanted), process, "an epoch")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        wait_for("an epoch", partial(_has_epochs, folder, wanted), process)
+        process.kill_and_wait()
     last = cnngrid("run", sweep, "--local", "--results", tmp_path / "cut")
     assert last.returncode == 0, last.stderr
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")

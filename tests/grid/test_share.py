@@ -18,15 +18,16 @@ from grid.lock import drivers_alive, hold, join
 from grid.share import Share
 from grid.store import Store
 from grid.whole_files import write_whole
+from tests.processes import Process, wait_for
 from tests.small_sweeps import metrics
 
 Write = Callable[..., Path]
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Process]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def finish(*processes: subprocess.Popen[str]) -> list[str]:
-    said = [process.communicate(timeout=240)[0] for process in processes]
+def finish(*processes: Process) -> list[str]:
+    said = [process.end() for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
     return said
 
@@ -39,10 +40,8 @@ def test_two_drivers_share_a_grid_and_one_takes_over_what_the_other_left(
     folder = tmp_path / "results" / "small"
     words = ("run", sweep, "--local", "--share")
     doomed, other = start(*words), start(*words)
-    while len(list((folder / "run" / "trials").glob("*.json"))) < 2:
-        # Both run for as long as there is something to wait for.
-        assert (doomed.poll(), other.poll()) == (None, None)
-        time.sleep(0.02)
+    claims = folder / "run" / "trials"
+    wait_for("a trial of each", lambda: len(list(claims.glob("*.json"))) >= 2, doomed, other)
     assert len(drivers_alive(Store(folder))) == 2
     alone = cnngrid("run", sweep, "--local")
     assert alone.returncode == 2

@@ -1,37 +1,27 @@
 """The same sweeps on a real Ray: equal numbers, reused actors, lost processes, Ctrl-C."""
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.cluster import cluster
 from grid import load_sweep, run_sweep
 from grid.progress import counted
 from grid.store import Store
+from tests.processes import Process, wait_for
 from tests.small_sweeps import metrics
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], what: str) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        assert process.poll() is None, f"ended before {what}:\n{process.communicate()[0]}"
-        time.sleep(0.02)
+Start = Callable[..., Process]
 
 
 def claims(folder: Path) -> dict[str, dict[str, Any]]:
@@ -69,18 +59,18 @@ def test_a_killed_trial_process_changes_no_bit(
     killed: set[str] = set()
     while len(killed) < 2:
         wait_for(
+            "the third epoch of a trial",
             lambda: any(
                 claim["epoch"] >= 3 and claim["attempt"] == 1 and name not in killed
                 for name, claim in claims(folder).items()
             ),
             process,
-            "the third epoch of a trial",
         )
         for name, claim in claims(folder).items():
             if name not in killed:
                 os.kill(claim["pid"], signal.SIGKILL)
                 killed.add(name)
-    output = process.communicate(timeout=180)[0]
+    output = process.end(180)
     assert process.returncode == 0, output
     assert output.count("lost: ") == 2
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")
@@ -96,9 +86,8 @@ def test_a_killed_driver_changes_no_bit(
               quiet=True)  # fmt: skip
     folder = tmp_path / "cut" / "small"
     process = start("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
-    wait_for(lambda: len(Store(folder).epochs()) >= 5, process, "an epoch")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    wait_for("an epoch", lambda: len(Store(folder).epochs()) >= 5, process)
+    process.kill_and_wait()
     done = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
     assert done.returncode == 0, done.stderr
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")
@@ -110,11 +99,15 @@ def test_a_signal_ends_in_order(
     sweep = write_sweep(fixed={"epochs": 40}, seeds=[0, 1, 2])
     folder = tmp_path / "results" / "small"
     kept = 0
+
+    def more_than(finished: int) -> bool:
+        return len(Store(folder).finished()) > finished
+
     for number in (signal.SIGINT, signal.SIGUSR1):
         process = start("run", sweep, "--slots", "2")
-        wait_for(lambda: len(Store(folder).finished()) > kept, process, "a trial")  # noqa: B023
+        wait_for("a trial", partial(more_than, kept), process)
         process.send_signal(number)
-        output = process.communicate(timeout=60)[0]
+        output = process.end(60)
         assert process.returncode == 130, output
         assert "Traceback" not in output
         kept = len(Store(folder).finished())
@@ -148,52 +141,25 @@ def test_more_slots_than_the_machine_has_is_an_error(
     assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in done.stderr
 
 
-@pytest.fixture
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Ray of one node with two slots that somebody else started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    scratch = tempfile.mkdtemp(prefix="r")  # Ray's sockets want a short path
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2",
-         f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false",
-         "--disable-usage-stats", f"--temp-dir={scratch}"],
-        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout
-    lines = iter(process.stdout.readline, "")
-    assert any("Ray runtime started" in line for line in lines)
-    yield f"127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
 def test_a_running_ray_cluster_gives_the_same_metrics(
     write_sweep: Write,
     tmp_path: Path,
     data_dir: Path,
     cnngrid_process: Command,
-    ray_cluster: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     sweep = write_sweep()
     run_sweep(load_sweep(sweep), results=tmp_path / "local", data_dir=data_dir, local=True,
               quiet=True)  # fmt: skip
-    done = cnngrid_process(
-        "run", sweep, "--address", ray_cluster, "--results", tmp_path / "cluster"
-    )
-    assert done.returncode == 0, done.stderr
-    folder = tmp_path / "cluster" / "small"
-    assert metrics(folder) == metrics(tmp_path / "local" / "small")
-    assert not list((folder / "run").glob("ray*"))
-    refused = cnngrid_process("run", sweep, "--address", ray_cluster, "--slots", "3",
-                      "--results", tmp_path / "other")  # fmt: skip
-    assert refused.returncode == 2
-    assert "--slots 3: the cluster takes 2 trials at a time" in refused.stderr
+    with cluster(workers=1, cpus=2) as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        words = ("run", sweep, "--address", running.address)
+        done = cnngrid_process(*words, "--results", tmp_path / "cluster")
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / "cluster" / "small"
+        assert metrics(folder) == metrics(tmp_path / "local" / "small")
+        assert not list((folder / "run").glob("ray*"))
+        refused = cnngrid_process(*words, "--slots", "3", "--results", tmp_path / "other")
+        assert refused.returncode == 2
+        assert "--slots 3: the cluster takes 2 trials at a time" in refused.stderr

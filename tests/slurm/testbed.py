@@ -7,13 +7,12 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tests.processes import finished, wait_for
 from tests.small_sweeps import command, environment
 
 TESTBED = Path(__file__).with_name("slurm-testbed")
@@ -45,9 +44,7 @@ class Slurm:
         """Run a command of Slurm's, or `cnngrid`."""
         line = command(*words[1:]) if words[0] == "cnngrid" else list(words)
         env = {**self.env, **changes}
-        return subprocess.run(
-            line, cwd=self.folder, env=env, capture_output=True, text=True, timeout=600
-        )
+        return finished(line, self.folder, env)
 
     def launch(self, *words: str, **changes: str) -> str:
         """Launch a sweep; the job's id."""
@@ -68,15 +65,15 @@ class Slurm:
         path = self.folder / "results" / sweep / "logs" / f"slurm-{job}.log"
         return path.read_text() if path.exists() else ""
 
-    def wait(self, what: str, condition: Callable[[], Any], seconds: float = 150) -> None:
+    def wait(self, what: str, condition: Callable[[], object], seconds: float = 150) -> None:
         """Wait for something; with the logs where it does not happen."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                logs = self.folder.glob("*/*/logs/*.log")
-                texts = "\n".join(f"== {path.name}\n{path.read_text()}" for path in logs)
-                raise AssertionError(f"{what} did not happen\n{texts}\n{self.call('squeue')}")
-            time.sleep(0.2)
+        try:
+            wait_for(what, condition, timeout_s=seconds, every_s=0.2)
+        except AssertionError as error:
+            logs = self.folder.glob("*/*/logs/*.log")
+            texts = (f"== {path.name}\n{path.read_text()}" for path in logs)
+            error.add_note("\n".join([*texts, self.call("squeue")]))
+            raise
 
     def temporary_files(self) -> list[Path]:
         """What jobs left on the nodes' disks."""
@@ -112,12 +109,12 @@ def two_nodes(folder: Path, data: Path) -> Iterator[Slurm]:
     with open(Path(tempfile.gettempdir()) / "cnngrid-slurm-tests.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            up = subprocess.run([TESTBED, "up", "2"], env=env, capture_output=True, text=True)
+            up = finished([TESTBED, "up", "2"], folder, env)
             if up.returncode:
                 raise NoSlurmError(up.stderr.strip())
-            said = subprocess.run([TESTBED, "env"], env=env, capture_output=True, text=True).stdout
+            said = finished([TESTBED, "env"], folder, env).stdout
             pairs = re.findall(r"export (\w+)=(.*)", said)
             yield Slurm({**env, **dict(pairs)}, folder)
         finally:
-            subprocess.run([TESTBED, "down"], env=env, capture_output=True, check=False)
+            finished([TESTBED, "down"], folder, env)
             shutil.rmtree(state, ignore_errors=True)
