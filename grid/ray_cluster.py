@@ -27,6 +27,8 @@ GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 
 ANSWER_S = 5.0
 # A node's first worker may have to import much from a slow disk.
 LOOK_S = 90.0
+# A node that is gone is listed for as long as its cluster has not noticed that.
+GONE_WITHIN_S = 15.0
 # A shared file system may show a new file to others a little later.
 SEEN_WITHIN_S = 10.0
 
@@ -100,7 +102,9 @@ def _check_answers(address: str) -> None:
 
 
 def check_nodes(store: Store) -> None:
-    """Let every node look whether it sees the results; `GridError` names those that do not."""
+    """Let every node look whether it sees the results; `GridError` names those that do not. A node
+    that goes meanwhile is none of them.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -109,17 +113,20 @@ def check_nodes(store: Store) -> None:
     store.write_file(probe, json.dumps({"token": token}).encode())
     ask = ray.remote(num_cpus=0, max_retries=0)(look)
     try:
-        asked = {
-            f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})": ask.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(store.place, probe.name, token)
+        asked = [
+            (
+                node,
+                ask.options(
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                ).remote(store.place, probe.name, token),
+            )
             for node in ray.nodes()
             if node["Alive"]
-        }
+        ]
         problems = [
-            f"node {name}: {problem}"
-            for name, answer in asked.items()
-            if (problem := _answer(answer))
+            f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {problem}"
+            for node, answer in asked
+            if (problem := _answer(node["NodeID"], answer))
         ]
     finally:
         store.remove(probe)
@@ -127,17 +134,31 @@ def check_nodes(store: Store) -> None:
         raise GridError("\n".join(problems))
 
 
-def _answer(answer: Any) -> str | None:
+def _answer(node_id: str, answer: Any) -> str | None:
     """What a node found wrong."""
     import ray
 
     try:
         problem: str | None = ray.get(answer, timeout=LOOK_S)
-    except ray.exceptions.GetTimeoutError:
-        return f"did not answer within {LOOK_S:g} s"
     except ray.exceptions.RayError as error:
+        if _goes(node_id):
+            return None
+        if isinstance(error, ray.exceptions.GetTimeoutError):
+            return f"did not answer within {LOOK_S:g} s"
         return f"cannot run cnngrid: {str(error).strip().splitlines()[-1]}"
     return problem
+
+
+def _goes(node_id: str) -> bool:
+    """Whether a node that does not answer is gone, or is known to be a little later."""
+    import ray
+
+    until = time.monotonic() + GONE_WITHIN_S
+    while any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes()):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def look(place: str, name: str, token: str) -> str | None:

@@ -26,7 +26,7 @@ from cluster.ray_jobs import version_problem
 from grid import load_sweep, run_sweep
 from grid.parcel import own_modules, pack
 from grid.ray_cluster import look, refusal
-from tests.processes import wait_for
+from tests.processes import finished, wait_for
 from tests.small_sweeps import environment, metrics
 
 Write = Callable[..., Path]
@@ -232,6 +232,45 @@ def test_a_node_says_whether_it_sees_the_results(
     problem = look(str(tmp_path / "there"), "seen-1.json", "1")
     assert problem
     assert problem.startswith(f"does not see {tmp_path / 'there'}; give --results a folder")
+
+
+LOST = """
+import sys
+import ray
+from grid import ray_cluster
+from grid.errors import GridError
+from grid.store import Store
+ray_cluster.GONE_WITHIN_S = 1.0
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+there, lists = ray.nodes(), []
+lost = {**there[0], "NodeID": "ab" * 28, "NodeManagerAddress": "10.9.8.7"}
+def nodes():
+    lists.append(1)
+    return [*there, {**lost, "Alive": len(lists) <= noticed}]
+ray.nodes = nodes
+for noticed in (1, 1000):
+    try:
+        print(ray_cluster.check_nodes(Store(sys.argv[1])))
+    except GridError as error:
+        print(error)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_node_that_is_gone_is_not_asked_and_one_that_only_fails_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    done = finished(
+        [sys.executable, "-c", LOST, str(tmp_path)],
+        tmp_path,
+        {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    gone, *fails = done.stdout.splitlines()
+    assert gone == "None"
+    assert len(fails) == 1
+    assert "(10.9.8.7): cannot run cnngrid: The task is not schedulable" in fails[0]
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_what_a_sweep_names_travels_with_what_it_imports(
