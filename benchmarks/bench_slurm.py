@@ -64,8 +64,7 @@ class Way:
 
     def says(self, job: str, words: str) -> bool:
         """Whether the job's log has a line that begins with these words."""
-        log = self.folder / "logs" / f"slurm-{job}.log"
-        return log.exists() and f"\n{words}" in log.read_text()
+        return f"\n{words}" in self.slurm.log(self.folder, job)
 
 
 def two_node_job(way: Way) -> None:

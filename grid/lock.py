@@ -131,6 +131,7 @@ class Watch:
         if content is None:
             return False
         if content and is_here(content):
+            self.content = content
             return process_lives(content)
         if content != self.content:
             self.content, self._since, self._moved = content, time.monotonic(), True

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # Far more than anything here takes, even where many tests run at a time.
-ENDS_WITHIN_S = 240.0
+ENDS_WITHIN_S = 400.0
 
 
 class Process(subprocess.Popen[str]):
@@ -85,7 +85,7 @@ def wait_for(
     what: str,
     condition: Callable[[], object],
     *processes: Process,
-    timeout_s: float = 150.0,
+    timeout_s: float = ENDS_WITHIN_S,
     every_s: float = 0.02,
 ) -> None:
     """Wait until something is true that `processes` bring about.

@@ -32,17 +32,17 @@ def test_a_claim_is_as_old_as_its_file_whatever_its_writers_clock_says(tmp_path:
     claim(tmp_path, "ahead", host="node1", said=+600, written=-3)
     claim(tmp_path, "behind", host="node2", said=-600, written=-3)
     claim(tmp_path, "silent", host="node3", said=+600, written=-120)
-    assert ages(tmp_path) == pytest.approx({"ahead": 3, "behind": 3, "silent": 120}, abs=2)
+    assert ages(tmp_path) == pytest.approx({"ahead": 3, "behind": 3, "silent": 120}, abs=15)
 
 
 def test_a_file_of_this_machine_says_how_far_its_clock_is_off(tmp_path: Path) -> None:
     # The file system's clock is five minutes behind ours.
-    claim(tmp_path, "other", host="node1", said=-300, written=-310)
+    claim(tmp_path, "other", host="node1", said=-350, written=-360)
     claim(tmp_path, "own", host=socket.gethostname(), said=-2, written=-302)
-    assert ages(tmp_path) == pytest.approx({"other": 10, "own": 2}, abs=2)
+    assert ages(tmp_path) == pytest.approx({"other": 60, "own": 2}, abs=15)
 
 
 def test_where_our_clock_is_behind_the_newest_file_stands_for_now(tmp_path: Path) -> None:
     claim(tmp_path, "newest", host="node1", said=0, written=+300)
     claim(tmp_path, "silent", host="node2", said=0, written=+180)
-    assert ages(tmp_path) == pytest.approx({"newest": 0, "silent": 120}, abs=2)
+    assert ages(tmp_path) == pytest.approx({"newest": 0, "silent": 120}, abs=15)

@@ -176,7 +176,7 @@ def test_a_run_cut_off_anywhere_goes_on_bit_for_bit(keys, data_dir, tmp_path, on
     queue = fresh.Queue()
     process = fresh.Process(target=continued, args=(config, data_dir, checkpoints[5], queue))
     process.start()
-    rest, state = queue.get(timeout=60)
+    rest, state = queue.get(timeout=300)
     process.join()
     assert rest == expected[1:]
     assert state == final

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import ENDS_WITHIN_S, Process, finished
+from tests.processes import Process, finished
 from tests.small_sweeps import SMALL, call_main, command, environment
 
 
@@ -58,10 +58,8 @@ def cnngrid_process(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command in a folder of the test's own, in a process of its own."""
 
-    def call(
-        *arguments: str | Path, timeout: float = ENDS_WITHIN_S
-    ) -> subprocess.CompletedProcess[str]:
-        return finished(command(*arguments), tmp_path, environment(data_dir), timeout)
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return finished(command(*arguments), tmp_path, environment(data_dir))
 
     return call
 

@@ -92,7 +92,7 @@ def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(
 ) -> None:
     names = ("stops", "dies", "crowded", "greedy")
     sweep = faulty(write_sweep, tmp_path, *names, max_attempts=3, hung_after_s=12)
-    done = cnngrid_process("run", sweep, "--slots", "2", timeout=600)
+    done = cnngrid_process("run", sweep, "--slots", "2")
     folder = tmp_path / "results" / "small"
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr

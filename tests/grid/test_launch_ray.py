@@ -104,11 +104,11 @@ def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
     )  # fmt: skip
     found = Head(f"http://127.0.0.1:{port}", token)
     try:
-        wait_for("the dashboard", lambda: found.ask("/api/version"), timeout_s=400)
+        wait_for("the dashboard", lambda: found.ask("/api/version"))
         yield found
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=60)
+        process.wait(60)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -156,7 +156,7 @@ def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
     assert found
     job = f"/api/jobs/{found[1]}"
     ends = ("SUCCEEDED", "FAILED", "STOPPED")
-    wait_for("the end", lambda: head.ask(job).get("status") in ends, timeout_s=400)
+    wait_for("the end", lambda: head.ask(job).get("status") in ends)
     said = head.ask(f"{job}/logs").get("logs")
     assert head.ask(job)["status"] == "SUCCEEDED", said
     folder = tmp_path / "there" / "small"

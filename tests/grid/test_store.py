@@ -1,6 +1,5 @@
 import errno
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from grid.lock import drivers_alive, hold
 from grid.records import TABLES, schema, to_table
 from grid.store import Store, now
 from grid.whole_files import write_whole
+from tests.processes import Process, wait_for
 
 
 def trial_row(trial_id: str, state: str = "complete", **more: Any) -> dict[str, Any]:
@@ -192,34 +192,53 @@ def test_a_driver_elsewhere_that_was_just_killed_is_waited_out(
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": time.time()}))
     started = time.monotonic()
     with hold(Store(tmp_path)):
-        assert 1 < time.monotonic() - started < 4
+        assert time.monotonic() - started > 1
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": time.time() - 3}))
     with hold(Store(tmp_path)):
         pass
 
 
-def _try_to_hold(folder: Path, barrier: Any, won: Any) -> None:
-    barrier.wait()
-    try:
-        with hold(Store(folder)):
-            won.append(os.getpid())
-            time.sleep(0.5)
-    except ResultsError:
-        pass
+CONTENDER = """
+import sys, time
+from pathlib import Path
+from grid.errors import ResultsError
+from grid.lock import hold
+from grid.store import Store
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+while not (folder / "go").exists():
+    time.sleep(0.001)
+try:
+    with hold(Store(folder)):
+        print("won", flush=True)
+        while not (folder / "over").exists():
+            time.sleep(0.01)
+except ResultsError as error:
+    print("lost", error, flush=True)
+"""
 
 
 def test_of_many_drivers_that_find_a_dead_hold_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "run" / "driver.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": 0}))
-    context = multiprocessing.get_context("fork")
-    with context.Manager() as manager:
-        won, barrier = manager.list(), manager.Barrier(6)
-        drivers = [
-            context.Process(target=_try_to_hold, args=(tmp_path, barrier, won)) for _ in range(6)
-        ]
+    line = [sys.executable, "-c", CONTENDER, str(tmp_path)]
+    drivers = [Process(line, tmp_path, os.environ, tmp_path / f"{n}.txt") for n in range(6)]
+
+    def all_have_said(lines: int) -> bool:
+        return all(driver.said.count("\n") >= lines for driver in drivers)
+
+    try:
+        wait_for("six that are ready", lambda: all_have_said(1), *drivers)
+        (tmp_path / "go").touch()
+        wait_for("what each of them found", lambda: all_have_said(2))
+        (tmp_path / "over").touch()
+        said = [driver.end().splitlines()[1] for driver in drivers]
+    finally:
         for driver in drivers:
-            driver.start()
-        for driver in drivers:
-            driver.join()
-        assert len(won) == 1
+            driver.kill_and_wait()
+    lost = [answer for answer in said if answer.startswith("lost ")]
+    assert len(lost) == 5, said
+    assert all("another driver holds this folder (process " in answer for answer in lost)
+    assert not [answer for answer in lost if "process ?" in answer]
+    assert said.count("won") == 1

@@ -23,7 +23,7 @@ def test_nothing_is_lost_or_run_twice_and_no_bit_changes(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CNNGRID_DATA", str(data_dir))
-    monkeypatch.setenv("CNNGRID_HEAD_TIMEOUT_S", "2")
+    monkeypatch.setenv("CNNGRID_HEAD_TIMEOUT_S", "6")
     monkeypatch.setenv("STEP_S", "0.15")
     sweep = write_sweep(tmp_path, rates=3, seeds=2, epochs=EPOCHS)
     with cluster(workers=2, cpus=1) as running:
@@ -39,8 +39,8 @@ def test_nothing_is_lost_or_run_twice_and_no_bit_changes(
     assert "Traceback" not in storm.log
     assert "raylet" not in storm.log
     assert "did not complete" not in storm.log
-    assert "the head of the Ray cluster has not answered for 2 s" in storm.log
-    assert max(storm.headless_s) < 30
+    assert "the head of the Ray cluster has not answered for 6 s" in storm.log
+    assert max(storm.headless_s) < 60
     # A checkpoint a second: of what was trained, little was trained again.
     assert storm.steps < 2 * TRIALS * EPOCHS * STEPS_PER_EPOCH
     monkeypatch.setenv("STEP_S", "0")

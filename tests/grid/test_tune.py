@@ -70,7 +70,7 @@ def test_a_killed_trial_process_changes_no_bit(
             if name not in killed:
                 os.kill(claim["pid"], signal.SIGKILL)
                 killed.add(name)
-    output = process.end(180)
+    output = process.end()
     assert process.returncode == 0, output
     assert output.count("lost: ") == 2
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")
@@ -107,7 +107,7 @@ def test_a_signal_ends_in_order(
         process = start("run", sweep, "--slots", "2")
         wait_for("a trial", partial(more_than, kept), process)
         process.send_signal(number)
-        output = process.end(60)
+        output = process.end()
         assert process.returncode == 130, output
         assert "Traceback" not in output
         kept = len(Store(folder).finished())

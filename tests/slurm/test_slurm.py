@@ -125,14 +125,14 @@ def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
             assert "InvalidAuthToken" in refused.stderr
 
     slurm.wait("the end of the job", lambda: slurm.state(job) not in ("RUNNING", "COMPLETING"))
-    assert slurm.state(job) == "COMPLETED", slurm.log("two", job)
+    assert slurm.state(job) == "COMPLETED", slurm.log("results/two", job)
     (slurm.folder / "edited.json").rename(slurm.folder / "two.json")
     assert metrics(folder) == local_metrics(slurm, "two")
     if slurm.apart:
         assert hosts(folder) == {"node1", "node2"}
         # Ray's own agents notice a little later that their raylet is gone.
         for node in ("node1", "node2"):
-            slurm.wait(f"the end of Ray on {node}", partial(slurm.free_of_ray, node), 30)
+            slurm.wait(f"the end of Ray on {node}", partial(slurm.free_of_ray, node))
     assert not token.exists()
     assert not slurm.temporary_files()
     for path in folder.rglob("*"):
@@ -147,7 +147,7 @@ def test_two_jobs_share_a_sweep(slurm: Slurm) -> None:
     jobs = [f"{job}_{place}" for place in (1, 2)]
     for one in jobs:
         slurm.wait(f"the end of {one}", partial(slurm.completed, one))
-        assert "ended with exit code 0" in slurm.log("shared", one)
+        assert "ended with exit code 0" in slurm.log("results/shared", one)
     assert metrics(folder) == local_metrics(slurm, "shared")
     assert {row["attempt"] for row in Store(folder).epochs()} == {1}, "a trial was run twice"
     if slurm.apart:
@@ -166,7 +166,7 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
 
     words = ("cut.json", "--cpus-per-node", "2")
     job = slurm.launch(*words, "--time", "1", "--stop-before", "15", STEP_S="0.35")
-    slurm.wait("the requeueing", lambda: "\ncnngrid: requeued: " in slurm.log("cut", job))
+    slurm.wait("the requeueing", lambda: "\ncnngrid: requeued: " in slurm.log("results/cut", job))
     slurm.wait("the end of the first run", lambda: slurm.state(job) == "PENDING")
     first = ended()
     assert first < 10
@@ -175,7 +175,7 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
     # Slurm itself would wait for two minutes; at once it would refuse the job's old credential.
     slurm.call("scontrol", "update", f"jobid={job}", "StartTime=now+5", "TimeLimit=10")
     slurm.wait("another trial", lambda: ended() > first)
-    assert ", run 2" in slurm.log("cut", job)
+    assert ", run 2" in slurm.log("results/cut", job)
     slurm.call("scancel", job)
     slurm.wait("the end of the job", lambda: slurm.state(job) == "CANCELLED")
     assert first < ended() < 10
@@ -214,7 +214,7 @@ def test_folders_that_a_node_does_not_see_are_found_before_the_first_trial(slurm
     hidden = Path(tempfile.mkdtemp(dir="/dev/shm"))  # each node has one of its own
     try:
         job = slurm.launch("unseen.json", "--nodes", "2", "--data", str(hidden))
-        slurm.wait("the end", lambda: slurm.state(job) == "FAILED", 30)
+        slurm.wait("the end", lambda: slurm.state(job) == "FAILED")
     finally:
         shutil.rmtree(hidden)
-    assert f"node2: does not see {hidden}" in slurm.log("unseen", job)
+    assert f"node2: does not see {hidden}" in slurm.log("results/unseen", job)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.processes import finished, wait_for
+from tests.processes import ENDS_WITHIN_S, finished, wait_for
 from tests.small_sweeps import command, environment
 
 TESTBED = Path(__file__).with_name("slurm-testbed")
@@ -60,12 +60,14 @@ class Slurm:
         """Whether a job ended well."""
         return self.state(job) == "COMPLETED"
 
-    def log(self, sweep: str, job: str) -> str:
-        """What a job wrote so far."""
-        path = self.folder / "results" / sweep / "logs" / f"slurm-{job}.log"
+    def log(self, results: Path | str, job: str) -> str:
+        """What a job wrote so far; `results` is its results folder."""
+        path = self.folder / results / "logs" / f"slurm-{job}.log"
         return path.read_text() if path.exists() else ""
 
-    def wait(self, what: str, condition: Callable[[], object], seconds: float = 150) -> None:
+    def wait(
+        self, what: str, condition: Callable[[], object], seconds: float = ENDS_WITHIN_S
+    ) -> None:
         """Wait for something; with the logs where it does not happen."""
         try:
             wait_for(what, condition, timeout_s=seconds, every_s=0.2)
