@@ -72,7 +72,7 @@ def object_store(bucket: str = "store") -> Iterator[ObjectStore]:
     level = log.level
     log.addHandler(store)
     log.setLevel(logging.INFO)
-    log.propagate = False
+    log.propagate, log.disabled = False, False  # a logging.config elsewhere turns off all it finds
     try:
         yield store
     finally:

@@ -165,7 +165,11 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
         return len(Store(folder).finished())
 
     words = ("cut.json", "--cpus-per-node", "2")
-    job = slurm.launch(*words, "--time", "1", "--stop-before", "15", STEP_S="0.35")
+    job = slurm.launch(*words, "--time", "10", "--stop-before", "15", STEP_S="0.7")
+    slurm.wait("an epoch", lambda: Store(folder).epochs())
+    # Limits are whole minutes: the first that leaves a few seconds from now.
+    minutes = (slurm.runs_for_s(job) + 20) // 60 + 1
+    slurm.call("scontrol", "update", f"jobid={job}", f"TimeLimit={minutes}")
     slurm.wait("the requeueing", lambda: "\ncnngrid: requeued: " in slurm.log("results/cut", job))
     slurm.wait("the end of the first run", lambda: slurm.state(job) == "PENDING")
     first = ended()

@@ -56,6 +56,12 @@ class Slurm:
         said = self.call("scontrol", "-o", "show", "job", job)
         return str(re.search(r"JobState=(\w+)", said).group(1))
 
+    def runs_for_s(self, job: str) -> int:
+        """How long a job has run by now, in seconds."""
+        said = self.call("scontrol", "-o", "show", "job", job)
+        hours, minutes, seconds = re.search(r"RunTime=(\d+):(\d+):(\d+)", said).groups()
+        return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+
     def completed(self, job: str) -> bool:
         """Whether a job ended well."""
         return self.state(job) == "COMPLETED"
