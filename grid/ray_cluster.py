@@ -123,42 +123,37 @@ def check_nodes(store: Store) -> None:
             for node in ray.nodes()
             if node["Alive"]
         ]
-        problems = [
-            f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {problem}"
-            for node, answer in asked
-            if (problem := _answer(node["NodeID"], answer))
-        ]
+        found = [(node, *_answer(answer)) for node, answer in asked]
     finally:
         store.remove(probe)
+    problems = [(node, problem) for node, problem, _ in found if problem]
+    until = time.monotonic() + GONE_WITHIN_S
+    certain = any(known for _, _, known in found)
+    while problems and not certain and time.monotonic() < until:
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        problems = [one for one in problems if one[0]["NodeID"] in alive]
+        time.sleep(0.5)
     if problems:
-        raise GridError("\n".join(problems))
+        raise GridError(
+            "\n".join(
+                f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {problem}"
+                for node, problem in problems
+            )
+        )
 
 
-def _answer(node_id: str, answer: Any) -> str | None:
-    """What a node found wrong."""
+def _answer(answer: Any) -> tuple[str | None, bool]:
+    """What a node found wrong, and whether that is certain: the node may be gone, too."""
     import ray
 
     try:
         problem: str | None = ray.get(answer, timeout=LOOK_S)
+    except ray.exceptions.GetTimeoutError:
+        return f"did not answer within {LOOK_S:g} s", False
     except ray.exceptions.RayError as error:
-        if _goes(node_id):
-            return None
-        if isinstance(error, ray.exceptions.GetTimeoutError):
-            return f"did not answer within {LOOK_S:g} s"
-        return f"cannot run cnngrid: {str(error).strip().splitlines()[-1]}"
-    return problem
-
-
-def _goes(node_id: str) -> bool:
-    """Whether a node that does not answer is gone, or is known to be a little later."""
-    import ray
-
-    until = time.monotonic() + GONE_WITHIN_S
-    while any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes()):
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.5)
-    return True
+        raised_there = isinstance(error, ray.exceptions.RayTaskError)
+        return f"cannot run cnngrid: {str(error).strip().splitlines()[-1]}", raised_there
+    return problem, problem is not None
 
 
 def look(place: str, name: str, token: str) -> str | None:
