@@ -45,8 +45,7 @@ class Process(subprocess.Popen[str]):
         try:
             self.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self.kill()
-            self.wait()
+            self.kill_and_wait()
             raise AssertionError(f"no end within {timeout_s} s\n{self.said}") from None
         return self.said
 

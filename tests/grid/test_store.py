@@ -190,9 +190,18 @@ def test_a_driver_elsewhere_that_was_just_killed_is_waited_out(
     path = tmp_path / "run" / "driver.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": time.time()}))
+    slept: list[float] = []
+    sleep = time.sleep
+
+    def counted(seconds: float) -> None:
+        slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr("grid.lock.time.sleep", counted)
     started = time.monotonic()
     with hold(Store(tmp_path)):
         assert time.monotonic() - started > 1
+    assert sum(slept) < 4
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": time.time() - 3}))
     with hold(Store(tmp_path)):
         pass
