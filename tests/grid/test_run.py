@@ -511,7 +511,7 @@ def test_stop_ends_a_sweep_in_order_and_logs_shows_its_trials(
     wait_for("an epoch", partial(_has_epochs, folder, 3), process)
     asked = cnngrid("stop", folder)
     assert "has stopped; run the same command again to go on" in asked.stdout
-    assert process.wait(240) == 130
+    assert process.wait(30) == 130
     assert cnngrid("stop", folder).stdout == f"{folder}: no driver is running\n"
     trial_id = Store(folder).epochs()[0]["trial_id"]
     shown = cnngrid("logs", folder, trial_id[:8]).stdout
