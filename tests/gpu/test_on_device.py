@@ -1,0 +1,305 @@
+"""Trials on a GPU: on a real one if the machine has one, else on a pretended one."""
+
+import contextlib
+import functools
+import io
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cnncore.config import TrialConfig
+from cnncore.data import load_dataset, open_splits
+from cnncore.data import splits as splits_module
+from cnncore.models import build_model
+from cnncore.seeding import seed_everything
+from cnncore.state import TrainState
+from cnncore.train import EpochResult, Pause, start, train
+from grid.ids import make_trial
+from grid.job import Job
+from grid.store import Store
+from grid.trial import network_options, run_trial
+from tests.gpu.pretend_cuda import LOG, pretend_cuda
+
+pytestmark = pytest.mark.slow  # about 25 s in all
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+REAL = torch.cuda.is_available()
+needs_gpu = pytest.mark.skipif(not REAL, reason="needs a real GPU")
+TIMES = ("train_time_s", "eval_time_s", "train_images_per_s")
+DISTORTED = [
+    *("flip", "crop", {"rotate": {"degrees": 10}}, {"translate": {"fraction": 0.1}}),
+    *({"scale": {"low": 0.9, "high": 1.1}}, {"brightness": {"low": 0.5, "high": 1.5}}),
+    *({"contrast": {"low": 0.5, "high": 1.5}}, {"saturation": {"low": 0.5, "high": 1.5}}),
+    *({"sharpness": {"low": 0.5, "high": 1.5}}, {"erase": {"size": 3}}),
+]
+CONFIGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "adam": {"optimizer": "adam", "lr": 0.001, "label_smoothing": 0.1, "grad_clip": 1.0},
+    "adamw": {"optimizer": "adamw", "lr": 0.001, "schedule": "cosine", "warmup_epochs": 1},
+    "ema": {"ema": 0.9},
+    "mixed": {"mixup": 0.2, "cutmix": 1.0},
+    "distorted": {"augment": DISTORTED},
+    "dropout": {"arch": "mobilenet_v2", "width": 0.35},
+    "bf16": {"precision": "bf16"},
+    "depthwise": {"arch": "mobilenet_small"},
+    "residual": {"arch": "resnet18", "stem": "cifar", "width": 0.25},
+    "inverted": {"arch": "mobilenet_v2", "width": 0.35, "dropout": 0.0, "lr": 0.001},
+    "window": {"quirk": "hu-mobilenet-crop", "augment": ["flip"]},
+}
+# Claims that do not hold yet, with the cause; whoever mends one takes its line away.
+WAITS_TODAY = {
+    "mixed": "each step copies the partners from the host: draw_mix",
+    "distorted": "each step copies the erased squares' noise from the host: _erased",
+}
+
+
+@pytest.fixture
+def gpu() -> Iterator[torch.device]:
+    """A CUDA device, real or pretended, with no images on it yet."""
+    splits_module.stored.cache_clear()
+    torch.set_num_threads(1)  # sums in one order
+    with contextlib.nullcontext() if REAL else pretend_cuda():
+        yield torch.device("cuda")
+    splits_module.stored.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    load_dataset("digits", folder)
+    return folder
+
+
+def make_config(**keys: Any) -> TrialConfig:
+    defaults: dict[str, Any] = {
+        "arch": "cnn3",
+        "dataset": "digits",
+        "image_size": 32,
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "epochs": 2,
+        "limit_train": 96,
+        "limit_test": 40,
+        "batch_size": 32,
+        "augment": ["crop", "flip"],
+        "weight_decay": 0.0,
+    }
+    if REAL:
+        defaults["deterministic"] = True
+    return TrialConfig.model_validate(defaults | keys)
+
+
+def begin(config: TrialConfig, data_dir: Path, device: torch.device) -> tuple[TrainState, Any]:
+    splits = open_splits(config, load_dataset("digits", data_dir, 32), device)
+    seed_everything(3)
+    model = build_model(config.arch, classes=10, image_size=32, **network_options(config))
+    return start(config, model, 3, device), splits
+
+
+def epochs(state: TrainState, splits: Any, config: TrialConfig) -> list[dict[str, Any]]:
+    """What each epoch gives, without its times."""
+    return [
+        {key: value for key, value in asdict(event).items() if key not in TIMES}
+        for event in train(state, splits, config, pause_s=1e9)
+        if isinstance(event, EpochResult)
+    ]
+
+
+def whole(config: TrialConfig, data_dir: Path, device: torch.device) -> list[dict[str, Any]]:
+    """The epochs of a trial trained from start to end."""
+    return epochs(*begin(config, data_dir, device), config)
+
+
+@functools.cache
+def whole_once(name: str, data_dir: Path, device: torch.device) -> list[dict[str, Any]]:
+    """The same for one of `CONFIGS`, trained once for all tests."""
+    return whole(make_config(**CONFIGS[name]), data_dir, device)
+
+
+def cut(
+    config: TrialConfig, data_dir: Path, first: torch.device, second: torch.device
+) -> list[dict[str, Any]]:
+    """The same for a trial that stops within an epoch on one device and goes on on another."""
+    state, splits = begin(config, data_dir, first)
+    for event in train(state, splits, config, pause_s=0.0):
+        if isinstance(event, Pause) and event.step == 2:
+            break
+    file = io.BytesIO()
+    torch.save(state.state_dict(), file)
+    file.seek(0)
+    state, splits = begin(config, data_dir, second)
+    state.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    return epochs(state, splits, config)
+
+
+def assert_close(got: list[dict[str, Any]], expected: list[dict[str, Any]], rel: float) -> None:
+    losses = [epoch["train_loss"] for epoch in expected]
+    assert [epoch["train_loss"] for epoch in got] == pytest.approx(losses, rel=rel)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_device_gives_the_numbers_of_the_cpu(
+    name: str, gpu: torch.device, data_dir: Path
+) -> None:
+    on_cpu, on_gpu = (whole_once(name, data_dir, device) for device in (CPU, gpu))
+    if name == "dropout":  # drawn by the device's own generator
+        assert on_gpu != on_cpu
+    elif REAL:
+        # bf16, TF32 convolutions and other orders of summation; three steps an epoch
+        assert_close(on_gpu, on_cpu, rel=0.1 if name == "bf16" else 0.02)
+    elif name == "inverted":  # one backward kernel sums in another order for the pretended class
+        assert_close(on_gpu, on_cpu, rel=0.02)
+    else:
+        assert on_gpu == on_cpu
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=WAITS_TODAY[name]))
+        if name in WAITS_TODAY
+        else name
+        for name in CONFIGS
+    ],
+)
+def test_no_step_waits_for_the_device(name: str, gpu: torch.device, data_dir: Path) -> None:
+    config = make_config(**CONFIGS[name], epochs=1)
+    state, splits = begin(config, data_dir, gpu)
+    found: list[Any] = []
+    batches = splits.train.batches
+
+    def watched(*arguments: Any) -> Iterator[Any]:
+        """The batches, watched from the first to the last; what comes before may wait."""
+        for step, batch in enumerate(batches(*arguments)):
+            if step == 0 and REAL:
+                torch.cuda.set_sync_debug_mode("warn")
+            elif step == 0:
+                LOG.waits.clear()
+            yield batch
+        if REAL:
+            torch.cuda.set_sync_debug_mode("default")
+        else:
+            found.extend(LOG.waits)
+
+    object.__setattr__(splits.train, "batches", watched)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        next(train(state, splits, config, pause_s=1e9))
+    found += [str(w.message) for w in caught if "synchroniz" in str(w.message)]
+    assert not found
+
+
+@pytest.mark.parametrize("name", ["plain", "dropout", "adam", "ema"])
+def test_a_run_cut_within_an_epoch_goes_on_to_the_bit(
+    name: str, gpu: torch.device, data_dir: Path
+) -> None:
+    config = make_config(**CONFIGS[name])
+    expected = whole_once(name, data_dir, gpu)
+    assert whole(config, data_dir, gpu) == expected
+    assert cut(config, data_dir, gpu, gpu) == expected
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="the checkpoint lacks the GPU's state")
+def test_a_run_cut_on_the_cpu_goes_on_on_the_gpu(gpu: torch.device, data_dir: Path) -> None:
+    got = cut(make_config(), data_dir, CPU, gpu)
+    assert_close(got, whole_once("plain", data_dir, CPU), rel=0.02)
+
+
+def test_a_run_cut_on_the_gpu_goes_on_on_the_cpu(gpu: torch.device, data_dir: Path) -> None:
+    got = cut(make_config(), data_dir, gpu, CPU)
+    assert_close(got, whole_once("plain", data_dir, CPU), rel=0.02)
+
+
+def test_images_that_do_not_fit_stay_on_the_host(
+    gpu: torch.device, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = whole_once("plain", data_dir, gpu)
+    splits_module.stored.cache_clear()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 80 * 2**30))
+    got = whole(make_config(), data_dir, gpu)
+    if REAL:
+        assert_close(got, expected, rel=1e-4)
+    else:
+        assert got == expected
+
+
+def make_job(config: TrialConfig, store: Store, data_dir: Path) -> Job:
+    return Job(
+        trial=make_trial(config, 1, ""),
+        sweep="s",
+        results=str(store.folder),
+        data_dir=str(data_dir),
+        threads=1,
+        device="cuda",
+        keep="last",
+        keep_predictions="all",
+        checkpoint_s=1e9,
+        git_commit=None,
+    )
+
+
+def run(config: TrialConfig, folder: Path, data_dir: Path) -> Any:
+    """The last thing that a whole trial reports."""
+    store = Store(folder)
+    store.folder.mkdir(parents=True)
+    *_, last = run_trial(make_job(config, store, data_dir), store)
+    return last
+
+
+def test_a_whole_trial_is_stored(gpu: torch.device, data_dir: Path, tmp_path: Path) -> None:
+    row = run(make_config(), tmp_path / "results", data_dir).row
+    assert row["state"] == "complete", row["reason"]
+    assert row["latency_ms_p50"] > 0
+    assert row["peak_memory_mib"] > 1
+    columns = ("device", "peak_memory_mib", "energy_j", "latency_ms_p50", "train_images_per_s")
+    print({column: row[column] for column in columns})
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_memory_that_runs_out_is_told_from_other_faults(
+    gpu: torch.device, data_dir: Path, tmp_path: Path
+) -> None:
+    free_bytes, _ = torch.cuda.mem_get_info()
+    hog = torch.empty(int(free_bytes * 0.98), dtype=torch.uint8, device=gpu)
+    config = make_config(arch="resnet18", batch_size=96, image_size=224)
+    last = run(config, tmp_path / "results", data_dir)
+    del hog
+    assert last.again is not None, last.row.get("reason")
+
+
+# A process of its own, since none gets its context back.
+BROKEN_CONTEXT = """
+import sys
+from pathlib import Path
+
+import torch
+from tests.gpu.test_on_device import make_config, run
+
+try:
+    torch.nn.functional.cross_entropy(torch.zeros(2, 10).cuda(), torch.tensor([3, 99]).cuda())
+    torch.cuda.synchronize()
+except Exception as error:
+    print("first:", type(error).__name__, str(error).splitlines()[0])
+row = run(make_config(), Path(sys.argv[1]), Path(sys.argv[2])).row
+print("next trial:", row["state"], row["reason"])
+"""
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.xfail(reason="a broken CUDA context outlives its trial, and fails all later ones")
+def test_a_broken_context_does_not_fail_the_next_trial(data_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BROKEN_CONTEXT, str(tmp_path / "results"), str(data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    print(done.stdout, done.stderr[-500:])
+    assert "first:" in done.stdout
+    assert "next trial: failed" not in done.stdout
