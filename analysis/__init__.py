@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.database import AnalysisError, ResultsWarning, connect, open_results
-    from analysis.plots import save_plot
-    from analysis.question import Answer, ask
-    from analysis.report import write_report
-    from analysis.tables import make_table
+    from analysis.charts.plots import save_plot
+    from analysis.report.report import write_report
+    from analysis.results.database import AnalysisError, ResultsWarning, connect, open_results
+    from analysis.results.query import Answer, ask
+    from analysis.tables.tables import make_table
 
 __all__ = [
     "AnalysisError",
@@ -26,15 +26,15 @@ __all__ = [
 
 # Loaded on first use, so that `import analysis` loads neither duckdb nor altair.
 _MODULES = {
-    "Answer": "analysis.question",
-    "AnalysisError": "analysis.database",
-    "ResultsWarning": "analysis.database",
-    "ask": "analysis.question",
-    "connect": "analysis.database",
-    "make_table": "analysis.tables",
-    "open_results": "analysis.database",
-    "save_plot": "analysis.plots",
-    "write_report": "analysis.report",
+    "Answer": "analysis.results.query",
+    "AnalysisError": "analysis.results.database",
+    "ResultsWarning": "analysis.results.database",
+    "ask": "analysis.results.query",
+    "connect": "analysis.results.database",
+    "make_table": "analysis.tables.tables",
+    "open_results": "analysis.results.database",
+    "save_plot": "analysis.charts.plots",
+    "write_report": "analysis.report.report",
 }
 
 

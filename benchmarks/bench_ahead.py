@@ -17,11 +17,11 @@ from typing import Any
 
 from benchmarks.curves import NoFacts
 from benchmarks.measure import RESULTS, environment, write_csv
-from grid.ids import Trial
-from grid.ledger import Outcome
-from grid.plan import make_plan
-from grid.search import Search
-from grid.spec import parse_sweep
+from grid.plan.ids import Trial
+from grid.plan.plan import make_plan
+from grid.search.outcomes import Outcome
+from grid.search.sweep_search import Search
+from grid.sweep.load import parse_sweep
 
 SLOTS, TRIAL_S, TRIALS = 4, 3.0, 60
 

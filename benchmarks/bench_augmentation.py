@@ -28,9 +28,9 @@ from benchmarks.measure import (
     summary,
     write_csv,
 )
-from cnncore.allocator import keep_freed_memory
 from cnncore.config import TrialConfig
 from cnncore.data import load_dataset, open_splits
+from cnncore.training.allocator import keep_freed_memory
 
 BATCH_SIZE = 128
 ROUNDS = 9

@@ -26,11 +26,11 @@ TRIALS = 1_000
 
 def thousand(folder: Path, *, compacted: bool) -> Path:
     """A sweep of 1,000 trials that are all finished; the rows are made, not trained."""
-    from grid.attempt import config_columns
-    from grid.driver import COMPACT_EVERY
-    from grid.runner import make_plan
-    from grid.spec import load_sweep
-    from grid.store import Store, now
+    from grid.api import make_plan
+    from grid.run.driver import COMPACT_EVERY
+    from grid.store.folder import Store, now
+    from grid.sweep.load import load_sweep
+    from grid.trial.rows import config_columns
 
     sweep = folder / ("compacted.yaml" if compacted else "loose.yaml")
     fixed = {"arch": "cnn3", "dataset": "digits", "image_size": 32, "optimizer": "sgd"}
@@ -48,7 +48,7 @@ def thousand(folder: Path, *, compacted: bool) -> Path:
 
 def demo(folder: Path) -> None:
     """Results like the demo's, trained for an epoch each."""
-    from grid.spec import read_presets
+    from grid.sweep.load import read_presets
 
     sweep = folder / "digits.yaml"
     sweep.write_text(read_presets()["digits"])
@@ -61,7 +61,7 @@ def demo(folder: Path) -> None:
 def _command(folder: Path, *arguments: str) -> float:
     started = perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "grid.cli", *arguments],
+        [sys.executable, "-m", "grid.cli.app", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,

@@ -48,13 +48,13 @@ def sweep() -> dict[str, Any]:
 
 def whole(*options: str) -> float:
     """Median seconds between the ends of two trials of a sweep."""
-    from grid.store import Store
+    from grid.store.folder import Store
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.yaml"
         path.write_text(json.dumps(sweep()))
         results = f"{folder}/results"
-        command = [sys.executable, "-m", "grid.cli", "run", str(path), "--results", results]
+        command = [sys.executable, "-m", "grid.cli.app", "run", str(path), "--results", results]
         done = subprocess.run([*command, *options], capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(done.stderr[-2000:])
@@ -70,12 +70,12 @@ def bare() -> Callable[[], float]:
     from cnncore.checkpoint import save_checkpoint
     from cnncore.config import TrialConfig
     from cnncore.data import load_dataset, open_splits
-    from cnncore.evaluate import predict
-    from cnncore.metrics import classification_metrics
+    from cnncore.measure.evaluate import predict
+    from cnncore.measure.metrics import classification_metrics
+    from cnncore.measure.timing import measure_latency
     from cnncore.models import build_model
-    from cnncore.state import chosen_model
-    from cnncore.timing import measure_latency
-    from cnncore.train import start, train
+    from cnncore.training.state import chosen_model
+    from cnncore.training.train import start, train
 
     torch.set_num_threads(1)
     device = torch.device("cpu")

@@ -29,10 +29,11 @@ from typing import Any
 from benchmarks.curves import Cell, Config, Curve, Curves, NoFacts, read
 from benchmarks.measure import RESULTS, environment, write_csv
 from benchmarks.simulate import simulate
-from grid.axes import LogUniform, Uniform
-from grid.plan import make_plan
-from grid.spec import Tune, parse_sweep
-from grid.study import CellStudy, Told
+from grid.plan.plan import make_plan
+from grid.search.study import CellStudy, Told
+from grid.sweep.axes import LogUniform, Uniform
+from grid.sweep.load import parse_sweep
+from grid.sweep.spec import Tune
 
 SLOTS = (1, 8, 64, 512)
 REPETITIONS = 20

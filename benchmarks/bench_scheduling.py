@@ -51,7 +51,7 @@ def ours() -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.yaml"
         path.write_text(json.dumps(sweep))
-        return _time("-m", "grid.cli", "run", str(path), "--slots", str(SLOTS),
+        return _time("-m", "grid.cli.app", "run", str(path), "--slots", str(SLOTS),
                      "--results", f"{folder}/results")  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis import open_results
-from analysis.database import rows
+from analysis.results.database import rows
 from benchmarks.measure import RESULTS, environment, write_csv
-from grid.store import Store
+from grid.store.folder import Store
 from tests.slurm.testbed import Slurm, two_nodes
 from tests.small_sweeps import metrics
 

@@ -2,7 +2,8 @@
 
 All train the same network on CIFAR-10 at 32x32, batch 128, two threads.
 
-- `ours`: `cnncore.train.train` with random crop and flip, the steps alone, as a trial records it.
+- `ours`: `cnncore.training.train` with random crop and flip, the steps alone, as a trial records
+  it.
 - `tutorial_0`, `tutorial_2`: the loop of PyTorch's "Training a Classifier" with the same
   augmentation by torchvision on PIL images, `DataLoader` with 0 and with 2 workers (kept between
   epochs), weights in the default format, fp32. The better of the two counts.
@@ -34,12 +35,12 @@ from benchmarks.measure import (
     summary,
     write_csv,
 )
-from cnncore.allocator import keep_freed_memory
 from cnncore.config import TrialConfig
 from cnncore.data import load_dataset, open_splits
-from cnncore.evaluate import autocast
+from cnncore.measure.evaluate import autocast
 from cnncore.models import build_model
-from cnncore.train import EpochResult, start, train
+from cnncore.training.allocator import keep_freed_memory
+from cnncore.training.train import EpochResult, start, train
 
 THREADS = 2
 BATCH_SIZE = 128

@@ -17,9 +17,9 @@ from statistics import median
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from grid.ids import Trial
-from grid.plan import Plan, make_plan
-from grid.spec import parse_sweep
+from grid.plan.ids import Trial
+from grid.plan.plan import Plan, make_plan
+from grid.sweep.load import parse_sweep
 
 FILE = Path(__file__).parent / "inputs" / "curves.parquet"
 
@@ -139,7 +139,7 @@ GROUP BY ALL ORDER BY ALL
 def keep(folder: Path, path: Path = FILE) -> int:
     """Write the curves of a results folder; returns how many there are."""
     from analysis import open_results
-    from analysis.database import rows
+    from analysis.results.database import rows
 
     found: Iterable[dict[str, object]] = rows(open_results(folder), QUESTION)
     table = pa.Table.from_pylist(

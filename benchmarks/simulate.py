@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from time import perf_counter
 
-from grid.ids import Trial
-from grid.ledger import Outcome
-from grid.plan import Plan
-from grid.search import Search
-from grid.store import Finished, Store
+from grid.plan.ids import Trial
+from grid.plan.plan import Plan
+from grid.search.outcomes import Outcome
+from grid.search.sweep_search import Search
+from grid.store.folder import Finished, Store
 
 # What a trial has after an epoch: its validation accuracy, or how it ended instead.
 Curve = Callable[[Trial, int], float | str]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.cluster import Cluster, Node, children
-from grid.store import Store
+from grid.store.folder import Store
 
 # Steps take a fixed time on any machine and are counted: a byte each.
 NETWORK = """
@@ -184,7 +184,7 @@ class Storm:
     def _start_driver(self) -> subprocess.Popen[bytes]:
         with open(self.results.with_suffix(".log"), "ab") as said:
             self._driver = subprocess.Popen(
-                [sys.executable, "-m", "grid.cli", "run", self.sweep, "--results", self.results,
+                [sys.executable, "-m", "grid.cli.app", "run", self.sweep, "--results", self.results,
                  "--address", self.cluster.address],
                 cwd=self.sweep.parent,
                 env={**os.environ, **self.cluster.environment},

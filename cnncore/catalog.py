@@ -63,170 +63,170 @@ class DataSource:
 # fmt: off
 NETWORKS: dict[str, Network] = {
     "cnn3": Network(
-        "cnncore.models.cnn3:cnn3", ("activation",), 32, 39,
+        "cnncore.models.networks.cnn3:cnn3", ("activation",), 32, 39,
         "printed", "three convolutions and two dense layers (xiong-2022)"),
     "mobilenet_small": Network(
-        "cnncore.models.mobilenet_small:mobilenet_small",
+        "cnncore.models.networks.mobilenet_small:mobilenet_small",
         ("activation", "strides", "width", "depth"), 1, None,
         "printed", "stem and four depthwise-separable blocks (xiong-2022)"),
     "alexnet": Network(
-        "cnncore.models.alexnet:alexnet", ("activation", "dropout"), 63, None,
+        "cnncore.models.networks.alexnet:alexnet", ("activation", "dropout"), 63, None,
         "printed", "torchvision's AlexNet (xiong-2022, hu-realm)", "alexnet"),
     "alexnet_bn": Network(
-        "cnncore.models.alexnet:alexnet_bn", ("activation", "dropout"), 67, None,
+        "cnncore.models.networks.alexnet:alexnet_bn", ("activation", "dropout"), 67, None,
         "printed", "one tower with BatchNorm (astrokhet-2024)"),
     "alexnet_227": Network(
-        "cnncore.models.alexnet:alexnet_227", ("activation", "dropout"), 67, None,
+        "cnncore.models.networks.alexnet:alexnet_227", ("activation", "dropout"), 67, None,
         "assumed", "one tower (zeng-alexnet)"),
     "alexnet_cifar": Network(
-        "cnncore.models.alexnet:alexnet_cifar", ("activation", "dropout"), 31, 38,
+        "cnncore.models.networks.alexnet:alexnet_cifar", ("activation", "dropout"), 31, 38,
         "assumed", "AlexNet's widths on 32x32 images (zeng-alexnet)"),
     "alexnet_kumar": Network(
-        "cnncore.models.alexnet_kumar:alexnet_kumar", ("activation", "dropout"), 1, 32,
+        "cnncore.models.networks.alexnet_kumar:alexnet_kumar", ("activation", "dropout"), 1, 32,
         "derived", "with BatchNorm, on the logits too (simpson-cifar100)"),
     "alexnet_5x5": Network(
-        "cnncore.models.alexnet_kumar:alexnet_5x5", ("activation", "dropout"), 25, 32,
+        "cnncore.models.networks.alexnet_kumar:alexnet_5x5", ("activation", "dropout"), 25, 32,
         "assumed", "the same, first kernels 5x5 (simpson-cifar100)"),
     "wrn_20_10": Network(
-        "cnncore.models.wide_resnet:wrn_20_10", ("width", "depth", "one_bit"), 1, None,
+        "cnncore.models.networks.wide_resnet:wrn_20_10", ("width", "depth", "one_bit"), 1, None,
         "upstream", "McDonnell's wide ResNet (simpson-cifar100)"),
     "vgg11": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-11", "vgg11"),
     "vgg11_bn": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-11 with BatchNorm", "vgg11_bn"),
     "vgg13": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-13", "vgg13"),
     "vgg13_bn": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-13 with BatchNorm", "vgg13_bn"),
     "vgg16": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
         "printed", "VGG-16 (astrokhet-2024)", "vgg16"),
     "vgg16_bn": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
         "printed", "VGG-16 with BatchNorm (astrokhet-2024)", "vgg16_bn"),
     "vgg19": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-19", "vgg19"),
     "vgg19_bn": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-19 with BatchNorm", "vgg19_bn"),
     "resnet18": Network(
-        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "cnncore.models.networks.resnet:resnet", ("width", "stem"), 1, None,
         "upstream", "ResNet-18 (hu-realm)", "resnet18"),
     "resnet34": Network(
-        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "cnncore.models.networks.resnet:resnet", ("width", "stem"), 1, None,
         "upstream", "ResNet-34", "resnet34"),
     "resnet50": Network(
-        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "cnncore.models.networks.resnet:resnet", ("width", "stem"), 1, None,
         "upstream", "ResNet-50", "resnet50"),
     "resnet101": Network(
-        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "cnncore.models.networks.resnet:resnet", ("width", "stem"), 1, None,
         "upstream", "ResNet-101", "resnet101"),
     "resnet152": Network(
-        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "cnncore.models.networks.resnet:resnet", ("width", "stem"), 1, None,
         "upstream", "ResNet-152", "resnet152"),
     "wide_resnet50_2": Network(
-        "cnncore.models.resnet:resnet", ("width", "stem"), 1, None,
+        "cnncore.models.networks.resnet:resnet", ("width", "stem"), 1, None,
         "upstream", "ResNet-50, inner layers twice as wide", "wide_resnet50_2"),
     "resnet50_keras": Network(
-        "cnncore.models.keras:resnet50_keras", (), 1, None,
+        "cnncore.models.networks.keras:resnet50_keras", (), 1, None,
         "printed", "Keras' ResNet-50, with biases (astrokhet-2024)", "resnet50"),
     "densenet121": Network(
-        "cnncore.models.resnet:densenet", ("stem",), 29, None,
+        "cnncore.models.networks.resnet:densenet", ("stem",), 29, None,
         "upstream", "DenseNet-121", "densenet121"),
     "googlenet": Network(
-        "cnncore.models.inception:googlenet", ("dropout", "aux_weight"), 15, None,
+        "cnncore.models.networks.inception:googlenet", ("dropout", "aux_weight"), 15, None,
         "upstream", "GoogLeNet with two auxiliary heads", "googlenet"),
     "inception_v3": Network(
-        "cnncore.models.inception:inception_v3", ("dropout", "aux_weight"), 75, None,
+        "cnncore.models.networks.inception:inception_v3", ("dropout", "aux_weight"), 75, None,
         "upstream", "Inception v3 with an auxiliary head", "inception_v3"),
     "inception_v3_keras": Network(
-        "cnncore.models.keras:inception_v3_keras", ("dropout",), 75, None,
+        "cnncore.models.networks.keras:inception_v3_keras", ("dropout",), 75, None,
         "printed", "Keras' Inception v3 (astrokhet-2024)", "inception_v3"),
     "mobilenet_v2": Network(
-        "cnncore.models.mobilenet:mobilenet", ("dropout", "width"), 1, None,
+        "cnncore.models.networks.mobilenet:mobilenet", ("dropout", "width"), 1, None,
         "upstream", "MobileNetV2 (hu-realm)", "mobilenet_v2"),
     "mobilenet_v2_keras": Network(
-        "cnncore.models.keras:mobilenet_v2_keras", ("dropout",), 1, None,
+        "cnncore.models.networks.keras:mobilenet_v2_keras", ("dropout",), 1, None,
         "printed", "Keras' MobileNetV2 (astrokhet-2024)", "mobilenet_v2"),
     "mobilenet_v3_small": Network(
-        "cnncore.models.mobilenet:mobilenet", ("dropout", "width"), 1, None,
+        "cnncore.models.networks.mobilenet:mobilenet", ("dropout", "width"), 1, None,
         "upstream", "MobileNetV3, small", "mobilenet_v3_small"),
     "mobilenet_v3_large": Network(
-        "cnncore.models.mobilenet:mobilenet", ("dropout", "width"), 1, None,
+        "cnncore.models.networks.mobilenet:mobilenet", ("dropout", "width"), 1, None,
         "upstream", "MobileNetV3, large", "mobilenet_v3_large"),
     "efficientnet_b0": Network(
-        "cnncore.models.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
+        "cnncore.models.networks.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
         "upstream", "EfficientNet-B0", "efficientnet_b0"),
     "efficientnet_b1": Network(
-        "cnncore.models.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
+        "cnncore.models.networks.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
         "upstream", "EfficientNet-B1", "efficientnet_b1"),
     "efficientnet_b2": Network(
-        "cnncore.models.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
+        "cnncore.models.networks.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
         "upstream", "EfficientNet-B2", "efficientnet_b2"),
     "efficientnet_b3": Network(
-        "cnncore.models.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
+        "cnncore.models.networks.efficientnet:efficientnet", ("dropout", "width", "depth"), 1, None,
         "upstream", "EfficientNet-B3", "efficientnet_b3"),
     "efficientnet_b0_keras": Network(
-        "cnncore.models.keras:efficientnet_b0_keras", ("dropout",), 1, None,
+        "cnncore.models.networks.keras:efficientnet_b0_keras", ("dropout",), 1, None,
         "printed", "Keras' EfficientNet-B0 (astrokhet-2024 prints the total)", "efficientnet_b0"),
     "shufflenet_v2_x0_5": Network(
-        "cnncore.models.plain:plain", (), 1, None,
+        "cnncore.models.networks.plain:plain", (), 1, None,
         "upstream", "ShuffleNetV2, 0.5 times as wide", "shufflenet_v2_x0_5"),
     "shufflenet_v2_x1_0": Network(
-        "cnncore.models.plain:plain", (), 1, None,
+        "cnncore.models.networks.plain:plain", (), 1, None,
         "upstream", "ShuffleNetV2, 1.0 times as wide", "shufflenet_v2_x1_0"),
     "squeezenet1_0": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 21, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 21, None,
         "upstream", "SqueezeNet 1.0", "squeezenet1_0"),
     "squeezenet1_1": Network(
-        "cnncore.models.plain:with_activation", ("activation", "dropout"), 17, None,
+        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 17, None,
         "upstream", "SqueezeNet 1.1", "squeezenet1_1"),
     "convnext_tiny": Network(
-        "cnncore.models.plain:plain", (), 32, None,
+        "cnncore.models.networks.plain:plain", (), 32, None,
         "upstream", "ConvNeXt, tiny", "convnext_tiny"),
 }
 # fmt: on
 
 DATASETS: dict[str, DataSource] = {
     "digits": DataSource(
-        "cnncore.data.digits:read_digits",
+        "cnncore.data.sources.digits:read_digits",
         10,
         8,
         "1,797 handwritten digits, 8x8, shipped with scikit-learn",
     ),
     "cifar10": DataSource(
-        "cnncore.data.cifar:read_cifar10",
+        "cnncore.data.sources.cifar:read_cifar10",
         10,
         32,
         "60,000 photographs, 32x32, in ten classes",
     ),
     "cifar100": DataSource(
-        "cnncore.data.cifar100:read_cifar100",
+        "cnncore.data.sources.cifar100:read_cifar100",
         100,
         32,
         "60,000 photographs, 32x32; labels: fine (100 classes) or coarse (20 superclasses)",
         labels=("fine", "coarse"),
     ),
     "flowers": DataSource(
-        "cnncore.data.flowers:list_flowers",
+        "cnncore.data.sources.flowers:list_flowers",
         5,
         224,
         "photographs of five kinds of flowers, cut to image_size",
         folder=True,
     ),
     "fashion_mnist": DataSource(
-        "cnncore.data.fashion_mnist:read_fashion_mnist",
+        "cnncore.data.sources.fashion_mnist:read_fashion_mnist",
         10,
         28,
         "70,000 grey pictures of clothes, 28x28, in ten classes",
     ),
     "svhn": DataSource(
-        "cnncore.data.svhn:read_svhn",
+        "cnncore.data.sources.svhn:read_svhn",
         10,
         32,
         "99,289 digits of house numbers, 32x32 photographs",

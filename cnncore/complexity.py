@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cnncore.catalog import NETWORKS
-from cnncore.evaluate import eval_mode
+from cnncore.measure.evaluate import eval_mode
 from cnncore.models import build_model
 
 Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

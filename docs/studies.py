@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis import AnalysisError, connect, make_table, save_plot
-from analysis.formats import Table, render, shown
-from analysis.report import Connection, duration
-from grid.store import Store
+from analysis.report.report import Connection, duration
+from analysis.tables.table_formats import Table, render, shown
+from grid.store.folder import Store
 
 DOCS = Path(__file__).resolve().parent
 # In the order of the document; what has nothing to show for a run is left out.

@@ -6,23 +6,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from grid.api import make_plan, run_sweep
     from grid.errors import GridError
-    from grid.plan import Plan
-    from grid.run import Summary
-    from grid.runner import make_plan, run_sweep
-    from grid.spec import SweepSpec, load_sweep
+    from grid.plan.plan import Plan
+    from grid.run.session import Summary
+    from grid.sweep.load import load_sweep
+    from grid.sweep.spec import SweepSpec
 
 __all__ = ["GridError", "Plan", "Summary", "SweepSpec", "load_sweep", "make_plan", "run_sweep"]
 
 # Loaded on first use, so that `import grid` is quick and loads neither torch nor ray.
 _MODULES = {
     "GridError": "grid.errors",
-    "Plan": "grid.plan",
-    "Summary": "grid.run",
-    "SweepSpec": "grid.spec",
-    "load_sweep": "grid.spec",
-    "make_plan": "grid.runner",
-    "run_sweep": "grid.runner",
+    "Plan": "grid.plan.plan",
+    "Summary": "grid.run.session",
+    "SweepSpec": "grid.sweep.spec",
+    "load_sweep": "grid.sweep.load",
+    "make_plan": "grid.api",
+    "run_sweep": "grid.api",
 }
 
 

@@ -2,8 +2,8 @@
 
 from types import SimpleNamespace
 
-from grid.plan import Plan, make_plan
-from grid.spec import parse_sweep
+from grid.plan.plan import Plan, make_plan
+from grid.sweep.load import parse_sweep
 
 AXES = """{
   lr: {log_uniform: [1e-4, 1e-1]},

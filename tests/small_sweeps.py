@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grid.records import TABLES
+from grid.store.records import TABLES
 
 # Columns that are times, places or counts of attempts; everything else is a metric or a setting.
 NOT_METRICS = {
@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
 def metrics(folder: Path | str) -> dict[str, list[dict[str, Any]]]:
     """Every metric of a results folder, exact, by table."""
     from analysis import open_results
-    from analysis.database import rows
+    from analysis.results.database import rows
 
     connection = open_results(folder, all=True)
     found = {}
@@ -58,7 +58,7 @@ def metrics(folder: Path | str) -> dict[str, list[dict[str, Any]]]:
 
 def command(*arguments: str | Path) -> list[str]:
     """The command line of `cnngrid` with this interpreter."""
-    return [sys.executable, "-m", "grid.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "grid.cli.app", *map(str, arguments)]
 
 
 def call_main(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import altair as alt
 
-from analysis.cells import Row, cell_axes, cell_label, cell_value
 from analysis.charts.encodings import Points, domain, plain, varies
 from analysis.charts.style import PALETTE, Chart
-from analysis.database import Connection, rows, sql
+from analysis.results.database import Connection, rows, sql
+from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value
 
 BAR = 15  # points
 LABEL = 320  # points; longer names are cut

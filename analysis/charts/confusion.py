@@ -6,10 +6,10 @@ from typing import Any
 
 import altair as alt
 
-from analysis.cells import Row, cell_axes, cell_label
 from analysis.charts.encodings import Points, plain
 from analysis.charts.style import Chart
-from analysis.database import Connection, rows, sql
+from analysis.results.database import Connection, rows, sql
+from analysis.tables.cell_labels import Row, cell_axes, cell_label
 
 NAMED = 20  # classes whose names and numbers can still be read
 MOST_NETWORKS = 12

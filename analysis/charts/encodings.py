@@ -7,9 +7,9 @@ from typing import Any
 
 import altair as alt
 
-from analysis.cells import Row, cell_axes, cell_value
 from analysis.charts.style import DASHES, PALETTE, SHAPES
-from analysis.formats import MISSING
+from analysis.tables.cell_labels import Row, cell_axes, cell_value
+from analysis.tables.table_formats import MISSING
 
 
 class Points(alt.InlineData):

@@ -7,11 +7,11 @@ from typing import Any
 
 import altair as alt
 
-from analysis import statistics
 from analysis.charts.encodings import Points, plain
 from analysis.charts.style import PALETTE, Chart
-from analysis.database import Connection
-from analysis.significance import Ranked, rank_test, ranked
+from analysis.results.database import Connection
+from analysis.tables import statistics
+from analysis.tables.significance import Ranked, rank_test, ranked
 
 LINE = 54  # points from the top to the line of ranks
 BAR = 11  # points from one bar to the next

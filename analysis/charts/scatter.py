@@ -7,7 +7,6 @@ from typing import Any
 
 import altair as alt
 
-from analysis.cells import Row, cell_value
 from analysis.charts.encodings import (
     Points,
     cell_roles,
@@ -19,7 +18,8 @@ from analysis.charts.encodings import (
     tooltips,
 )
 from analysis.charts.style import Chart
-from analysis.database import Connection, rows, sql
+from analysis.results.database import Connection, rows, sql
+from analysis.tables.cell_labels import Row, cell_value
 
 
 def accuracy_vs_params(connection: Connection) -> Chart | None:

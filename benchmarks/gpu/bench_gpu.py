@@ -33,9 +33,9 @@ from benchmarks.gpu.loops import (
 from benchmarks.gpu.several import branches, child, packed, stacked
 from benchmarks.gpu.timing import Round, Row, guarded, measured_in_turn, seconds_of
 from cnncore.data import open_splits
-from cnncore.evaluate import predict
-from cnncore.state import chosen_model
-from cnncore.train import EpochResult, start, train
+from cnncore.measure.evaluate import predict
+from cnncore.training.state import chosen_model
+from cnncore.training.train import EpochResult, start, train
 
 
 def solo(seconds: float) -> list[Row]:
@@ -152,7 +152,7 @@ def grouped_us(
 
 
 def accuracy(seconds: float) -> list[Row]:
-    """`resnet18` with a CIFAR stem through `cnncore.train` in bf16, as far as the time goes."""
+    """`resnet18` with a CIFAR stem through the training loop in bf16, as far as the time goes."""
     rows: list[Row] = []
     data = load_images(50_000)
     with guarded(rows, {"what": "resnet18 cifar", "data": data.name}) as row:

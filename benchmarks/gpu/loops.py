@@ -18,7 +18,7 @@ from cnncore.config import TrialConfig
 from cnncore.data import open_splits
 from cnncore.data.cache import ImageData
 from cnncore.models import build_model
-from cnncore.train import EpochResult, start, train
+from cnncore.training.train import EpochResult, start, train
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH_SIZE = 128
@@ -118,7 +118,7 @@ def make_network(arch: str) -> nn.Module:
 
 
 def ours(arch: str, precision: str, steps: int) -> Callable[[], float]:
-    """`cnncore.train.train` in epochs of `steps` steps, without evaluation."""
+    """`cnncore.training.train.train` in epochs of `steps` steps, without evaluation."""
     count = steps * BATCH_SIZE
     config = make_config(arch, precision, count, **NETWORKS[arch])
     splits = open_splits(config, load_images(count + 10), DEVICE)

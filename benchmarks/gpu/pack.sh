@@ -26,4 +26,6 @@ case $call in
 esac
 for name in "${batches[@]}"; do cp "$data/cifar-10/$name.tar" .gpu/data/cifar-10/; done
 chmod -R u+w .gpu
-du -shc .gpu . --exclude=.git --exclude=.venv --exclude=.data --exclude=results | tail -3
+echo "with the tree:"
+{ git ls-files -coz --exclude-standard; find .gpu -type f -print0; } |
+    { du -ch --apparent-size --files0-from=- 2>/dev/null || true; } | tail -1

@@ -39,7 +39,7 @@ python3 benchmarks/gpu/unpack.py .gpu/data /tmp/data || echo "noise instead of i
 case $call in
 1) # is it right, and what takes the time
     stage tests 200 python3 -m pytest -q -rxXs -s -p no:cacheprovider tests/gpu
-    stage marked 60 python3 -m pytest -q -p no:cacheprovider -m gpu tests/cnncore
+    stage marked 60 python3 -m pytest -q -p no:cacheprovider -m gpu tests/cnncore/measure
     bench ceilings 60 40
     bench solo 240 110
     ;;

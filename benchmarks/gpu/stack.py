@@ -92,6 +92,8 @@ def stacked_batch_norm(layers: Sequence[nn.BatchNorm2d]) -> nn.BatchNorm2d:
     one = layers[0]
     channels = one.num_features * len(layers)
     new = nn.BatchNorm2d(channels, one.eps, one.momentum, one.affine)
+    if one.running_mean is not None:
+        new.to(one.running_mean.device, one.running_mean.dtype)
     for key in ("weight", "bias", "running_mean", "running_var"):
         if getattr(one, key) is not None:
             values = torch.cat([getattr(layer, key).detach() for layer in layers])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from grid import load_sweep, run_sweep
-from grid.doctor import examine
+from grid.cli.doctor import examine
 
 SWEEP = """
 sweep: gpu

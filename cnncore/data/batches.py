@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from cnncore.config import AugmentKind
 from cnncore.data.arrays import Labels
-from cnncore.data.augment import HostAugmenter, batches_on_device, draw
-from cnncore.data.distortion import Distortion, distorts
+from cnncore.data.augment.augment import HostAugmenter, batches_on_device, draw
+from cnncore.data.augment.distortion import Distortion, distorts
+from cnncore.data.augment.window import Window
 from cnncore.data.stratify import Indices
-from cnncore.data.window import Window
 from cnncore.seeding import derive_seed
 
 # Pixels in an evaluation batch: 1,024 images of 32x32 on a GPU; on a CPU 128, whose activations

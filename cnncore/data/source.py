@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cnncore.catalog import DATASETS, unknown_name
-from cnncore.data import function, imagefolder
 from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
+from cnncore.data.sources import function, imagefolder
 
 FOLDER_PREFIX = "imagefolder:"
 

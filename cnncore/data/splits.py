@@ -13,9 +13,9 @@ from torch import Tensor
 
 from cnncore.config import QUIRK_AUGMENT, Enhance, MeanStd, TrialConfig
 from cnncore.data.arrays import Labels
+from cnncore.data.augment.enhancement import enhanced
 from cnncore.data.batches import EvalSplit, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
-from cnncore.data.enhancement import enhanced
 from cnncore.data.stratify import Indices, stratified_fold, stratified_split, stratified_subset
 from cnncore.seeding import derive_seed
 

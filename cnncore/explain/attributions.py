@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from cnncore.evaluate import eval_mode
 from cnncore.explain.picture import Pixels, Tile, signed, tile_grid
+from cnncore.measure.evaluate import eval_mode
 
 Map = NDArray[np.float64]
 

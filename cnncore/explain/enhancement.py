@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cnncore.config import Enhance
+from cnncore.data.augment.enhancement import ENHANCERS, enhanced
 from cnncore.data.batches import Batches, EvalSplit
-from cnncore.data.enhancement import ENHANCERS, enhanced
-from cnncore.evaluate import predict
+from cnncore.measure.evaluate import predict
 from cnncore.seeding import derive_seed
 
 FACTORS = (0.5, 0.75, 1.25, 1.5, 2.0)

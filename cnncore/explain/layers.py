@@ -7,7 +7,7 @@ import difflib
 import torch
 from torch import Tensor, nn
 
-from cnncore.evaluate import eval_mode
+from cnncore.measure.evaluate import eval_mode
 
 
 def layer_maps(model: nn.Module, inputs: Tensor, layer: str | None) -> tuple[str, Tensor]:

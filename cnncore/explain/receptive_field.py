@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnncore.evaluate import eval_mode
+from cnncore.measure.evaluate import eval_mode
 
 aten = torch.ops.aten
 

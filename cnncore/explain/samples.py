@@ -10,8 +10,8 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from cnncore.data.batches import EvalSplit
-from cnncore.evaluate import predict
 from cnncore.explain.picture import GREEN, VERMILION, Tile, tile_grid
+from cnncore.measure.evaluate import predict
 
 COLUMNS = 8
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cnncore.catalog import NETWORKS
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
 from cnncore.models.head import AUXILIARY, HEADS, head_names
-from cnncore.weights import IMAGENET, WeightsError, check_imagenet, fingerprint
+from cnncore.models.weights import IMAGENET, WeightsError, check_imagenet, fingerprint
 
 Weights = dict[str, Tensor]
 

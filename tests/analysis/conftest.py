@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import open_results
-from grid.records import to_table
+from grid.store.records import to_table
 
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 ARCHS = {"cnn3": (0.93, 122_570, 1_600_000), "resnet18": (0.96, 11_181_642, 37_000_000)}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.database import view_names
-from analysis.plots import PLOTS
-from analysis.tables import TABLES as READY
-from grid.records import TABLES
+from analysis.charts.plots import PLOTS
+from analysis.results.database import view_names
+from analysis.tables.tables import TABLES as READY
+from grid.store.records import TABLES
 
 DOC = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 

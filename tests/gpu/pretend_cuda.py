@@ -25,8 +25,6 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 CUDA = torch.device("cuda", 0)
 ROOT = Path(__file__).resolve().parents[2]
-# How PyTorch asks a tensor for its device.
-DEVICE, IS_CUDA = (vars(torch._C.TensorBase)[name].__get__ for name in ("device", "is_cuda"))
 # Operations with index tensors that may lie on the CPU.
 INDEXING = {
     "aten::index",
@@ -173,7 +171,7 @@ class OnCuda(torch.Tensor):
         memo[id(self)] = new
         return new
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, **kwargs: Any) -> str:  # type: ignore[override]
         return f"OnCuda({plain(self.detach())!r})"
 
     @classmethod
@@ -305,10 +303,6 @@ class Moves(TorchFunctionMode):
             with device_generator() if name.startswith("rand") else contextlib.nullcontext():
                 made = func(*args, **kwargs)
             return on_cuda(made)
-        if func is DEVICE and isinstance(args[0], OnCuda):
-            return CUDA
-        if func is IS_CUDA and isinstance(args[0], OnCuda):
-            return True
         return func(*args, **kwargs)
 
     def _move(self, func: Any, args: Any, kwargs: Any) -> Any:

@@ -19,15 +19,15 @@ from cnncore.data import load_dataset, open_splits
 from cnncore.data import splits as splits_module
 from cnncore.models import build_model
 from cnncore.seeding import seed_everything
-from cnncore.state import TrainState
-from cnncore.train import EpochResult, Pause, start, train
-from grid.ids import make_trial
-from grid.job import Job
-from grid.store import Store
-from grid.trial import network_options, run_trial
+from cnncore.training.state import TrainState
+from cnncore.training.train import EpochResult, Pause, start, train
+from grid.plan.ids import make_trial
+from grid.store.folder import Store
+from grid.trial.assignment import Job
+from grid.trial.trial import network_options, run_trial
 from tests.gpu.pretend_cuda import LOG, pretend_cuda
 
-pytestmark = pytest.mark.slow  # about 25 s in all
+pytestmark = pytest.mark.slow  # about 50 s in all on one thread
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -155,8 +155,10 @@ def test_a_device_gives_the_numbers_of_the_cpu(
     elif REAL:
         # bf16, TF32 convolutions and other orders of summation; three steps an epoch
         assert_close(on_gpu, on_cpu, rel=0.1 if name == "bf16" else 0.02)
-    elif name == "inverted":  # one backward kernel sums in another order for the pretended class
-        assert_close(on_gpu, on_cpu, rel=0.02)
+    elif name == "inverted":
+        # One backward kernel sums in another order for the pretended class, and this network
+        # makes much of it: weights changed by 1e-7 change the loss by up to 1 % on the CPU too.
+        assert_close(on_gpu, on_cpu, rel=0.05)
     else:
         assert on_gpu == on_cpu
 

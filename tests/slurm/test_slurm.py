@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from grid.store import Store
+from grid.store.folder import Store
 from tests.slurm.testbed import TESTBED, NoSlurmError, Slurm, two_nodes
 from tests.small_sweeps import metrics
 
@@ -81,7 +81,7 @@ def local_metrics(slurm: Slurm, name: str) -> dict[str, list[dict[str, Any]]]:
 
 def hosts(folder: Path) -> set[str]:
     from analysis import open_results
-    from analysis.database import rows
+    from analysis.results.database import rows
 
     return {row["host"] for row in rows(open_results(folder), "SELECT host FROM trials")}
 

@@ -1,0 +1,87 @@
+"""The ready figures, by name: one definition each gives SVG, PNG, PDF and HTML."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from analysis.charts import bars, confusion, curves, enhancement, ranks, scatter, tuning
+from analysis.charts.figure_formats import FILE_FORMATS, Spec
+from analysis.charts.style import CONFIG, Chart
+from analysis.results.database import AnalysisError, Connection
+
+
+def make_plot(connection: Connection, name: str) -> Spec:
+    """A ready figure as a Vega-Lite specification with its data.
+
+    Raises `AnalysisError` for an unknown name, with the known ones, and where there is nothing
+    to show yet.
+    """
+    if name not in PLOTS:
+        close = difflib.get_close_matches(name, PLOTS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise AnalysisError(f"there is no figure {name}{hint}; there are: {', '.join(PLOTS)}")
+    chart = PLOTS[name][0](connection)
+    if chart is None:
+        raise AnalysisError(f"nothing to show in {name} yet: no trial has the numbers it needs")
+    spec: Spec = chart.to_dict(validate=False)  # Altair checked every part when it was made
+    return {**spec, "config": CONFIG}
+
+
+def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
+    """Save a ready figure; the suffix chooses between `FILE_FORMATS`."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FILE_FORMATS:
+        raise AnalysisError(
+            f"{path}: cannot write {suffix or 'a file without a suffix'}; "
+            f"there are: {', '.join(FILE_FORMATS)}"
+        )
+    content = FILE_FORMATS[suffix](make_plot(connection, name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise AnalysisError(f"{path}: cannot be written ({error.strerror})") from None
+    return path
+
+
+# Name -> (what makes it, what it shows).
+PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
+    "accuracy-vs-params": (scatter.accuracy_vs_params, "test top-1 over trainable parameters"),
+    "accuracy-vs-macs": (scatter.accuracy_vs_macs, "test top-1 over multiply-accumulates"),
+    "epoch-time-vs-params": (
+        scatter.epoch_time_vs_params,
+        "training time per epoch over parameters",
+    ),
+    "latency-vs-params": (scatter.latency_vs_params, "latency at batch 1 over parameters"),
+    "batch16-latency-vs-params": (
+        scatter.batch16_latency_vs_params,
+        "latency at batch 16 over parameters",
+    ),
+    "curves": (curves.val_top1, "val top-1 by epoch"),
+    "training-curves": (curves.both_splits, "top-1 and loss by epoch, on train and val"),
+    "lr-schedule": (curves.lr_schedule, "learning rate by epoch, with val top-1"),
+    "final-bars": (bars.final, "test top-1 and test loss of every cell"),
+    "ablation": (bars.ablation, "test top-1 over each compared setting, the others held"),
+    "ranks": (
+        ranks.critical_difference,
+        "mean ranks of the networks over data sets, and which are not told apart",
+    ),
+    "lr-sensitivity": (
+        tuning.lr_sensitivity,
+        "val top-1 over the learning rate, a point per config",
+    ),
+    "parallel-coordinates": (
+        tuning.parallel_coordinates,
+        "the tuned axes of every cell beside val top-1, a line per config",
+    ),
+    "confusion": (
+        confusion.shares,
+        "confusion matrix of the best config of each data set, in shares of the true class",
+    ),
+    "confusion-counts": (confusion.counts, "the same in images"),
+    "confusion-networks": (confusion.networks, "a small confusion matrix of every network"),
+    "enhancement": (enhancement.enhancement, "test images that enhancing repairs and breaks"),
+}

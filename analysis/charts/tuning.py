@@ -1,0 +1,314 @@
+"""What a search saw: accuracy over the learning rate, and over all tuned axes at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import altair as alt
+
+from analysis.charts.encodings import Points, colour_encoding, log_scale, plain, tooltips, varies
+from analysis.charts.style import PALETTE, Chart
+from analysis.results.database import Connection, rows, sql
+from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value, compact
+from analysis.tables.table_formats import MISSING
+
+Point = dict[str, Any]
+
+MOST_CELLS = 12
+GAP = 105  # points between two axes
+HEIGHT = 190
+FEW = 6  # values that stand side by side as they are
+ABSENT = -0.13  # where a config without the axis crosses it
+
+
+def lr_sensitivity(connection: Connection) -> Chart | None:
+    """Validation accuracy over the learning rate, a point per config, a panel per network."""
+    found = [row for row in rows(connection, sql("questions/searched")) if (row["lr"] or 0) > 0]
+    axes = [axis for axis in cell_axes(found) if axis != "lr"]
+    varying = [axis for axis in axes if varies(found, axis)]
+    panel = min(varying or axes, key=lambda axis: axis != "arch", default=None)
+    others = [axis for axis in varying if axis != panel]
+    groups: dict[str, list[Row]] = {}
+    for row in found:
+        name = json.dumps([row["results"], *(plain(cell_value(row, axis)) for axis in axes)])
+        groups.setdefault(name, []).append(row)
+    points: list[Point] = []
+    for name, group in groups.items():
+        if len({row["lr"] for row in group if row["val_top1_mean"] is not None}) > 1:
+            points += _of_group(name, group, axes, panel, others)
+    if not points:
+        return None
+    figure: Chart = _lr_panels(points, axes, ", ".join(others) or None).properties(
+        title=dict(text="Sensitivity to the learning rate", subtitle=_lr_subtitle(points))
+    )
+    return figure
+
+
+def _of_group(
+    name: str, group: list[Row], axes: list[str], panel: str | None, others: list[str]
+) -> list[Point]:
+    """The configs of a cell as points; a cell is what differs in the learning rate alone, too."""
+    joined = set(_differing(group)) <= {"lr"}
+    complete = [row for row in group if row["state"] == "complete" and row["val_top1_mean"]]
+    best = max(complete, key=lambda row: row["val_top1_mean"], default=None)
+    points = []
+    for row in group:
+        value, sd = row["val_top1_mean"], row["val_top1_sd"]
+        if value is None and row["state"] != "diverged":
+            continue
+        known = value is not None and row["state"] != "diverged"
+        points.append(
+            {
+                "group": name,
+                "panel": plain(cell_value(row, panel)) if panel else "",
+                "colour": plain(cell_label(row, others)),
+                "lr": row["lr"],
+                "state": row["state"],
+                "value": value * 100 if known else None,
+                "low": (value - sd) * 100 if known and sd is not None else None,
+                "high": (value + sd) * 100 if known and sd is not None else None,
+                "joined": joined and row["state"] == "complete",
+                "best": row is best,
+                "trials": row["n"],
+                "shown": f"{value * 100:.4g}" if known else "diverged",
+                **{f"axis {axis}": plain(cell_value(row, axis)) for axis in axes},
+            }
+        )
+    return points
+
+
+def _lr_panels(points: list[Point], axes: list[str], title: str | None) -> Chart:
+    panels = len({point["panel"] for point in points})
+    width, height = (560, 340) if panels == 1 else (270, 220)
+    across = log_scale([point["lr"] for point in points])
+    ticks = across["axis"]["values"]
+    if ticks[-1] / ticks[0] > 100:  # a label at every power of ten, as far as there is room
+        across["axis"]["values"] = [tick for tick in ticks if math.log10(tick) % 1 == 0]
+    base = alt.Chart().encode(
+        x=alt.X("lr:Q", title="learning rate", **across),
+        color=colour_encoding(points, title),
+    )
+    y = alt.Y("value:Q", title="val top-1 (%)", scale=dict(zero=False, padding=10))
+    tips = [
+        *tooltips(axes, points),
+        alt.Tooltip("lr:Q", title="lr", format=".3~g"),
+        *tooltips(["val top-1 (%)", "trials"], points),
+        alt.Tooltip("state:N"),
+    ]
+    complete = base.transform_filter("datum.state == 'complete'")
+    layers = [
+        base.transform_filter("datum.joined")
+        .mark_line(strokeWidth=1.5, opacity=0.7)
+        .encode(y=y, detail="group:N"),
+        complete.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.2, opacity=0.7)
+        .encode(y=alt.Y("low:Q", title="val top-1 (%)"), y2="high:Q"),
+        base.transform_filter("datum.state == 'pruned'")
+        .mark_point(filled=False, size=34, strokeWidth=1.2, opacity=0.7)
+        .encode(y=y, tooltip=tips),
+        complete.mark_point(filled=True, size=46, opacity=0.9).encode(y=y, tooltip=tips),
+        base.transform_filter("datum.best")
+        .mark_point(filled=False, size=150, strokeWidth=1.6, color="#111111", opacity=1)
+        .encode(y=y, color=alt.value("#111111")),
+        base.transform_filter("datum.state == 'diverged'")
+        .mark_point(shape="M-1,-1L1,1M-1,1L1,-1", size=40, strokeWidth=2, opacity=0.9)
+        .encode(y=alt.value(height - 6), tooltip=tips),
+    ]
+    figure: Chart = (
+        alt.layer(*layers, data=Points(values=points))
+        .properties(width=width, height=height)
+        .facet(facet=alt.Facet("panel:N", title=None, sort=None), columns=min(3, panels))
+    )
+    return figure
+
+
+def _lr_subtitle(points: list[Point]) -> list[str]:
+    states = {point["state"] for point in points}
+    lines = ["a point is a config as searched; ringed: the best that is complete"]
+    if any(point["low"] is not None for point in points):
+        lines[0] += "; bars: ± standard deviation"
+    marks = [
+        *(["open: pruned, its best epoch until then"] if "pruned" in states else []),
+        *(["crosses at the foot: diverged"] if "diverged" in states else []),
+    ]
+    return [*lines, *(["; ".join(marks)] if marks else [])]
+
+
+def parallel_coordinates(connection: Connection) -> Chart | None:
+    """The tuned axes of every cell beside val top-1, a line per config."""
+    found = [
+        row
+        for row in rows(connection, sql("questions/searched"))
+        if row["val_top1_mean"] is not None and row["state"] != "diverged"
+    ]
+    axes = cell_axes(found)
+    axes = [axis for axis in axes if varies(found, axis)] or axes
+    several = len({row["results"] for row in found}) > 1
+    cells: dict[tuple[str, str], list[Row]] = {}
+    for row in found:
+        cells.setdefault((row["results"], row["cell_id"]), []).append(row)
+    tuned = [group for group in cells.values() if _differing(group)]
+    if not tuned:
+        return None
+    panels = [_lines(_name(group[0], axes, several), group) for group in tuned[:MOST_CELLS]]
+    subtitle = [
+        "a line is a config as searched, the darker the better; orange: the best that is complete",
+        "dashed: pruned, its best epoch until then",
+    ]
+    if not any(row["state"] == "pruned" for row in found):
+        del subtitle[1]
+    if len(tuned) > MOST_CELLS:
+        subtitle.append(f"the first {MOST_CELLS} of {len(tuned)} cells")
+    wide = max(len(_differing(group)) for group in tuned) > 5
+    figure: Chart = (
+        alt.concat(*panels, columns=1 if wide or len(panels) == 1 else 2, spacing=36)
+        .resolve_scale(color="independent", x="independent")
+        .properties(title=dict(text="What was searched", subtitle=subtitle))
+    )
+    return figure
+
+
+def _name(row: Row, axes: list[str], several: bool) -> str:
+    """What a cell's panel is called."""
+    return plain((f"{row['results']} · " if several else "") + cell_label(row, axes))
+
+
+def _differing(group: list[Row]) -> list[str]:
+    """The keys of a cell's configs that have several values: what was tuned."""
+    configs = [json.loads(row["config"] or "{}") for row in group]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if len({compact(config.get(key)) for config in configs}) > 1]
+
+
+def _lines(name: str, group: list[Row]) -> Chart:
+    """A cell's configs as lines through an axis per tuned key, val top-1 the last."""
+    columns = _columns(group)
+    drawn = [_axis(values) for values in columns.values()]
+    last = len(columns) - 1
+    ticks: list[Point] = [
+        {"x": x, "y": y, "text": text} for x, (_, marks) in enumerate(drawn) for y, text in marks
+    ]
+    names = [{"x": x, "y": 1, "text": plain(key)} for x, key in enumerate(columns)]
+    rulers = [{"x": x, "y": 0, "y2": 1} for x in range(last + 1)]
+    points = _of_lines(group, [heights for heights, _ in drawn])
+    base = _at(points, last).encode(detail="config:N")
+    shade = alt.Color(
+        "shade:Q", scale=dict(range=["#c9dcee", "#08306b"], interpolate="lab"), legend=None
+    )
+    tips = [alt.Tooltip("top1:Q", title="val top-1 (%)", format=".2f")]
+    opacity = max(0.35, min(0.9, 24 / len(group)))
+    words: dict[str, Any] = dict(fontSize=11, color="#333333")
+    halo: dict[str, Any] = dict(stroke="white", strokeWidth=5, strokeJoin="round")
+    inner = _at([tick for tick in ticks if tick["x"] < last], last).encode(text="text:N")
+    outer = _at([tick for tick in ticks if tick["x"] == last], last).encode(text="text:N")
+    layers = [
+        _at(rulers, last).mark_rule(color="#888888").encode(y2="y2:Q"),
+        base.transform_filter("datum.pruned")
+        .mark_line(strokeWidth=1.2, strokeDash=[4, 3], opacity=opacity * 0.8)
+        .encode(color=shade, tooltip=tips),
+        base.transform_filter("!datum.pruned && !datum.best")
+        .mark_line(strokeWidth=1.6, opacity=opacity)
+        .encode(color=shade, tooltip=tips),
+        base.transform_filter("datum.best")
+        .mark_line(strokeWidth=2.8, opacity=1)
+        .encode(color=alt.value(PALETTE[1]), tooltip=tips),
+        inner.mark_text(align="right", dx=-5, **words, **halo),
+        inner.mark_text(align="right", dx=-5, **words),
+        outer.mark_text(align="left", dx=5, **words),
+        _at(names, last)
+        .mark_text(dy=-16, **{**words, "fontSize": 12}, fontWeight="bold")
+        .encode(text="text:N"),
+    ]
+    return alt.layer(*layers).properties(
+        width=GAP * last, height=HEIGHT, title=alt.Title(name, fontSize=13, offset=26)
+    )
+
+
+def _at(data: list[Point], last: int) -> alt.Chart:
+    """A chart of data at x, the number of an axis, and y, from 0 to 1."""
+    chart: alt.Chart = alt.Chart(Points(values=data)).encode(
+        x=alt.X("x:Q", scale=dict(domain=[0, last], nice=False), axis=None),
+        y=alt.Y("y:Q", scale=dict(domain=[0, 1], nice=False), axis=None),
+    )
+    return chart
+
+
+def _columns(group: list[Row]) -> dict[str, list[Any]]:
+    """The values of each tuned key, a config each, and val top-1."""
+    configs = [json.loads(row["config"]) for row in group]
+    tuned = {key: [config.get(key) for config in configs] for key in _differing(group)}
+    return {**tuned, "val top-1 (%)": [row["val_top1_mean"] * 100 for row in group]}
+
+
+def _of_lines(group: list[Row], heights: list[list[float]]) -> list[Point]:
+    """A point per config and axis; `shade` is the config's place from the worst."""
+    top = [row["val_top1_mean"] for row in group]
+    complete = [place for place, row in enumerate(group) if row["state"] == "complete"]
+    best = max(complete, key=lambda place: top[place], default=None)
+    return [
+        {
+            "config": row["config_id"],
+            "x": x,
+            "y": column[place],
+            "top1": top[place] * 100,
+            "shade": sum(other <= top[place] for other in top),
+            "pruned": row["state"] == "pruned",
+            "best": place == best,
+        }
+        for place, row in enumerate(group)
+        for x, column in enumerate(heights)
+    ]
+
+
+def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Where each value stands on its axis, from 0 to 1, and the axis's ticks.
+
+    Texts, and few numbers that come again and again, stand side by side; numbers over more than a
+    decade on a logarithmic axis. A config without the axis crosses below it.
+    """
+    given = [value for value in values if value is not None]
+    numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in given)
+    distinct = list({compact(value): value for value in given}.values())
+    if not numeric or (len(distinct) <= FEW and 2 * len(distinct) <= len(given)):
+        order = sorted(distinct, key=lambda value: value if numeric else compact(value))
+        names = [compact(value) for value in order]
+        shown = [", ".join(map(str, v)) if isinstance(v, list) else compact(v) for v in order]
+        even = [(0.5 if len(names) == 1 else i / (len(names) - 1)) for i in range(len(names))]
+        marks = list(zip(even, map(plain, shown), strict=True))
+        heights = [ABSENT if v is None else even[names.index(compact(v))] for v in values]
+    else:
+        low, high = min(given), max(given)
+        log = low > 0 and high / low > 10
+        ends = _decades(low, high) if log else _steps(low, high)
+        scale = math.log10 if log else float
+        first, span = scale(ends[0]), scale(ends[-1]) - scale(ends[0])
+        marks = [((scale(tick) - first) / span, f"{tick:.4g}") for tick in ends]
+        heights = [ABSENT if v is None else (scale(v) - first) / span for v in values]
+    if len(given) < len(values):
+        marks.append((ABSENT, MISSING))
+    return heights, marks
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Round numbers from below the lowest value to above the highest, three to six."""
+    raw = (high - low) / 4 or abs(low) / 4 or 1.0
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [place * step for place in range(first, max(last, first + 1) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """The powers of ten between two numbers, between ends of one digit that enclose them."""
+
+    def one_digit(value: float, up: bool) -> float:
+        power = 10.0 ** math.floor(math.log10(value) + 1e-9)
+        digit = value / power
+        return power * (math.ceil(digit - 1e-9) if up else math.floor(digit + 1e-9))
+
+    first, last = one_digit(low, False), one_digit(high, True)
+    powers = [10.0**n for n in range(math.floor(math.log10(first)), math.ceil(math.log10(last)))]
+    inner = [power for power in powers if first * 1.9 < power < last / 1.9]
+    return [first, *inner, last]

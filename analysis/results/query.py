@@ -1,0 +1,90 @@
+"""A user's own SQL, answered from the views and kept from everything else."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from analysis.results.database import (
+    AnalysisError,
+    damage,
+    first_line,
+    load,
+    needed,
+    open_database,
+    view_names,
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question gave: column names, DuckDB's type names, and rows of Python values."""
+
+    relation: duckdb.DuckDBPyRelation
+    columns: list[str]
+    types: list[str]
+    rows: list[tuple[Any, ...]]
+    warnings: list[str]
+
+    def write_parquet(self, path: str | Path) -> None:
+        """Write the answer as a Parquet file, with its types."""
+        table = self.relation.to_arrow_table()
+        try:
+            duckdb.from_arrow(table).write_parquet(os.fspath(path), compression="zstd")
+        except duckdb.Error as error:
+            raise AnalysisError(f"{path}: cannot be written: {first_line(error)}") from None
+
+
+def ask(question: str, *folders: str | Path, all: bool = False) -> Answer:
+    """Answer a user's SQL: one SELECT over the views, which can neither read nor write files.
+
+    Raises `AnalysisError` with a short message where the SQL is wrong.
+    """
+    connection = open_database(*folders, all=all)
+    load(connection, *needed(question))
+    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+    try:
+        statements = connection.extract_statements(question)
+        _check_is_a_question(statements)
+        relation = connection.sql(question)
+        types = [str(type_) for type_ in relation.types]
+        if any("TIME ZONE" in type_ for type_ in types):  # DuckDB needs pytz for these, Arrow not
+            found = [tuple(row.values()) for row in relation.to_arrow_table().to_pylist()]
+        else:
+            found = relation.fetchall()
+    except duckdb.Error as error:
+        raise AnalysisError(_explained(error)) from None
+    return Answer(relation, relation.columns, types, found, damage(connection))
+
+
+def _check_is_a_question(statements: Sequence[duckdb.Statement]) -> None:
+    if not statements:
+        raise AnalysisError('no SQL given; try "SELECT * FROM best"')
+    kinds = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
+    if len(statements) > 1 or statements[0].type not in kinds:
+        raise AnalysisError("only one question at a time: a SELECT, DESCRIBE, SUMMARIZE or EXPLAIN")
+
+
+def _explained(error: duckdb.Error) -> str:
+    """An error of DuckDB's as a message; an unknown table's with the views there are."""
+    message = str(error).strip()
+    missing = re.search(r"Table with name (\S+) does not exist", message)
+    if missing:
+        name = missing.group(1).strip('"')
+        close = difflib.get_close_matches(name.lower(), view_names(), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"there is no view {name}{hint} There are: {', '.join(view_names())}".replace(
+            f"{name} There", f"{name}; there"
+        )
+    if "file system operations are disabled" in message:
+        return "a question can neither read nor write files; it has the views: " + ", ".join(
+            view_names()
+        )
+    return message

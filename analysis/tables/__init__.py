@@ -1,0 +1,1 @@
+"""Ready tables, their statistics and their formats."""

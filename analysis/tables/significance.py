@@ -1,0 +1,349 @@
+"""Which differences are real: pairs over shared blocks, ranks over blocks, a note for a table."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from analysis.results.database import Connection, rows, sql
+from analysis.tables import statistics
+from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value, compact
+from analysis.tables.table_formats import MISSING, Column, Table, shown
+
+# Accuracies on other images, or of other classes, are nothing to set against each other.
+NOT_PAIRED = ("dataset", "labels")
+MOST_NAMED = 3  # pairs that a note names; of more only the nearest
+INSIDE = "inside the noise"
+EQUAL = "equal in every block"
+
+Block = tuple[Any, ...]
+
+
+def blocks_of(connection: Connection) -> list[Row]:
+    """The complete trials of every cell's winner that have a test top-1."""
+    found = rows(connection, sql("questions/blocks"))
+    return [row for row in found if row["test_top1"] is not None]
+
+
+def paired_axis(found: list[Row]) -> str | None:
+    """The axis whose values are set against each other: the network, or the first that varies."""
+    varying = [
+        axis
+        for axis in cell_axes(found)
+        if axis not in NOT_PAIRED and len({value_name(row, axis) for row in found}) > 1
+    ]
+    return min(varying, key=lambda axis: axis != "arch", default=None)
+
+
+def value_name(row: Row, axis: str) -> str:
+    """A cell's value of an axis, in a few characters."""
+    value = cell_value(row, axis)
+    return MISSING if value is None else compact(value)
+
+
+def setting(row: Row, axis: str) -> Block:
+    """What a row's cell has in common with those that differ in the axis alone."""
+    cell = json.loads(row["cell"] or "{}")
+    others = sorted((key, compact(value)) for key, value in cell.items() if key != axis)
+    return (row["results"], row["dataset"], row["labels"], *others)
+
+
+def paired(connection: Connection) -> Table:
+    """A row per pair of values of the compared axis: their difference over shared blocks."""
+    found = blocks_of(connection)
+    axis = paired_axis(found)
+    measured: dict[str, dict[Block, float]] = {}
+    roles: dict[tuple[str, Block], str] = {}
+    for row in found if axis else []:
+        assert axis
+        name = value_name(row, axis)
+        block = (setting(row, axis), row["seed"], row["fold"])
+        measured.setdefault(name, {})[block] = row["test_top1"]
+        if row["role"]:
+            roles[name, block] = row["role"]
+    names = sorted(measured, key=lambda name: (-fmean(measured[name].values()), name))
+    pairs = list(itertools.combinations(names, 2))
+    answers = [over_shared(measured[a], measured[b]) for a, b in pairs]
+    corrected = statistics.holm([answer.p for answer in answers])
+    columns = [
+        Column("a", "a"),
+        Column("b", "b"),
+        *([Column("role", "role")] if roles else []),
+        *PAIRED,
+    ]
+    lines = []
+    for (a, b), answer, p in zip(pairs, answers, corrected, strict=True):
+        shared = measured[a].keys() & measured[b].keys()
+        role = {roles[name, block] for name in (a, b) for block in shared if (name, block) in roles}
+        lines.append(
+            (
+                *(a, b, *([", ".join(sorted(role)) or None] if roles else [])),
+                *(answer.n, answer.mean_a, answer.mean_b),
+                *(answer.difference, answer.low, answer.high, answer.effect),
+                *(answer.p, answer.wilcoxon_p, p, verdict(a, b, answer, p)),
+            )
+        )
+    return Table("Paired comparison", _paired_caption(found, axis, len(pairs)), columns, lines)
+
+
+PAIRED = [
+    Column("n", "n", "count"),
+    Column("mean_a", "a, test top-1 (%)", "percent"),
+    Column("mean_b", "b, test top-1 (%)", "percent"),
+    Column("difference", "a - b (points)", "percent"),
+    Column("difference_low", "95 % from", "percent"),
+    Column("difference_high", "to", "percent"),
+    Column("effect", "effect", "seconds"),
+    Column("p", "p", "probability"),
+    Column("p_wilcoxon", "p (Wilcoxon)", "probability"),
+    Column("p_holm", "p (Holm)", "probability"),
+    Column("verdict", "verdict"),
+]
+
+
+def over_shared(a: dict[Block, float], b: dict[Block, float]) -> statistics.Paired:
+    """The paired comparison of what two have measured, over the blocks that both have."""
+    shared = [block for block in a if block in b]
+    return statistics.paired([a[block] for block in shared], [b[block] for block in shared])
+
+
+def verdict(a: str, b: str, answer: statistics.Paired, p: float | None) -> str:
+    """What a paired comparison says, in words; p is the corrected one."""
+    if answer.n < 2:
+        return "one shared block: no spread" if answer.n else "no shared block"
+    if p is None:
+        return "no spread: not tested" if answer.difference else EQUAL
+    if p >= statistics.SIGNIFICANT:
+        return INSIDE
+    assert answer.difference is not None
+    return f"{a if answer.difference > 0 else b} better"
+
+
+def _paired_caption(found: list[Row], axis: str | None, pairs: int) -> str:
+    if not found:
+        return "No trial is complete yet."
+    if axis is None:
+        return "Nothing to pair: no compared setting beside the data has two values."
+    others = [*_varying(found, axis), "seed"]
+    folded = any(row["fold"] is not None for row in found)
+    parts = [
+        f"Test top-1 of every two values of {axis} over the n blocks that both have; a block is "
+        f"one {' x '.join([*others, *(['fold'] if folded else [])])}. a - b with its 95 % t "
+        "interval; effect: Cohen's d_z, the difference over the standard deviation of the "
+        f"differences; p: paired t test; Wilcoxon: signed-rank test, from "
+        f"{statistics.WILCOXON_FROM} blocks; Holm: p of the t test corrected for {pairs} "
+        f"{'pair' if pairs == 1 else 'pairs'}. Inside the noise: p (Holm) of "
+        f"{statistics.SIGNIFICANT:g} or more."
+    ]
+    if len(others) > 1 and len({row["seed"] for row in found}) > 1:
+        parts.append(
+            "Seeds of one setting are no evidence about another: the table ranking takes a "
+            "setting once."
+        )
+    if folded:
+        parts.append(
+            "Folds share training images, so p is too small (Nadeau and Bengio, Machine Learning "
+            "52, 2003)."
+        )
+    if any(row["role"] for row in found):
+        parts.append(
+            "Role: searched trials chose the config, confirmed ones retrained it on fresh seeds."
+        )
+    return " ".join(parts)
+
+
+def _varying(found: list[Row], axis: str | None) -> list[str]:
+    """What else the rows' cells differ in."""
+    names = [other for other in cell_axes(found) if other != axis]
+    varying = [other for other in names if len({value_name(row, other) for row in found}) > 1]
+    return [*(["results"] if len({row["results"] for row in found}) > 1 else []), *varying]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The values of an axis, best first, ranked over the settings that all of them have."""
+
+    axis: str
+    names: list[str]
+    top1: list[float]  # means over the blocks, seeds averaged first
+    ranking: statistics.Ranking
+    blocks_of: list[str]  # what tells blocks apart
+    data_sets: int
+    left_out: int  # settings that a value is missing from
+
+
+def ranked(connection: Connection) -> Ranked | None:
+    """Rank the values of the compared axis; None without two of them in one setting."""
+    found = blocks_of(connection)
+    axis = paired_axis(found)
+    if axis is None:
+        return None
+    measured: dict[Block, dict[str, list[float]]] = {}
+    for row in found:
+        values = measured.setdefault(setting(row, axis), {})
+        values.setdefault(value_name(row, axis), []).append(row["test_top1"])
+    names = sorted({value_name(row, axis) for row in found})
+    whole = {block: values for block, values in measured.items() if len(values) == len(names)}
+    if not whole:
+        return None
+    means = [[fmean(values[name]) for name in names] for values in whole.values()]
+    ranking = statistics.ranking(means)
+    top1 = [fmean(column) for column in zip(*means, strict=True)]
+    order = sorted(range(len(names)), key=lambda i: (ranking.mean_ranks[i], -top1[i], names[i]))
+    return Ranked(
+        axis,
+        [names[i] for i in order],
+        [top1[i] for i in order],
+        statistics.Ranking(
+            ranking.n,
+            [ranking.mean_ranks[i] for i in order],
+            ranking.p,
+            ranking.critical_difference,
+        ),
+        _varying(found, axis),
+        len({block[:3] for block in whole}),
+        len(measured) - len(whole),
+    )
+
+
+def ranking(connection: Connection) -> Table:
+    """A row per value of the compared axis: its mean rank over data sets and settings."""
+    answer = ranked(connection)
+    columns = [
+        Column("value", answer.axis if answer else "value"),
+        Column("mean_rank", "mean rank", "seconds"),
+        Column("test_top1", "test top-1 (%)", "percent"),
+        Column("n", "blocks", "count"),
+        Column("alike", "not told apart from"),
+    ]
+    if answer is None:
+        nothing = "Nothing to rank: no two values of a compared setting have all else in common."
+        return Table("Ranking", nothing, columns, [])
+    lines = [
+        (name, rank, top1, answer.ranking.n, ", ".join(_alike(answer, name)) or None)
+        for name, rank, top1 in zip(
+            answer.names, answer.ranking.mean_ranks, answer.top1, strict=True
+        )
+    ]
+    return Table("Ranking", _ranking_caption(answer), columns, lines)
+
+
+def _alike(answer: Ranked, name: str) -> list[str]:
+    """The others whose mean rank is nearer than the critical difference."""
+    ranks = dict(zip(answer.names, answer.ranking.mean_ranks, strict=True))
+    needed = answer.ranking.critical_difference
+    return [
+        other
+        for other in answer.names
+        if other != name and (needed is None or abs(ranks[other] - ranks[name]) < needed)
+    ]
+
+
+def _ranking_caption(answer: Ranked) -> str:
+    ranking, k = answer.ranking, len(answer.names)
+    block = " x ".join(answer.blocks_of) or "data set"
+    parts = [
+        f"Mean rank by test top-1 over {ranking.n} {'block' if ranking.n == 1 else 'blocks'} "
+        f"({block}), 1 the best, seeds averaged first.",
+        rank_test(ranking),
+    ]
+    if not ranking.enough:
+        parts.append(
+            f"Too few blocks: {k} values need {statistics.blocks_needed(k)} before any two can be "
+            "told apart."
+        )
+    if answer.left_out:
+        parts.append(f"Left out: {answer.left_out} in which a value is missing.")
+    if answer.data_sets == 1 and ranking.n > 1:
+        parts.append("All are of one data set: nothing is said about other data.")
+    return " ".join(part for part in parts if part)
+
+
+def rank_test(ranking: statistics.Ranking) -> str:
+    """Friedman's p and the critical difference, as a sentence; empty where there are none."""
+    if ranking.critical_difference is None:
+        return ""
+    p = "all tie" if ranking.p is None else p_text(ranking.p)
+    return (
+        f"Friedman test: {p}; critical difference {ranking.critical_difference:.2f} "
+        "(Nemenyi, 5 %, as in Demsar, 2006)."
+    )
+
+
+def p_text(p: float) -> str:
+    """A p with its relation: `p = 0.041`, `p < 0.001`."""
+    text = shown(p, "probability")
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def noise_note(connection: Connection) -> str:
+    """Which cells differ from the best one of their data set inside the noise; a few sentences.
+
+    Paired t tests over shared seeds and folds, against the cell with the best mean test top-1,
+    with Holm's correction inside a data set.
+    """
+    found = blocks_of(connection)
+    axes = [axis for axis in cell_axes(found) if len({value_name(row, axis) for row in found}) > 1]
+    groups: dict[Block, dict[Block, dict[Block, float]]] = {}
+    labels: dict[Block, str] = {}
+    for row in found:
+        cell = (row["results"], row["cell_id"])
+        labels[cell] = cell_label(row, axes)
+        data = groups.setdefault((row["results"], row["dataset"], row["labels"]), {})
+        data.setdefault(cell, {})[row["seed"], row["fold"]] = row["test_top1"]
+    several = [cells for cells in groups.values() if len(cells) > 1]
+    if several and all(len(values) == 1 for cells in several for values in cells.values()):
+        return "n = 1: no spread over seeds, so no difference can be called real."
+    near: list[tuple[float, str]] = []
+    untested = 0
+    for (best, top), *others in (cells.items() for cells in several):
+        answers = [over_shared(top, values) for _, values in others]
+        corrected = statistics.holm([answer.p for answer in answers])
+        for (cell, _), answer, p in zip(others, answers, corrected, strict=True):
+            said = verdict(labels[best], labels[cell], answer, p)
+            if said in (INSIDE, EQUAL):
+                apart = abs(answer.difference or 0.0) * 100
+                how = f"({EQUAL if p is None else p_text(p)}, n = {answer.n})"
+                both = f"{labels[best]} and {labels[cell]}"
+                near.append((apart, f"{both}, {apart:.2f} points apart {how}"))
+            untested += p is None and said != EQUAL
+    parts = []
+    if near:
+        named = len(near) if len(near) <= MOST_NAMED else 1
+        more = len(near) - named
+        nearest = sorted(near, key=lambda pair: pair[0])[:named]
+        text = "; ".join(said for _, said in nearest) + (f"; and {more} more" if more > 0 else "")
+        parts.append(
+            f"Inside the noise of the best (paired t test over shared seeds, p by Holm): {text}."
+        )
+    if untested:
+        parts.append(
+            f"Not tested against the best: {untested} {'row' if untested == 1 else 'rows'} without "
+            "two shared seeds or without spread."
+        )
+    return " ".join(parts)
+
+
+def role_note(connection: Connection) -> str:
+    """Whether the numbers of tuned cells are searched or confirmed; empty without such cells."""
+    found = [row for row in blocks_of(connection) if row["role"]]
+    axes = [axis for axis in cell_axes(found) if len({value_name(row, axis) for row in found}) > 1]
+    searched = dict.fromkeys(cell_label(row, axes) for row in found if row["role"] == "searched")
+    if not found:
+        return ""
+    if not searched:
+        return "Numbers of tuned cells are confirmed, on seeds that had no part in the choice."
+    if all(row["role"] == "searched" for row in found):
+        return "Numbers of tuned cells are searched, not confirmed on fresh seeds."
+    return f"Numbers of tuned cells are confirmed, but searched in: {'; '.join(searched)}."
+
+
+# Name -> (what makes it, what it shows).
+TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
+    "paired": (paired, "every two networks over shared seeds and data: difference, interval, p"),
+    "ranking": (ranking, "mean rank of every network over data sets, and what tells them apart"),
+}

@@ -1,0 +1,435 @@
+"""The tables of the five papers, and each number they report beside the measured one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from analysis.results.database import Connection, rows, sql
+from analysis.tables.cell_labels import Row, cell_axes, cell_columns, cell_value, folder_column
+from analysis.tables.table_formats import Column, Kind, Spread, Table
+
+# What the papers report: how its values are named and shown.
+METRICS: dict[str, tuple[str, Kind]] = {
+    "test_top1": ("test top-1 (%)", "percent"),
+    "val_top1": ("val top-1 (%)", "percent"),
+    "train_top1": ("train top-1 (%)", "percent"),
+    "test_loss": ("test loss", "number"),
+    "val_loss": ("val loss", "number"),
+    "train_loss": ("train loss", "number"),
+    "precision": ("precision (%)", "percent"),
+    "recall": ("recall (%)", "percent"),
+    "f1": ("F1 (%)", "percent"),
+    "test_macro_precision": ("macro precision (%)", "percent"),
+    "test_macro_recall": ("macro recall (%)", "percent"),
+    "test_macro_f1": ("macro-F1 (%)", "percent"),
+    "train_time_s": ("training time (s)", "seconds"),
+    "epoch_time_s": ("s/epoch", "seconds"),
+    "batch16_latency_ms": ("latency, batch 16 (ms)", "seconds"),
+    "epochs_run": ("epochs run", "count"),
+    "trainable_params": ("trainable parameters", "count"),
+    "non_trainable_params": ("non-trainable parameters", "count"),
+    "total_params": ("parameters in all", "count"),
+    "repaired_share": ("errors repaired by enhancement (%)", "percent"),
+}
+MOST_CLASSES = 20  # a table has no more columns of classes than these
+
+NOT_REPORTED = "None of the five papers reports on these networks and data."
+MEASURED = "Measured: mean ± standard deviation over the complete trials of each cell's winner."
+PAPERS = (
+    "Reported: what the paper says, under the paper's protocol; the table `reported` says more."
+)
+
+
+def reported(connection: Connection) -> Table:
+    """A row per number that a paper reports, with the cell that stands beside it."""
+    found = rows(connection, sql("questions/reported"))
+    axes = [axis for axis in cell_axes(found) if axis not in ("arch", "labels")]
+    columns = [
+        *folder_column(found),
+        Column("study", "study"),
+        Column("item", "in the paper"),
+        Column("arch", "network"),
+        *([Column("labels", "labels")] if any(row["labels"] for row in found) else []),
+        *cell_columns(found, axes)[len(folder_column(found)) :],
+        Column("setting", "setting"),
+        Column("metric", "what"),
+        Column("reported", "reported", "number"),
+        Column("measured", "measured", "number"),
+        Column("n", "n", "count"),
+        Column("standing", "standing"),
+        Column("differs", "what differs"),
+    ]
+    lines = [tuple(_reported_value(row, column.name, axes) for column in columns) for row in found]
+    caption = (
+        f"{MEASURED} Standing: printed in the paper, from its code, or recomputed from what it "
+        "prints. What differs: the paper's protocol, then our settings where they are not its."
+        if found
+        else NOT_REPORTED
+    )
+    return Table("Reported and measured", caption, columns, lines)
+
+
+def _reported_value(row: Row, name: str, axes: list[str]) -> Any:
+    title, kind = METRICS[row["metric"]]
+    if name in axes:  # without a cell, what the paper says of the axis
+        return cell_value(row, name) if row["cell"] else row.get(name)
+    if name == "metric":
+        epoch = f", epoch {row['epoch']}" if row["epoch"] else ""
+        return f"{title}{epoch}" + (f", {row['class_name']}" if row["class_name"] else "")
+    if name == "reported":
+        return Spread(row["reported"], None, kind)
+    if name == "measured":
+        sd = None if row["metric"].endswith("_params") else row["measured_sd"]
+        return Spread(row["measured_mean"], sd, kind)
+    if name == "differs":
+        return "; ".join(text for text in (row["protocol"], row["differs"]) if text)
+    return row[name]
+
+
+def training_time(connection: Connection) -> Table:
+    """A row per cell: its winner's accuracy, over all and by class, and its training time."""
+    found = rows(connection, sql("questions/winners"))
+    axes = cell_axes(found)
+    recall = {
+        (row["results"], row["cell_id"], row["class_name"]): Spread(
+            row["recall_mean"], row["recall_sd"]
+        )
+        for row in rows(connection, sql("questions/per_class"))
+    }
+    classes = list(dict.fromkeys(name for _, _, name in recall))
+    if len(classes) > MOST_CLASSES:
+        classes = []
+    papers = Papers(connection)
+    columns = [
+        *cell_columns(found, axes),
+        *([] if "image_size" in axes else [Column("image_size", "image size", "count")]),
+        Column("n", "n", "count"),
+        *papers.beside(_metric("test_top1")),
+        *(Column(f"class {name}", f"{name} (%)", "percent") for name in classes),
+        _metric("epochs_run"),
+        *papers.beside(_metric("train_time_s")),
+        _metric("epoch_time_s"),
+    ]
+
+    def value(row: Row, column: Column) -> Any:
+        if column.name.startswith("class "):
+            key = (row["results"], row["cell_id"], column.name.removeprefix("class "))
+            return recall.get(key)
+        return _winner_value(row, column, axes, papers)
+
+    lines = [tuple(value(row, column) for column in columns) for row in found]
+    caption = f"{MEASURED} By class: the share of the class's test images found. "
+    caption += "Training time: the training steps alone, without evaluation."
+    return Table("Training time", _caption(found, papers, caption), columns, lines)
+
+
+def parameters(connection: Connection) -> Table:
+    """A row per network as built: what it holds, and the optimizers that trained it."""
+    found = rows(connection, sql("questions/parameters"))
+    papers = Papers(connection)
+    several = len({(row["dataset"], row["labels"]) for row in found}) > 1
+    columns = [
+        *folder_column(found),
+        Column("arch", "network"),
+        *([Column("dataset", "data set"), Column("labels", "labels")] if several else []),
+        Column("image_size", "image size", "count"),
+        *(
+            column
+            for name in ("trainable_params", "non_trainable_params", "total_params")
+            for column in papers.beside(_metric(name))
+        ),
+        Column("macs", "MACs", "quantity"),
+        Column("activations", "activations", "quantity"),
+        Column("checkpoint_mib", "weights (MiB)", "seconds"),
+        Column("optimizers", "optimizer"),
+    ]
+    lines = [tuple(_winner_value(row, column, [], papers) for column in columns) for row in found]
+    caption = (
+        "Non-trainable: BatchNorm statistics and frozen weights, as Keras counts. MACs: "
+        "multiply-accumulates of one forward pass of one image."
+    )
+    return Table("Parameters", _caption(found, papers, caption), columns, lines)
+
+
+def classification_report(connection: Connection) -> Table:
+    """A row per class, and the averages, of each cell's winner, by its confusion matrix."""
+    found = rows(connection, sql("questions/classification_report"))
+    axes = cell_axes(found)
+    papers = Papers(connection)
+    columns = [
+        *cell_columns(found, axes),
+        Column("line", "class"),
+        *(
+            column
+            for name in ("precision", "recall", "f1")
+            for column in papers.beside(_metric(name))
+        ),
+        Column("support", "test images", "count"),
+    ]
+    overall = {
+        ("accuracy", "recall"): "test_top1",
+        **{("macro average", name): f"test_macro_{name}" for name in ("precision", "recall", "f1")},
+    }
+
+    def value(row: Row, column: Column) -> Any:
+        metric = column.name.removeprefix("reported_")
+        if metric == column.name:
+            return _winner_value(row, column, axes, papers)
+        if row["class_name"] is not None:
+            return papers.values(row, metric, row["class_name"])
+        return papers.values(row, overall.get((row["line"], metric), ""))
+
+    lines = [tuple(value(row, column) for column in columns) for row in found]
+    caption = (
+        f"{MEASURED} Test split, counted from the stored predictions. Accuracy stands under "
+        "recall; the weighted average counts every class by its images."
+    )
+    return Table("Classification report", _caption(found, papers, caption), columns, lines)
+
+
+def gap(connection: Connection) -> Table:
+    """A row per cell: how far its winner's training accuracy lies above val and test."""
+    found = rows(connection, sql("questions/gap"))
+    axes = cell_axes(found)
+    papers = Papers(connection)
+    differences = {
+        "reported_train_val": ("val_top1", "reported train - val (%)"),
+        "reported_train_test": ("test_top1", "reported train - test (%)"),
+    }
+    columns = [
+        *cell_columns(found, axes),
+        Column("n", "n", "count"),
+        *(_metric(name) for name in ("train_top1", "val_top1", "test_top1")),
+        Column("train_val", "train - val (%)", "percent"),
+        Column("train_test", "train - test (%)", "percent"),
+        *(
+            Column(name, title, "percent")
+            for name, (metric, title) in differences.items()
+            if any(papers.differences(row, "train_top1", metric) for row in found)
+        ),
+    ]
+
+    def value(row: Row, column: Column) -> Any:
+        if column.name in differences:
+            return papers.differences(row, "train_top1", differences[column.name][0])
+        return _winner_value(row, column, axes, papers)
+
+    lines = [tuple(value(row, column) for column in columns) for row in found]
+    caption = (
+        f"{MEASURED} Differences are taken trial by trial. Train top-1 is the running mean over "
+        "the chosen epoch, in training mode and on augmented images, so dropout and augmentation "
+        "lower it: the gap can be negative."
+    )
+    return Table("Overfitting gap", _caption(found, papers, caption), columns, lines)
+
+
+def label_sets(connection: Connection) -> Table:
+    """A row per cell on data with several label sets: accuracy, time and loss."""
+    found = [row for row in rows(connection, sql("questions/winners")) if row["labels"]]
+    found.sort(key=lambda row: (row["results"], row["arch"], row["labels"]))
+    axes = [axis for axis in cell_axes(found) if axis not in ("arch", "labels")]
+    papers = Papers(connection)
+    columns = [
+        *folder_column(found),
+        Column("arch", "network"),
+        Column("labels", "labels"),
+        *cell_columns(found, axes)[len(folder_column(found)) :],
+        Column("n", "n", "count"),
+        *(
+            column
+            for name in (
+                "train_top1",
+                "val_top1",
+                "test_top1",
+                "train_time_s",
+                "val_loss",
+                "test_loss",
+            )
+            for column in papers.beside(_metric(name))
+        ),
+        _metric("epochs_run"),
+    ]
+    lines = [tuple(_winner_value(row, column, axes, papers) for column in columns) for row in found]
+    nothing = "No data set here has several label sets."
+    return Table("Label sets", _caption(found, papers, MEASURED, nothing), columns, lines)
+
+
+def coarse_from_fine(connection: Connection) -> Table:
+    """A row per cell trained on CIFAR-100's fine labels: its accuracy on the coarse ones."""
+    found = rows(connection, sql("questions/coarse_from_fine"))
+    axes = [axis for axis in cell_axes(found) if axis != "labels"]
+    columns = [
+        *cell_columns(found, axes),
+        Column("n", "n", "count"),
+        Column("fine_top1", "fine labels (%)", "percent"),
+        Column("derived_top1", "coarse, from fine (%)", "percent"),
+        Column("coarse_top1", "coarse, trained on them (%)", "percent"),
+    ]
+    lines = [tuple(_winner_value(row, column, axes) for column in columns) for row in found]
+    caption = (
+        f"{MEASURED} Test top-1. From fine: a prediction is right where its fine class belongs to "
+        "the image's coarse class. Trained on them: the same cell with labels: coarse."
+        if found
+        else "No complete trial has predictions of CIFAR-100's fine labels."
+    )
+    return Table("Coarse accuracy from fine labels", caption, columns, lines)
+
+
+def scaling(connection: Connection) -> Table:
+    """A row per width, depth and image side of a network: its MACs, counted and by the rule."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows(connection, sql("questions/scaling")):
+        groups.setdefault((row["results"], row["dataset"], row["arch"]), []).append(row)
+    several = {key: group for key, group in groups.items() if len(group) > 1}
+    found = [row for group in several.values() for row in group]
+    columns = [
+        *folder_column(found),
+        Column("arch", "network"),
+        *([Column("dataset", "data set")] if len({row["dataset"] for row in found}) > 1 else []),
+        Column("width", "width", "number"),
+        Column("depth", "depth", "number"),
+        Column("image_size", "image size", "count"),
+        _metric("trainable_params"),
+        Column("macs", "MACs", "quantity"),
+        Column("macs_ratio", "of the base", "seconds"),
+        Column("rule_ratio", "by the rule", "seconds"),
+        Column("n", "n", "count"),
+        _metric("test_top1"),
+    ]
+    lines = []
+    for group in several.values():
+        base = _base(group)
+        for row in group:
+            ratios = {
+                "macs_ratio": row["macs"] / base["macs"],
+                "rule_ratio": _rule(row) / _rule(base),
+            }
+            lines.append(tuple(_winner_value({**row, **ratios}, c, []) for c in columns))
+    caption = (
+        "Multiply-accumulates of one forward pass of one image, counted, and by the rule depth x "
+        "width^2 x side^2 (arXiv 1704.04861 for width and side, 1905.11946 for depth), both as "
+        "multiples of the network's base: width and depth 1. Channels and layers come in whole "
+        "numbers, and stem and head do not all scale: hence the differences. Of equal networks the "
+        "winner with the best mean val top-1."
+        if found
+        else "No network is here at several widths, depths or image sizes."
+    )
+    return Table("Scaling", caption, columns, lines)
+
+
+def _rule(row: Row) -> float:
+    return float(row["depth"] * row["width"] ** 2 * row["image_size"] ** 2)
+
+
+def _base(group: list[Row]) -> Row:
+    """The network itself; of several image sides the one from which the others scale."""
+    itself = [row for row in group if row["width"] == row["depth"] == 1] or group
+    grows = any(row["width"] > 1 or row["depth"] > 1 for row in group)
+    return (min if grows else max)(itself, key=lambda row: row["image_size"])
+
+
+def enhancement(connection: Connection) -> Table:
+    """A row per cell and chosen enhancement: what it did to the test images, beside noise."""
+    found = rows(connection, sql("questions/enhancement"))
+    axes = cell_axes(found)
+    columns = [
+        *cell_columns(found, axes),
+        Column("transform", "enhancement"),
+        Column("factors", "factors"),
+        Column("n", "n", "count"),
+        Column("wrong_before", "errors before", "count"),
+        Column("repaired", "repaired", "count"),
+        Column("repaired_share", "repaired (%)", "percent"),
+        Column("broken", "broken", "count"),
+        Column("net_change", "net", "count"),
+        Column("top1_before", "top-1 before (%)", "percent"),
+        Column("top1_after", "after (%)", "percent"),
+        Column("random_repaired", "noise repaired", "count"),
+        Column("random_broken", "noise broken", "count"),
+        Column("random_net_change", "noise net", "count"),
+    ]
+    lines = [tuple(_winner_value(row, column, axes) for column in columns) for row in found]
+    caption = (
+        "Every test image enhanced by the factors that did best on validation images; mean ± "
+        "standard deviation over the trials that were looked at. Repaired: wrong before, right "
+        "after; broken: the reverse. Noise: Gaussian, of the same strength on every image."
+        if found
+        else "No trial was looked at: `cnngrid explain RESULTS enhancement --trial ID`."
+    )
+    return Table("Enhancement", caption, columns, lines)
+
+
+class Papers:
+    """What the papers report of each cell, once the question is asked."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._found: dict[tuple[Any, ...], dict[str, float]] = {}
+        for row in rows(connection, sql("questions/reported_of_cells")):
+            key = (row["results"], row["cell_id"], row["metric"], row["class_name"])
+            self._found.setdefault(key, {})[row["setting"] or ""] = row["reported"]
+        self._metrics = {metric for _, _, metric, _ in self._found}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def beside(self, column: Column) -> Iterable[Column]:
+        """A column of ours and, where a paper reports on it, the paper's."""
+        yield column
+        if column.name in self._metrics:
+            yield Column(f"reported_{column.name}", f"reported {column.title}", column.kind)
+
+    def values(self, row: Row, metric: str, class_name: str | None = None) -> Any:
+        """What is reported of a row's cell: None, a number, or several (runs of the paper's)."""
+        key = (row["results"], row["cell_id"], metric, class_name)
+        found = list(self._found.get(key, {}).values())
+        return found[0] if len(found) == 1 else found or None
+
+    def differences(self, row: Row, metric: str, other: str) -> Any:
+        """The reported `metric` less `other`, where a paper has both of one run."""
+        first, second = (
+            self._found.get((row["results"], row["cell_id"], name, None), {})
+            for name in (metric, other)
+        )
+        found = [value - second[run] for run, value in first.items() if run in second]
+        return found[0] if len(found) == 1 else found or None
+
+
+def _metric(name: str) -> Column:
+    title, kind = METRICS[name]
+    return Column(name, title, kind)
+
+
+def _winner_value(row: Row, column: Column, axes: list[str], papers: Papers | None = None) -> Any:
+    if column.name in axes:
+        return cell_value(row, column.name)
+    if papers is not None and column.name.startswith("reported_"):
+        return papers.values(row, column.name.removeprefix("reported_"))
+    if f"{column.name}_mean" in row:
+        return Spread(row[f"{column.name}_mean"], row[f"{column.name}_sd"])
+    return row[column.name]
+
+
+def _caption(
+    found: list[Row], papers: Papers, caption: str, nothing: str = "No trial is complete yet."
+) -> str:
+    if not found:
+        return nothing
+    return f"{caption} {PAPERS}" if papers else caption
+
+
+# Name -> (what makes it, what it shows).
+TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
+    "reported": (reported, "the papers' numbers beside the measured ones, and what differs"),
+    "training-time": (training_time, "accuracy, over all and by class, and training time"),
+    "parameters": (parameters, "parameters, MACs and size of every network, and its optimizers"),
+    "classification-report": (
+        classification_report,
+        "precision, recall, F1 by class with averages, from the confusion matrix",
+    ),
+    "gap": (gap, "training accuracy less val and test accuracy"),
+    "label-sets": (label_sets, "accuracy, time and loss by label set"),
+    "scaling": (scaling, "MACs by width, depth and image size, beside depth x width^2 x side^2"),
+    "enhancement": (enhancement, "what brightness, contrast and sharpness repair and break"),
+    "coarse-from-fine": (coarse_from_fine, "coarse accuracy of a model of CIFAR-100's fine labels"),
+}

@@ -1,0 +1,299 @@
+"""The ready tables, by name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from analysis.results.database import AnalysisError, Connection, rows, sql
+from analysis.tables import significance, study_tables
+from analysis.tables.cell_labels import (
+    Row,
+    cell_axes,
+    cell_columns,
+    cell_value,
+    compact,
+    folder_column,
+    settings_text,
+)
+from analysis.tables.significance import noise_note, role_note
+from analysis.tables.table_formats import Column, Spread, Table
+
+
+def make_table(connection: Connection, name: str) -> Table:
+    """Make a ready table; an unknown name raises `AnalysisError` with the known ones."""
+    if name not in TABLES:
+        close = difflib.get_close_matches(name, TABLES, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
+    table = TABLES[name][0](connection)
+    if name not in OF_WINNERS or not table.rows:
+        return table
+    return replace(table, caption=" ".join(filter(None, (table.caption, role_note(connection)))))
+
+
+def comparison(connection: Connection) -> Table:
+    """A row per cell: its winner's accuracy and cost over seeds."""
+    found = rows(connection, sql("questions/comparison"))
+    axes = cell_axes(found)
+    several = any((row["configs"] or 0) > 1 for row in found)
+    tuned = several or any(row["params"] for row in found)
+    columns = [
+        *cell_columns(found, axes),
+    ]
+    if "image_size" not in axes:
+        columns.append(Column("image_size", "image size", "count"))
+    if tuned:
+        columns.append(Column("tuned", "tuned"))
+    if several:
+        columns.append(Column("configs", "configs", "count"))
+    if tuned:
+        columns.append(Column("role", "role"))
+    columns += COMPARED
+    if any(row["complete"] != row["planned"] for row in found):
+        columns.append(Column("trials", "trials"))
+    lines = [tuple(_compared_value(row, column, axes) for column in columns) for row in found]
+    caption = " ".join(filter(None, (_comparison_caption(found, tuned), noise_note(connection))))
+    return Table("Comparison", caption, columns, lines)
+
+
+COMPARED = [
+    Column("n", "n", "count"),
+    Column("test_top1", "test top-1 (%)", "percent"),
+    Column("val_top1", "val top-1 (%)", "percent"),
+    Column("test_macro_f1", "macro-F1 (%)", "percent"),
+    Column("trainable_params", "parameters", "count"),
+    Column("macs", "MACs", "quantity"),
+    Column("epoch_time_s", "s/epoch", "seconds"),
+    Column("latency_ms_p50", "latency (ms)", "seconds"),
+]
+
+
+def _compared_value(row: Row, column: Column, axes: list[str]) -> Any:
+    if column.name in axes:
+        return cell_value(row, column.name)
+    if column.name == "tuned":
+        return settings_text(json.loads(row["params"])) if row["params"] else None
+    if column.name == "role":  # without a search there is nothing to confirm
+        return row["role"] if row["params"] or (row["configs"] or 0) > 1 else None
+    if column.name == "trials":
+        return trials_text(row)
+    if f"{column.name}_mean" in row:
+        return Spread(row[f"{column.name}_mean"], row[f"{column.name}_sd"])
+    return row[column.name]
+
+
+def _comparison_caption(found: list[Row], tuned: bool) -> str:
+    if not found:
+        return "Nothing is planned and no trial has ended."
+    complete = [row for row in found if row["n"]]
+    if not complete:
+        return "No trial is complete yet."
+    counts = sorted({row["n"] for row in complete})
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    parts = [f"Mean ± standard deviation over n = {n} complete trials"]
+    differ = "seed or fold" if any(row["folded"] for row in complete) else "seed"
+    parts[0] += f" that differ in the {differ}; sorted by test top-1."
+    chosen = {row["select"] or "best" for row in complete}
+    if chosen == {"best"}:
+        parts.append("Numbers are those of the epoch with the best val top-1 (select: best).")
+    elif chosen == {"last"}:
+        parts.append("Numbers are those of the last epoch (select: last).")
+    else:
+        parts.append("Numbers are those of the epoch that each config's select chose.")
+    if tuned:
+        roles = {row["role"] for row in complete}
+        standing = {
+            frozenset({"confirmed"}): "confirmed on fresh seeds",
+            frozenset({"searched"}): "searched, not confirmed: the winner's val top-1 is biased",
+        }.get(frozenset(roles), "see role: searched winners' val top-1 is biased")
+        parts.append(f"Each cell shows its config with the best mean val top-1; {standing}.")
+    sizes = sorted({row["image_size"] for row in complete if row["image_size"]})
+    if len(sizes) > 1:
+        listed = ", ".join(map(str, sizes))
+        parts.append(f"Image sizes differ ({listed} px): not networks alone are compared.")
+    return " ".join([*parts, "Latency: one forward pass of one image, median."])
+
+
+def per_class(connection: Connection) -> Table:
+    """A row per class and cell: precision, recall, F1 of the cell's winner on the test split."""
+    found = rows(connection, sql("questions/per_class"))
+    axes = cell_axes(found)
+    columns = [
+        *cell_columns(found, axes),
+        Column("class_name", "class"),
+        Column("support", "test images", "count"),
+        Column("precision", "precision (%)", "percent"),
+        Column("recall", "recall (%)", "percent"),
+        Column("f1", "F1 (%)", "percent"),
+        Column("auc", "AUC (%)", "percent"),
+    ]
+    lines = [
+        tuple(_compared_value({"params": None, **row}, c, axes) for c in columns) for row in found
+    ]
+    caption = (
+        "Test split, mean ± standard deviation over the complete trials of each cell's winner. "
+        "Recall is the accuracy within the class."
+        if found
+        else "No trial is complete yet."
+    )
+    return Table("Per class", caption, columns, lines)
+
+
+def coverage(connection: Connection) -> Table:
+    """A row per cell: planned trials by state."""
+    found = rows(connection, sql("questions/coverage"))
+    axes = cell_axes(found)
+    columns = [
+        *cell_columns(found, axes),
+        *(
+            Column(state, state, "count")
+            for state in STATES
+            # Only some early stopping makes trials wait.
+            if state != "paused" or any(row[state] for row in found)
+        ),
+    ]
+    lines = [
+        tuple(_compared_value({"params": None, **row}, c, axes) for c in columns) for row in found
+    ]
+    total = {state: sum(row[state] for row in found) for state in STATES}
+    caption = f"Complete: {trials_text(total)}." if found else "There is no plan."
+    return Table("Coverage", caption, columns, lines)
+
+
+STATES = ("planned", "running", "paused", "complete", "pruned", "failed", "diverged", "missing")
+
+
+def failures(connection: Connection) -> Table:
+    """A row per trial that did not complete, with its reason."""
+    found = rows(connection, sql("questions/failures"))
+    axes = cell_axes(found)
+    folds = (
+        [Column("fold", "fold", "count")] if any(row["fold"] is not None for row in found) else []
+    )
+    columns = [
+        *cell_columns(found, axes),
+        Column("seed", "seed", "count"),
+        *folds,
+        Column("state", "state"),
+        Column("epochs_run", "epochs run", "count"),
+        Column("reason", "reason"),
+        Column("trial_id", "trial"),
+    ]
+    lines = [
+        tuple(_compared_value({"params": None, **row}, c, axes) for c in columns) for row in found
+    ]
+    caption = (
+        "Trials that failed, diverged or were pruned."
+        if found
+        else "Every trial that ended is complete."
+    )
+    return Table("Failures", caption, columns, lines)
+
+
+def settings(connection: Connection) -> Table:
+    """A row per setting: its values over all configs, and whether it is compared, tuned, fixed."""
+    found = rows(connection, sql("questions/settings"))
+    compared = cell_axes(found)
+    tuned = {key for row in found if row["params"] for key in json.loads(row["params"])}
+    values: dict[str, dict[str, None]] = {}
+    for row in found:
+        config = json.loads(row["config"]) if row["config"] else {}
+        if row["image_size"]:
+            config["image_size"] = row["image_size"]
+        for key, value in config.items():
+            if value is not None:
+                values.setdefault(key, {})[compact(value)] = None
+    lines = []
+    for key in sorted(values, key=lambda key: (key not in compared, key not in tuned, key)):
+        standing = "differs" if len(values[key]) > 1 else "fixed"
+        standing = "compared" if key in compared else "tuned" if key in tuned else standing
+        lines.append((key, standing, _listed(list(values[key]))))
+    columns = [
+        Column("setting", "setting"),
+        Column("standing", "standing"),
+        Column("value", "value"),
+    ]
+    caption = (
+        "Compared: every combination is a cell. Tuned: searched in each cell. "
+        "Fixed: the same in all."
+    )
+    if any(standing == "differs" for _, standing, _ in lines):
+        caption += " Differs: set per combination, so cells differ in more than what is compared."
+    return Table("Settings", caption, columns, lines)
+
+
+def provenance(connection: Connection) -> Table:
+    """A row per way in which trials ran: machine, versions, commit, data."""
+    found = rows(connection, sql("questions/provenance"))
+    columns = [
+        *folder_column(found),
+        Column("host", "host"),
+        Column("device", "device"),
+        Column("threads", "threads", "count"),
+        Column("trials", "trials", "count"),
+        Column("attempts", "attempts", "count"),
+        Column("wall_time_s", "wall time (s)", "seconds"),
+        Column("first_start", "first start (UTC)"),
+        Column("last_end", "last end (UTC)"),
+        Column("dataset", "dataset"),
+        Column("data_fingerprint", "data fingerprint"),
+        Column("git_commit", "commit"),
+        Column("versions", "versions"),
+    ]
+    lines = [
+        tuple(
+            _versions_text(row["versions"]) if column.name == "versions" else row[column.name]
+            for column in columns
+        )
+        for row in found
+    ]
+    return Table("Provenance", "What the trials ran on, and with.", columns, lines)
+
+
+# Name -> (what makes it, what it shows).
+TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
+    "comparison": (comparison, "every cell's winner: accuracy, parameters, MACs, time"),
+    "per-class": (per_class, "precision, recall and F1 of every class on the test split"),
+    "coverage": (coverage, "planned trials of every cell by state"),
+    "failures": (failures, "trials that failed, diverged or were pruned, and why"),
+    "settings": (settings, "what was compared, tuned and fixed"),
+    "provenance": (provenance, "machines, versions, commits and data"),
+    **significance.TABLES,
+    **study_tables.TABLES,
+}
+
+
+# Those with numbers of the cells' winners and no column that says how these were trained.
+OF_WINNERS = {
+    *("per-class", "reported", "training-time", "classification-report"),
+    *("gap", "label-sets", "scaling", "coarse-from-fine"),
+}
+
+
+def trials_text(row: Row) -> str:
+    """Complete of planned trials, and what became of the others: `1/2, 1 failed`."""
+    if row["planned"] is None:
+        return ""
+    others = [
+        f"{row[state]} {state}"
+        for state in STATES
+        if state not in ("planned", "complete") and row[state]
+    ]
+    return ", ".join([f"{row['complete']}/{row['planned']}", *others])
+
+
+def _listed(values: list[str], most: int = 12) -> str:
+    return ", ".join(values[:most]) + (
+        f", ... ({len(values)} values)" if len(values) > most else ""
+    )
+
+
+def _versions_text(versions: str | None) -> str | None:
+    try:
+        return ", ".join(f"{name} {number}" for name, number in json.loads(versions or "").items())
+    except (ValueError, AttributeError):
+        return versions

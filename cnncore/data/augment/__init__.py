@@ -1,0 +1,1 @@
+"""Changes of images: random augmentation, mixing, fixed enhancement."""

@@ -1,0 +1,142 @@
+"""Random changes of training images beyond crop and flip, for whole batches on the device.
+
+Everything is drawn once per epoch from streams of its own, one per kind, so a kind that is added
+leaves the draws of the others as they are. Pixels are float32 `(batch, 3, side, side)` with whole
+values 0 to 255, before normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnncore.config import (
+    AugmentKind,
+    Brightness,
+    Contrast,
+    Erase,
+    Rotate,
+    Saturation,
+    Scale,
+    Sharpness,
+    Translate,
+)
+from cnncore.data.augment import enhancement
+from cnncore.seeding import derive_seed
+
+# In the order in which they are applied.
+COLOURS = (
+    (Brightness, enhancement.brightness),
+    (Contrast, enhancement.contrast),
+    (Saturation, enhancement.saturation),
+    (Sharpness, enhancement.sharpness),
+)
+# What `augment.py` does on bytes.
+ON_BYTES = ("flip", "crop")
+
+
+def distorts(augment: Iterable[AugmentKind]) -> bool:
+    """Whether there is anything to do here."""
+    return any(part.kind not in ON_BYTES for part in augment)
+
+
+class Distortion:
+    """The changes of one epoch: place, then colour, then erased squares.
+
+    A function of `(augment, images, side, seed, epoch)` alone.
+    """
+
+    def __init__(
+        self,
+        augment: Iterable[AugmentKind],
+        images: int,
+        side: int,
+        seed: int,
+        epoch: int,
+        device: torch.device,
+    ) -> None:
+        self._images, self._side, self._seed, self._epoch = images, side, seed, epoch
+        parts = {type(part): part for part in augment}
+        self.angle, self.shift, self.scale = (
+            np.zeros(images),
+            np.zeros((2, images)),
+            np.ones(images),
+        )
+        if isinstance(rotate := parts.get(Rotate), Rotate):
+            self.angle = self._uniform("rotate", -rotate.degrees, rotate.degrees)
+        if isinstance(translate := parts.get(Translate), Translate):
+            most = translate.fraction * side
+            self.shift = np.stack(
+                [self._uniform(f"translate {axis}", -most, most) for axis in ("x", "y")]
+            )
+        if isinstance(scale := parts.get(Scale), Scale):
+            self.scale = self._uniform("scale", scale.low, scale.high)
+        moves = not {Rotate, Translate, Scale}.isdisjoint(parts)
+        self._inverse = self._inverse_maps().to(device) if moves else None
+        self.factors = {
+            change: torch.from_numpy(self._uniform(part.kind, part.low, part.high))
+            .float()
+            .to(device)
+            for kind, change in COLOURS
+            if isinstance(part := parts.get(kind), Brightness | Contrast | Saturation | Sharpness)
+        }
+        erase = parts.get(Erase)
+        self._erase = erase.size if isinstance(erase, Erase) else None
+        centres = self._random("erase").integers(0, side, (2, images), dtype=np.int64)
+        self.corner = torch.from_numpy(centres - (self._erase or 0) // 2).to(device)
+
+    def __call__(self, pixels: Tensor, start: int) -> Tensor:
+        """The images that the epoch has from place `start` on, changed."""
+        at = slice(start, start + len(pixels))
+        if self._inverse is not None:
+            grid = F.affine_grid(self._inverse[at], list(pixels.shape), align_corners=False)
+            pixels = F.grid_sample(pixels, grid, mode="bilinear", align_corners=False).round()
+        for change, factors in self.factors.items():
+            pixels = change(pixels, factors[at, None, None, None])
+        if self._erase is not None:
+            pixels = self._erased(pixels, self._erase, at)
+        return pixels
+
+    def noise(self, images: int, size: int, start: int) -> Tensor:
+        """The random pixels `(images, 3, size, size)` of the squares from place `start` on."""
+        values = self._random("erase pixels", start).integers(
+            0, 256, (images, 3, size, size), dtype=np.uint8
+        )
+        return torch.from_numpy(values)
+
+    def _erased(self, pixels: Tensor, size: int, at: slice) -> Tensor:
+        n, along = len(pixels), torch.arange(self._side, device=pixels.device)
+        rows, columns = (along - corner[at, None] for corner in self.corner)
+        noise = self.noise(n, size, at.start).to(pixels.device)
+        inside = ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[
+            :, None
+        ]
+        image = torch.arange(n, device=pixels.device)[:, None, None]
+        rows, columns = (x.clamp(0, size - 1) for x in (rows, columns))
+        filled = noise[image, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+        return torch.where(inside[:, None], filled.float(), pixels)
+
+    def _inverse_maps(self) -> Tensor:
+        """Where each output pixel comes from: `(images, 2, 3)`, in units of half an image.
+
+        Images are turned by `angle` (degrees, clockwise) and enlarged by `scale` about their
+        centre, then moved by `shift` (pixels to the right and down), as torchvision's `affine`.
+        """
+        angle = np.deg2rad(self.angle)
+        cos, sin = np.cos(angle) / self.scale, np.sin(angle) / self.scale
+        turn = np.array([[cos, sin], [-sin, cos]])
+        back = -np.einsum("ijn,jn->in", turn, self.shift * (2 / self._side))
+        return (
+            torch.from_numpy(np.concatenate([turn, back[:, None]], axis=1)).permute(2, 0, 1).float()
+        )
+
+    def _uniform(self, name: str, low: float, high: float) -> np.ndarray[Any, Any]:
+        return self._random(name).uniform(low, high, self._images)
+
+    def _random(self, *names: str | int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(derive_seed(self._seed, *names, self._epoch)))

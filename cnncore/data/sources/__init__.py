@@ -1,0 +1,1 @@
+"""A data set or a file format per file."""

@@ -1,0 +1,32 @@
+"""Five classes of flower photographs, a folder each: Kaggle's "Flowers Recognition"."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from cnncore.data.errors import DataError
+from cnncore.data.sources.imagefolder import FolderFiles, list_files
+
+FOLDER = "flowers"
+CLASS_NAMES = ("daisy", "dandelion", "rose", "sunflower", "tulip")
+
+
+def list_flowers(data_dir: Path, without: Collection[Path] = ()) -> FolderFiles:
+    """The image files, those of `without` left out.
+
+    Raises `DataError` where they are not there or the classes are others.
+    """
+    folder = data_dir / FOLDER
+    if not folder.is_dir():
+        raise DataError(
+            f"data set flowers: there is no folder {folder}; put the images there, a folder per "
+            f"class ({', '.join(CLASS_NAMES)}), or name another data folder with --data"
+        )
+    files = list_files("data set flowers", str(folder.absolute()), data_dir, without)
+    if files.classes != CLASS_NAMES:
+        raise DataError(
+            f"data set flowers: the classes must be {', '.join(CLASS_NAMES)}, but {folder} holds "
+            f"{', '.join(files.classes)}; use imagefolder:{folder} for classes of your own"
+        )
+    return files

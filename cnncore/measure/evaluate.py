@@ -1,0 +1,92 @@
+"""A network's predictions on a split, and the store's rows made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnncore.measure.metrics import Metrics
+
+
+def predict(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    precision: str,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Logits `(n, classes)` float32 and labels `(n,)` int64 of all batches, on the CPU.
+
+    A batch is normalised images `(batch, 3, height, width)` and labels `(batch,)`. The network
+    runs in eval mode without gradients and is left in the mode it came in. Nothing waits for the
+    device before the last batch is under way.
+    """
+    logits: list[Tensor] = []
+    labels: list[Tensor] = []
+    with eval_mode(model), torch.inference_mode(), autocast(device, precision):
+        for images, batch_labels in batches:
+            logits.append(model(images.to(device, non_blocking=True)).float())
+            labels.append(batch_labels)
+    if not logits:
+        raise ValueError("there must be at least one batch to predict, got none")
+    # Joined outside inference mode, so that the caller may use them in any computation.
+    return torch.cat(logits).cpu(), torch.cat(labels).cpu().to(torch.int64)
+
+
+def class_rows(
+    metrics: Metrics, class_names: Sequence[str], *, trial_id: str, split: str
+) -> list[dict[str, Any]]:
+    """Rows of the table `classes`: one per class, names in order of the class index."""
+    return [
+        {
+            "trial_id": trial_id,
+            "split": split,
+            "class_index": index,
+            "class_name": name,
+            "support": one.support,
+            "precision": one.precision,
+            "recall": one.recall,
+            "f1": one.f1,
+            "auc": one.auc,
+        }
+        for index, (name, one) in enumerate(zip(class_names, metrics.classes, strict=True))
+    ]
+
+
+def prediction_columns(
+    metrics: Metrics, *, trial_id: str, split: str
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Columns of the table `predictions`, one entry per image in the order of the batches."""
+    count = len(metrics.labels)
+    return {
+        "trial_id": np.full(count, trial_id),
+        "split": np.full(count, split),
+        "index": np.arange(count, dtype=np.int32),
+        "label": metrics.labels.astype(np.int16),
+        "predicted": metrics.predicted.astype(np.int16),
+        "confidence": metrics.confidence,
+    }
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module in eval mode, and afterwards back in the mode that module was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The mixed precision of "bf16" (operations chosen by torch), or plain "fp32"."""
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,1 @@
+"""Networks, a family per file."""

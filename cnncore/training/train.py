@@ -1,0 +1,285 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from cnncore.config import EarlyStop, Plateau, TrialConfig
+from cnncore.data.augment.mixing import Mix, draw_mix
+from cnncore.data.splits import Splits
+from cnncore.measure.evaluate import autocast, predict
+from cnncore.models.head import feature_norms
+from cnncore.seeding import derive_seed, seed_torch
+from cnncore.training.allocator import keep_freed_memory
+from cnncore.training.optim import build_optimizer, learning_rate
+from cnncore.training.state import TrainState, Watch, copy_weights, random_state, set_random_state
+
+# Logits kept for the running accuracy before they are read: 64 MiB in fp32.
+UNREAD_LOGITS = 2**24
+# Top-5 says little where there are hardly more classes than that.
+TOP5_CLASSES = 6
+
+
+class Diverged(Exception):
+    """The training or validation loss is no longer a finite number."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"the loss is not finite in epoch {epoch}")
+        self.epoch = epoch
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch came to.
+
+    `train_*` are running means in training mode, on augmented images; of mixed images `train_top1`
+    counts the label with the larger weight. `lr` is that of the last
+    step; `val_top5` is None below six classes. `is_best`: `select` would take this epoch, of those
+    so far. `stop_reason` is set in the epoch after which `early_stop` ends the training.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    val_top5: float | None
+    train_time_s: float
+    eval_time_s: float
+    train_images_per_s: float
+    is_best: bool
+    stop_reason: str | None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A step boundary within `epoch`, after `step` of its steps, fit for a checkpoint."""
+
+    epoch: int
+    step: int
+
+
+def start(
+    config: TrialConfig,
+    model: nn.Module,
+    seed: int,
+    device: torch.device,
+    pretrained: Collection[str] = (),
+) -> TrainState:
+    """The state before the first step; moves `model` to `device` and into `channels_last`.
+
+    `seed` gives the order, augmentation and dropout of every step; the weights are as they come,
+    and `pretrained` names those that come from elsewhere.
+    Sets PyTorch's deterministic mode as `config` says and, on a CPU, `keep_freed_memory`.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    if torch.are_deterministic_algorithms_enabled() != bool(config.deterministic):
+        torch.use_deterministic_algorithms(bool(config.deterministic))
+    model.to(device)
+    model.to(memory_format=torch.channels_last)
+    return TrainState(
+        model=model,
+        optimizer=build_optimizer(config, model, pretrained),
+        seed=seed,
+        device=device,
+        ema=copy.deepcopy(model).requires_grad_(False) if config.ema is not None else None,
+    )
+
+
+def train(
+    state: TrainState, splits: Splits, config: TrialConfig, *, pause_s: float = 30.0
+) -> Iterator[EpochResult | Pause]:
+    """Train to the last epoch or an early stop; yields after each epoch, and pauses within one.
+
+    A `Pause` comes at the first step boundary after `pause_s` seconds without a yield. At every
+    yield `state` is whole: continued from a copy of it, on a CPU with as many threads, all later
+    weights and metrics are the same bit for bit. The consumer may use the model and the global
+    random generators meanwhile; its time is not counted.
+
+    Raises `Diverged` where the training or validation loss stops being finite.
+    """
+    model, optimizer, ema = state.model, state.optimizer, state.ema
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    device, steps = state.device, splits.train.steps
+    smoothing = config.label_smoothing or 0.0
+    aux_weight = config.aux_weight or 0.0
+    # Statistics of frozen features stay what they were trained with.
+    frozen_norms = feature_norms(model) if config.freeze == "features" else []
+
+    while state.epoch < config.epochs and state.stop_reason is None:
+        epoch = state.epoch + 1
+        model.train()
+        for norm in frozen_norms:
+            norm.eval()
+        started = perf_counter()
+        # Dropout draws from PyTorch's global generators: each epoch has a stream of its own.
+        if state.step == 0:
+            seed_torch(derive_seed(state.seed, "epoch", epoch))
+        else:
+            set_random_state(state.random, device)
+        done: list[tuple[Tensor, Tensor, Tensor]] = []
+        for images, labels in splits.train.batches(state.seed, epoch, state.step):
+            state.step += 1
+            lr = learning_rate(config, state.epoch * steps + state.step, steps, state.cuts)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+
+            mixed = draw_mix(config, images, state.seed, epoch, state.step)
+            if mixed is not None:
+                images = mixed.images(images)
+            with autocast(device, config.precision):
+                outputs = model(images)
+            # In training mode a network with auxiliary heads gives their logits after its own.
+            logits, *heads = outputs if isinstance(outputs, tuple) else (outputs,)
+            loss = cross_entropy(logits, labels, mixed, smoothing)
+            for head in heads:
+                loss = loss + aux_weight * cross_entropy(head, labels, mixed, smoothing)
+            if mixed is not None:
+                labels = mixed.main_labels(labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+            if config.grad_clip is not None:
+                nn.utils.clip_grad_norm_(weights, config.grad_clip)
+            optimizer.step()
+            if ema is not None and config.ema is not None:
+                update_ema(ema, model, config.ema, state.epoch * steps + state.step)
+
+            # Read later, many at once: reading them now would make the device wait.
+            done.append((loss.detach(), logits.detach(), labels))
+            if len(done) * logits.numel() > UNREAD_LOGITS:
+                add_steps(state, done)
+
+            if perf_counter() - started > pause_s and state.step < steps:
+                add_steps(state, done)
+                if not math.isfinite(state.loss_sum):
+                    raise Diverged(epoch)
+                state.random = random_state(device)
+                state.train_time_s += perf_counter() - started
+                yield Pause(epoch, state.step)
+                set_random_state(state.random, device)
+                model.train()
+                for norm in frozen_norms:
+                    norm.eval()
+                started = perf_counter()
+
+        add_steps(state, done)
+        train_loss = state.loss_sum / len(splits.train)
+        train_top1 = state.correct / len(splits.train)
+        state.train_time_s += perf_counter() - started
+
+        started = perf_counter()
+        predictions = predict(
+            ema or model, splits.val.batches(), precision=config.precision, device=device
+        )
+        val_loss, val_top1, val_top5 = validation_scores(*predictions)
+        eval_time_s = perf_counter() - started
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            raise Diverged(epoch)
+
+        is_best = config.select == "last" or val_top1 > state.best_top1
+        if is_best:  # of equal epochs the earliest
+            state.best_epoch, state.best_top1 = epoch, val_top1
+            state.best_predictions = predictions
+            if config.select == "best":
+                state.best_weights = copy_weights(ema or model)
+        if isinstance(config.schedule, Plateau):
+            state.plateau.update(watched(config.schedule.metric, val_loss, val_top1))
+            if state.plateau.waited > config.schedule.patience:  # as PyTorch counts
+                state.cuts += 1
+                state.plateau.waited = 0
+        if config.early_stop is not None:
+            state.stop_reason = early_stop(state.patience, config.early_stop, val_loss, val_top1)
+        result = EpochResult(
+            epoch=epoch,
+            lr=lr,
+            train_loss=train_loss,
+            train_top1=train_top1,
+            val_loss=val_loss,
+            val_top1=val_top1,
+            val_top5=val_top5,
+            train_time_s=state.train_time_s,
+            eval_time_s=eval_time_s,
+            train_images_per_s=len(splits.train) / state.train_time_s,
+            is_best=is_best,
+            stop_reason=state.stop_reason,
+        )
+        state.epoch, state.step, state.train_time_s = epoch, 0, 0.0
+        state.loss_sum, state.correct, state.random = 0.0, 0, []
+        yield result
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, mixed: Mix | None, smoothing: float) -> Tensor:
+    """Mean over the batch, in fp32; of mixed images that of both labels, weighted like pixels."""
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    if mixed is None:
+        return loss
+    other = F.cross_entropy(logits.float(), labels[mixed.partner], label_smoothing=smoothing)
+    return mixed.share * loss + (1 - mixed.share) * other
+
+
+def add_steps(state: TrainState, done: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Add steps' losses, logits and labels to the epoch's sums, and empty the list.
+
+    Losses are added one by one, so that the sum does not depend on how steps are put together.
+    Waits for the device.
+    """
+    if not done:
+        return
+    losses, logits, labels = zip(*done, strict=True)
+    for loss, its_labels in zip(torch.stack(losses).tolist(), labels, strict=True):
+        state.loss_sum += loss * len(its_labels)
+    state.correct += int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
+    done.clear()
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the running average of weights and buffers towards those of `model`.
+
+    In the first steps the decay is `(1 + step) / (10 + step)` where that is less, so that the
+    average soon forgets the initial weights (as TensorFlow's `ExponentialMovingAverage` with
+    `num_updates`). Whole-number buffers are copied.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    old, new = list(ema.state_dict().values()), list(model.state_dict().values())
+    real = [value.is_floating_point() for value in old]
+    get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]  # torch has no types here
+        [value for value, is_real in zip(old, real, strict=True) if is_real],
+        [value for value, is_real in zip(new, real, strict=True) if is_real],
+        step,
+    )
+    for old_value, new_value, is_real in zip(old, new, real, strict=True):
+        if not is_real:
+            old_value.copy_(new_value)
+
+
+def validation_scores(logits: Tensor, labels: Tensor) -> tuple[float, float, float | None]:
+    """Mean cross-entropy in nats, top-1 and top-5 (None below six classes)."""
+    loss = F.cross_entropy(logits.double(), labels).item()
+    right = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    top1, top5 = right[:, 0].sum().item() / len(labels), right.sum().item() / len(labels)
+    return loss, top1, top5 if logits.shape[1] >= TOP5_CLASSES else None
+
+
+def watched(metric: str | None, val_loss: float, val_top1: float) -> float:
+    """The value of a validation metric for a `Watch`: lower is better."""
+    return -val_top1 if metric == "val_top1" else val_loss
+
+
+def early_stop(watch: Watch, rule: EarlyStop, val_loss: float, val_top1: float) -> str | None:
+    """Count one more epoch; why the training ends, if it does."""
+    watch.update(watched(rule.metric, val_loss, val_top1), rule.min_delta)
+    if watch.waited < rule.patience:
+        return None
+    return f"early_stop: no better {rule.metric} in {watch.waited} epochs"

@@ -1,0 +1,6 @@
+"""`python -m grid.cli` is the command `cnngrid`."""
+
+from grid.cli import main
+
+if __name__ == "__main__":
+    main()

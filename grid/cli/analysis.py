@@ -1,0 +1,131 @@
+"""The sub-commands that answer from a results folder; none needs Ray or torch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.results.location import as_folder, is_address, last_part
+from grid.cli.options import All, Results
+from grid.cli.terminal import answering, fail, print_table
+
+
+def sql(
+    results: Annotated[list[str], typer.Argument(help="Results folders, then the SQL.")],
+    format: Annotated[
+        str, typer.Option(help="table, markdown, csv, json or parquet (needs -o).")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("-o", help="Write the answer to a file.")] = None,
+    all: All = False,
+) -> None:
+    """Ask the results anything: cnngrid sql results/digits "SELECT * FROM best"."""
+    from rich.console import Console
+
+    if len(results) < 2:
+        fail('give a results folder and a question, such as "SELECT * FROM best"')
+    *folders, question = results
+    with answering():
+        from analysis import ask
+        from analysis.tables.table_formats import answer_table, render
+
+        answer = ask(question, *folders, all=all)
+        for warning in answer.warnings:
+            print(f"cnngrid: {warning}", file=sys.stderr)
+        if format == "parquet":
+            if output is None:
+                fail("--format parquet needs -o FILE")
+                return
+            answer.write_parquet(output)
+        elif format == "table" and output is None:
+            print_table(answer_table(answer), Console())
+        else:
+            _emit(render(answer_table(answer), "markdown" if format == "table" else format), output)
+
+
+def table(
+    results: Results,
+    name: Annotated[str | None, typer.Argument(help="A table's name.")] = None,
+    format: Annotated[
+        str, typer.Option(help="table, markdown, latex, csv, html or json.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("-o", help="Write it to a file.")] = None,
+    all: All = False,
+) -> None:
+    """Print a ready table; without a name, list them."""
+    from rich.console import Console
+
+    with answering():
+        from analysis import make_table
+        from analysis.results.database import connect
+        from analysis.tables.table_formats import render
+        from analysis.tables.tables import TABLES
+
+        if name is None:
+            connect(results)  # says so where that is no results folder
+            for known, (_, meaning) in TABLES.items():
+                print(f"{known:26} {meaning}")
+            return
+        made = make_table(connect(results, all=all), name)
+        if format == "table" and output is None:
+            print_table(made, Console())
+        else:
+            _emit(render(made, "markdown" if format == "table" else format), output)
+
+
+def plot(
+    results: Results,
+    name: Annotated[str | None, typer.Argument(help="A figure's name.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="FILE.svg, .png, .pdf or .html.")
+    ] = None,
+    all: All = False,
+) -> None:
+    """Draw a ready figure; without a name, list them."""
+    with answering():
+        from analysis import save_plot
+        from analysis.charts.plots import PLOTS
+        from analysis.results.database import connect
+
+        if name is None:
+            for known, (_, meaning) in PLOTS.items():
+                print(f"{known:26} {meaning}")
+            return
+        path = output or Path(f"{name}.svg")
+        save_plot(connect(results, all=all), name, path)
+        print(path)
+
+
+def report(
+    results: Results,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", help="Folder [default: RESULTS/report; of an address: SWEEP-report]."),
+    ] = None,
+    all: All = False,
+) -> None:
+    """Write one self-contained HTML page with every table and figure, and the files beside it."""
+    with answering():
+        from analysis import write_report
+        from analysis.results.database import connect
+
+        print(write_report(connect(results, all=all), output or report_folder(results)))
+
+
+def report_folder(results: str | Path) -> Path:
+    """Where a report lies if nothing else is said."""
+    if is_address(results):
+        return Path(f"{last_part(results)}-report")
+    return as_folder(results) / "report"
+
+
+def _emit(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{output}: cannot be written ({error.strerror})")

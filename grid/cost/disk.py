@@ -1,0 +1,161 @@
+"""Bytes on the disk that checkpoints and tables of a plan will take."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnncore.config import NETWORK_KEYS, TrialConfig
+from grid.plan.plan import Cell, Plan, corners
+from grid.search.stopping import cell_rule
+from grid.store.usage import MIB, free_bytes, taken
+from grid.sweep.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from cnncore.data import ImageData
+
+# A trial's rows but for its predictions, as stored; and one more epoch's.
+TABLES_BYTES = 20_000
+EPOCH_BYTES = 80
+PREDICTION_BYTES = 4  # 41 KB per 10,000
+# A checkpoint holds more than weights: names, settings, the epochs so far.
+CHECKPOINT_BYTES = MIB // 2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one trial's checkpoints: `last.pt`, to go on from, and `best.pt`, to be kept."""
+
+    last: int
+    best: int
+
+    @property
+    def most(self) -> int:
+        """While it runs: a new `last.pt` is whole before the old one goes."""
+        return 2 * self.last
+
+    def kept(self, spec: SweepSpec) -> int:
+        """Of a complete trial that keeps its checkpoint."""
+        return {"none": 0, "last": self.last, "best": self.best}[spec.keep_at_end]
+
+
+def trial_sizes(config: TrialConfig, data_dir: Path, *, skip_unreadable: bool = False) -> Sizes:
+    """An upper bound from the network's parameters; loads torch."""
+    data = _data(config, data_dir, skip_unreadable)
+    return _sizes(config.model_dump_json(include=SIZE_KEYS), len(data.class_names))
+
+
+def _data(config: TrialConfig, data_dir: Path, skip_unreadable: bool) -> ImageData:
+    from cnncore.data import load_dataset
+
+    return load_dataset(
+        config.dataset,
+        data_dir,
+        config.image_size,
+        config.labels,
+        skip_unreadable=skip_unreadable,
+    )
+
+
+SIZE_KEYS = {*NETWORK_KEYS, "arch", "arch_options", "image_size", "optimizer", "momentum", "select",
+             "ema"}  # fmt: skip
+
+
+@cache
+def _sizes(content: str, classes: int) -> Sizes:
+    from cnncore.complexity import describe_network
+
+    config = json.loads(content)
+    options = {key: config[key] for key in NETWORK_KEYS if config[key] is not None}
+    parameters, _ = describe_network(
+        config["arch"],
+        classes=classes,
+        image_size=config["image_size"],
+        **options,
+        **(config["arch_options"] or {}),
+    )
+    weights = 4 * (parameters.trainable + parameters.non_trainable)
+    moments = (1 if config["momentum"] else 0) if config["optimizer"] == "sgd" else 2
+    copies = 1 + moments + (config["select"] == "best") + (config["ema"] is not None)
+    return Sizes(copies * weights + CHECKPOINT_BYTES, weights + CHECKPOINT_BYTES)
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes that a results folder will take at most, by what takes them.
+
+    `present` are there already; `free` is what the disk has room for.
+    """
+
+    kept: int
+    running: int
+    waiting: int
+    tables: int
+    present: int
+    free: int
+    # What cannot be removed for one more trial, which then runs alone.
+    least: int
+
+    @property
+    def total(self) -> int:
+        """The most at a time."""
+        return self.kept + self.running + self.waiting + self.tables
+
+
+def disk_need(plan: Plan, folder: Path, data_dir: Path, slots: int) -> DiskNeed:
+    """Add up what the whole plan needs, of a tuned cell with the largest network it can ask for."""
+    need: Counter[str] = Counter()
+    for cell in plan.cells:
+        ends = corners(plan.spec, cell.values)
+        configs = [plan.resolver.resolve({**cell.values, **end}) for end in ends]
+        sizes = [
+            trial_sizes(config, data_dir, skip_unreadable=plan.skip_unreadable)
+            for config in configs
+        ]
+        data = _data(configs[0], data_dir, plan.skip_unreadable)
+        last = max(size.last for size in sizes)
+        searched, confirmed = planned_trials(plan, cell)
+        kept = max(size.kept(plan.spec) for size in sizes)
+        need["kept"] += min(searched + confirmed, plan.spec.keep_top or searched + confirmed) * kept
+        need["best"] += min(searched + confirmed, plan.spec.keep_top or 1) * kept
+        need["waiting"] += most_waiting(plan, cell) * last
+        need["one"] = max(need["one"], *(size.most for size in sizes))
+        images = min(len(data.test_labels), configs[0].limit_test or len(data.test_labels))
+        predicted = {"all": searched + confirmed, "confirmed": confirmed, "none": 0}
+        need["tables"] += (searched + confirmed) * table_bytes(configs[0].epochs)
+        need["tables"] += predicted[plan.spec.keep_predictions] * images * PREDICTION_BYTES
+    return DiskNeed(
+        kept=need["kept"],
+        running=slots * need["one"],
+        waiting=need["waiting"],
+        tables=need["tables"],
+        present=taken(folder),
+        free=free_bytes(folder),
+        least=need["best"] + need["one"] + need["waiting"] + need["tables"],
+    )
+
+
+def planned_trials(plan: Plan, cell: Cell) -> tuple[int, int]:
+    """How many trials a cell has that are searched (or simply planned), and confirmed."""
+    if (tune := plan.spec.tune) is None:
+        return len(plan.replicates), 0
+    confirm = tune.confirm.top * len(plan.confirm_replicates) if tune.confirm else 0
+    return cell.budget * len(plan.replicates), confirm
+
+
+def most_waiting(plan: Plan, cell: Cell) -> int:
+    """How many of a cell's configs may wait with a checkpoint at a time."""
+    tune, stop = plan.spec.tune, plan.spec.stop
+    if tune is None or stop is None:
+        return 0
+    wanted = tune.confirm.top if tune.confirm else 1
+    return cell_rule(stop, cell.epochs, wanted).most_waiting(cell.budget, cell.epochs)
+
+
+def table_bytes(epochs: int) -> int:
+    """A trial's rows, without predictions."""
+    return TABLES_BYTES + EPOCH_BYTES * epochs

@@ -1,0 +1,204 @@
+"""What a plan will cost: epochs, time and memory, measured on each network, and disk."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.results.location import inside
+from cnncore.config import NETWORK_KEYS, TrialConfig
+from grid.cost.disk import DiskNeed, disk_need
+from grid.plan.plan import Plan, active_axes
+from grid.search.sweep_search import Search
+from grid.store.open import open_store
+from grid.trial.lineage import Lineage
+
+# Batches of the measurement; the first epoch of them warms up, the second counts.
+PROBE_BATCHES = 3
+# A forward pass costs about a third of a training step, which also goes back through the network
+# once for the activations and once for the weights (counting multiply-accumulates).
+FORWARD_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An upper bound: early stopping makes it less."""
+
+    trials: int
+    left: int
+    epochs: int
+    training_images: int
+    time_s: float
+    slots: int
+    memory_mib: float
+    disk: DiskNeed | None  # None where nothing is left to run
+    # Trials that a shorter one was trained for: how many go on from its checkpoint, the epochs that
+    # this saves, and why the others cannot.
+    continued: int = 0
+    epochs_saved: int = 0
+    anew: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Measured:
+    images_per_s: float
+    memory_mib: float
+    train_images: int
+    other_images: int
+    test_images: int
+
+
+def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None = None) -> Cost:
+    """Measure each different network of the plan for a few steps, and add everything up.
+
+    Trials that the results folder has as finished cost nothing.
+    """
+    from grid.cost.slots import count_slots, pick_device
+
+    device = pick_device(plan.spec.resources)
+    count = count_slots(plan.spec.resources, slots, device)
+    store = open_store(inside(results, plan.folder))
+    store.fetch_tables()
+    finished = store.finished()
+    configs = list(_configs(plan))
+    left = [config for config, trial_id in configs if trial_id not in finished]
+    lineage = Lineage(store, finished)
+    continued: Counter[str] = Counter()
+    saved: Counter[str] = Counter()
+    obstacles: dict[str, None] = {}
+    # Of a tuned sweep, the trials that were asked for so far.
+    known = Search(plan, lineage.store, finished, keep=False).trials()
+    if plan.spec.tune:
+        done = sum(trial_id in finished for trial_id in known)
+        left = left[min(done, len(left)) :]
+    for trial in known.values():
+        if trial.trial_id in finished or (shorter := lineage.shorter(trial)) is None:
+            continue
+        if shorter.state == "pruned" and plan.spec.stop and trial.lineage_id:
+            saved[_key(trial.config)] += trial.config.epochs  # it stays pruned
+        elif obstacle := lineage.obstacle(trial, shorter):
+            obstacles[obstacle] = None
+        else:
+            continued[_key(trial.config)] += 1
+            saved[_key(trial.config)] += shorter.epochs_run or 0
+    time_s = memory_mib = 0.0
+    images = epochs = 0
+    keys = Counter(_key(config) for config in left)
+    for key, config in {_key(config): config for config in left}.items():
+        one = _measure(plan, config, data_dir, device)
+        trials = keys[key]
+        trained = trials * config.epochs - saved[key]
+        epochs += trained
+        images += trained * one.train_images
+        evaluated = one.other_images * (trained + trials) + trials * one.test_images
+        time_s += (trained * one.train_images + FORWARD_SHARE * evaluated) / one.images_per_s
+        memory_mib = max(memory_mib, one.memory_mib)
+    return Cost(
+        trials=len(configs),
+        left=len(left),
+        epochs=epochs,
+        training_images=images,
+        time_s=time_s / count,
+        slots=count,
+        memory_mib=memory_mib * count,
+        disk=disk_need(plan, lineage.store.folder, data_dir, count) if left else None,
+        continued=continued.total(),
+        epochs_saved=saved.total(),
+        anew=tuple(obstacles),
+    )
+
+
+def _configs(plan: Plan) -> Iterable[tuple[TrialConfig, str | None]]:
+    """Every trial's config; a tuned cell's are stood for by the first values of its axes."""
+    for trial in plan.trials:
+        yield trial.config, trial.trial_id
+    if plan.spec.tune:
+        for cell in plan.cells:
+            axes = active_axes(plan.spec, cell.values)
+            first = {
+                key: axis.values[0] if hasattr(axis, "values") else axis.low
+                for key, axis in axes.items()
+            }
+            config = plan.resolver.resolve({**cell.values, **first})
+            confirm = plan.spec.tune.confirm
+            confirming = confirm.top * len(plan.confirm_replicates) if confirm else 0
+            for _ in range(cell.budget * len(plan.replicates) + confirming):
+                yield config, None
+
+
+def _key(config: TrialConfig) -> str:
+    """Configs with the same key cost the same."""
+    names = ("arch", "arch_options", "dataset", "image_size", "batch_size", "precision", "epochs")
+    more = ("augment", "limit_train", "limit_test", "val_fraction", "ema", "mixup", "cutmix")
+    content = config.model_dump(mode="json", include={*NETWORK_KEYS, "freeze", *names, *more})
+    return json.dumps(content, sort_keys=True)
+
+
+def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:
+    from cnncore.complexity import describe_network
+    from cnncore.data import load_dataset, open_splits
+    from cnncore.training.train import EpochResult, train
+    from grid.plan.ids import make_trial
+    from grid.trial.assignment import Job
+    from grid.trial.trial import network_options, open_trial
+
+    import torch  # isort: skip
+
+    assert config.image_size is not None
+    data = load_dataset(
+        config.dataset,
+        data_dir,
+        config.image_size,
+        config.labels,
+        skip_unreadable=plan.skip_unreadable,
+    )
+    folds = plan.spec.folds
+    splits = open_splits(config, data, torch.device(device), (0, folds) if folds else None)
+    short = min(PROBE_BATCHES * config.batch_size, len(splits.train))
+    probe = config.model_copy(
+        update={
+            "limit_train": max(short, len(data.class_names)),
+            "limit_test": None,
+            "val_fraction": 1 / len(data.train_labels),
+            "epochs": 2,
+        }
+    )
+    job = Job(
+        trial=make_trial(probe, 0, ""),
+        sweep="",
+        results="",
+        data_dir=str(data_dir),
+        threads=plan.spec.resources.cpus,
+        device=device,
+        keep="none",
+        keep_predictions="none",
+        checkpoint_s=1e9,
+        git_commit=None,
+        module_path=str(Path.cwd()),
+        skip_unreadable=plan.skip_unreadable,
+    )
+    trial = open_trial(job)
+    rate = 1.0
+    for event in train(trial.state, trial.splits, probe, pause_s=1e9):
+        if isinstance(event, EpochResult):
+            rate = event.train_images_per_s
+    parameters, complexity = describe_network(
+        config.arch,
+        classes=len(data.class_names),
+        image_size=config.image_size,
+        **network_options(config),
+    )
+    weights_mib = 4 * (parameters.trainable + parameters.non_trainable) / 2**20
+    states = 2 if config.optimizer == "sgd" else 3  # gradient and momentum, or two moments
+    # Each activation is held for the way back, once before and once after its non-linearity.
+    activations_mib = 2 * 4 * complexity.activations * config.batch_size / 2**20
+    return _Measured(
+        images_per_s=rate,
+        memory_mib=weights_mib * (1 + states) + activations_mib,
+        train_images=len(splits.train),
+        other_images=len(splits.val),
+        test_images=len(splits.test),
+    )

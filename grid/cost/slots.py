@@ -1,0 +1,74 @@
+"""How many trials run at a time, on which device, and whether that fits the machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from grid.errors import GridError
+from grid.sweep.spec import Resources
+
+
+def machine_cpus() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pick_device(resources: Resources) -> str:
+    """`cuda` where there is a GPU and the sweep does not refuse it, else `cpu`."""
+    wants_gpu = resources.gpus == "auto" or resources.gpus > 0
+    if wants_gpu and _may_have_gpu():
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+    if resources.gpus != "auto" and resources.gpus > 0:
+        raise GridError(
+            f"resources.gpus: {resources.gpus:g} of a GPU a trial, but PyTorch finds no GPU here; "
+            "set it to 0 or auto"
+        )
+    return "cpu"
+
+
+def _may_have_gpu() -> bool:
+    """False where there is no device file of a GPU: then torch, a second's import, is not asked."""
+    return not sys.platform.startswith("linux") or any(
+        list(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES
+    )
+
+
+# NVIDIA's driver makes the first, AMD's the second, WSL the third.
+GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")
+
+
+def gpus_per_trial(resources: Resources, device: str) -> float:
+    """Share of a GPU that Ray is asked for; `auto` is a whole one."""
+    if device != "cuda":
+        return 0.0
+    return 1.0 if resources.gpus == "auto" else float(resources.gpus)
+
+
+def count_slots(resources: Resources, slots: int | None, device: str) -> int:
+    """Trials at a time on this machine. Raises `GridError` where `slots` are too many."""
+    cpus = machine_cpus()
+    most = cpus // resources.cpus
+    if most < 1:
+        raise GridError(
+            f"resources.cpus: a trial wants {resources.cpus} CPU cores, this machine has {cpus}"
+        )
+    if device == "cuda":
+        import torch
+
+        most = min(most, int(torch.cuda.device_count() / gpus_per_trial(resources, device)))
+    if slots is None:
+        return most
+    if slots > most:
+        raise GridError(
+            f"--slots {slots}: {slots} trials of {resources.cpus} CPU "
+            f"core{'s' if resources.cpus > 1 else ''} each do not fit; this machine takes {most} "
+            "at a time"
+        )
+    return slots

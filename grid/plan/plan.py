@@ -1,0 +1,331 @@
+"""`SweepSpec` -> `Plan`: the cells of a comparison and their trials."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnncore.config import TrialConfig
+from grid.errors import SweepError
+from grid.plan.ids import Trial, config_json, digest, identity, make_trial, plain
+from grid.plan.resolve import ConfigProblem, Inspect, Resolver, Values
+from grid.sweep.axes import Choice, finite_points, holds
+from grid.sweep.checks import FIRST_CONFIRM_SEED
+from grid.sweep.spec import STARTUP_TRIALS, SweepSpec
+from grid.sweep.yaml_source import Path_
+
+# Points of a cell are counted where its axes' values make no more combinations than this.
+MOST_COUNTED = 1_000
+
+# The class with the fewest training images, by name and number, of a config's data set.
+SmallestClass = Callable[[TrialConfig], tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the compared axes' values, in the order of the sweep file."""
+
+    cell_id: str
+    values: Values
+    # The most epochs that a trial of it may use.
+    epochs: int
+    # Configs that a search asks for; fewer than `tune.trials` where the axes have fewer points.
+    budget: int = 0
+
+    def label(self) -> str:
+        """Its values in a few words: `cnn3 sgd 0.01`."""
+        return " ".join(str(plain(value)) for value in self.values.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The validated sweep: every cell, and every trial known before anything runs.
+
+    Cells with tuned axes have no trials yet: a search asks for them
+    (`grid/search/sweep_search.py`).
+    """
+
+    plan_id: str
+    spec: SweepSpec
+    changes: Values
+    cells: tuple[Cell, ...]
+    trials: tuple[Trial, ...]
+    resolver: Resolver = field(repr=False)
+    # Image files that cannot be read do not count, here and in every trial.
+    skip_unreadable: bool = False
+
+    @property
+    def planned(self) -> int:
+        """How many trials there will be, asked or not."""
+        if self.spec.tune is None:
+            return len(self.trials)
+        searched = sum(cell.budget for cell in self.cells) * len(self.replicates)
+        if (confirm := self.spec.tune.confirm) is None:
+            return searched
+        return searched + len(self.cells) * confirm.top * len(self.confirm_replicates)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that every config is trained with."""
+        return tuple(self.changes.get("seeds", self.spec.seeds))
+
+    @property
+    def replicates(self) -> tuple[tuple[int, int | None], ...]:
+        """The trials of one config, as seed and fold (None without folds)."""
+        return replicates(self.seeds, self.spec.folds)
+
+    @property
+    def confirm_replicates(self) -> tuple[tuple[int, int | None], ...]:
+        """The trials that confirm one config, as seed and fold: seeds that no search has."""
+        if self.spec.tune is None or self.spec.tune.confirm is None:
+            return ()
+        seeds = range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + self.spec.tune.confirm.seeds)
+        return replicates(seeds, self.spec.folds)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and yet most often a mistake."""
+        if (tune := self.spec.tune) is None:
+            return ()
+        found = []
+        if tune.sampler in STARTUP_TRIALS and tune.trials <= STARTUP_TRIALS[tune.sampler]:
+            found.append(
+                f"tune.trials: {tune.sampler} starts with {STARTUP_TRIALS[tune.sampler]} random "
+                f"suggestions, so with {tune.trials} it is a random search"
+            )
+        short = [cell for cell in self.cells if cell.budget < tune.trials]
+        if short:
+            found.append(
+                f"tune.axes: {short[0].label()} has only {short[0].budget} different points, "
+                f"fewer than the {tune.trials} of tune.trials: each is run once"
+                + (f" (so in {len(short)} cells)" if len(short) > 1 else "")
+            )
+        return tuple(found)
+
+    @property
+    def folder(self) -> str:
+        """Name of the results folder; with changes it carries four hex digits of them."""
+        return folder_name(self.spec, self.changes)
+
+
+def replicates(seeds: Iterable[int], folds: int | None) -> tuple[tuple[int, int | None], ...]:
+    """Every seed with every fold (from 0), or with None where there are no folds."""
+    return tuple(itertools.product(seeds, range(folds) if folds else (None,)))
+
+
+def folder_name(spec: SweepSpec, changes: Values) -> str:
+    """`<sweep>`, or `<sweep>-<4 hex>` so that a small try never mixes with the full run."""
+    if not changes:
+        return spec.sweep
+    return f"{spec.sweep}-{digest(changes)[:4]}"
+
+
+def make_plan(
+    spec: SweepSpec,
+    inspect: Inspect,
+    changes: Values | None = None,
+    smallest_class: SmallestClass | None = None,
+) -> Plan:
+    """Expand and check a sweep; `smallest_class` is needed where the sweep has folds.
+
+    Raises `SweepError` with every problem found.
+    """
+    changes = dict(changes or {})
+    settings = {key: value for key, value in changes.items() if key != "seeds"}
+    resolver = Resolver(spec, settings, inspect)
+    problems: list[tuple[Path_, str]] = []
+    cells, configs = [], []
+    seen: dict[str, Cell] = {}
+    combinations = _combinations(spec)
+    problems += _idle_exclusions(spec, combinations)
+    for values in combinations:
+        if any(holds(excluded, values) for excluded in spec.exclude):
+            continue
+        resolved = []
+        for tuned in corners(spec, values):
+            try:
+                resolved.append(resolver.resolve({**values, **tuned}))
+            except ConfigProblem as problem:
+                problems.append((problem.path, f"{problem} ({_words(values)})"))
+        if not resolved:
+            continue
+        epochs = max(config.epochs for config in resolved)
+        cell = Cell(resolver.cell_id(values), values, epochs, _budget(spec, values))
+        key = digest([identity(config) for config in resolved])
+        if key in seen:
+            problems.append(
+                (
+                    ("compare",),
+                    f"cells {_words(seen[key].values)} and {_words(values)} are the "
+                    "same once keys that do not apply are left out; `exclude` one of them",
+                )
+            )
+        seen.setdefault(key, cell)
+        cells.append(cell)
+        configs.append(resolved[0])
+    if not cells and not problems:
+        problems.append((("exclude",), "leaves no cell to run"))
+    problems += _late_comparisons(spec, cells)
+    if spec.folds and smallest_class and not problems:
+        problems += _fold_problems(spec.folds, configs, smallest_class)
+    if problems:
+        raise SweepError(_once(f"{spec.source.place(path)}: {text}" for path, text in problems))
+    seeds = tuple(changes.get("seeds", spec.seeds))
+    trials: tuple[Trial, ...] = ()
+    if spec.tune is None:
+        # Replicates outermost: every cell has its first result before any has its second.
+        trials = tuple(
+            make_trial(config, seed, cell.cell_id, fold=fold, folds=spec.folds)
+            for seed, fold in replicates(seeds, spec.folds)
+            for cell, config in zip(cells, configs, strict=True)
+        )
+    tune = spec.tune.model_dump(mode="json") if spec.tune else None
+    content = [[c.cell_id for c in cells], [t.trial_id for t in trials], tune, seeds]
+    plan_id = digest([*content, spec.folds] if spec.folds else content)
+    return Plan(plan_id, spec, changes, tuple(cells), trials, resolver)
+
+
+def _fold_problems(
+    folds: int, configs: Iterable[TrialConfig], smallest_class: SmallestClass
+) -> Iterator[tuple[Path_, str]]:
+    """Data sets with a class that has fewer training images than there are folds."""
+    for config in configs:
+        name, images = smallest_class(config)
+        if images < folds:
+            yield (
+                ("folds",),
+                f"at most {images} for {config.dataset}, whose class {name} has {images} training "
+                f"images, but got {folds}",
+            )
+
+
+def plan_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Rows of the table `plan`; suggestions of tuned cells have no trial id until asked."""
+    cells = {cell.cell_id: cell for cell in plan.cells}
+    rows: list[dict[str, Any]] = [
+        {
+            "trial_id": trial.trial_id,
+            "config_id": trial.config_id,
+            "lineage_id": trial.lineage_id,
+            "cell_id": trial.cell_id,
+            "role": trial.role,
+            "seed": trial.seed,
+            "fold": trial.fold,
+            "epochs": trial.config.epochs,
+            "config": config_json(trial.config),
+        }
+        for trial in plan.trials
+    ]
+    if plan.spec.tune:
+        rows = [
+            {
+                "cell_id": cell.cell_id,
+                "role": "searched",
+                "suggestion": n,
+                "seed": seed,
+                "fold": fold,
+            }
+            for n in range(plan.spec.tune.trials)
+            for cell in plan.cells
+            if n < cell.budget
+            for seed, fold in plan.replicates
+        ]
+        rows += [
+            {
+                "cell_id": cell.cell_id,
+                "role": "confirmed",
+                "suggestion": rank,
+                "seed": seed,
+                "fold": fold,
+            }
+            for rank in range(plan.spec.tune.confirm.top if plan.spec.tune.confirm else 0)
+            for cell in plan.cells
+            for seed, fold in plan.confirm_replicates
+        ]
+    for position, row in enumerate(rows):
+        row["plan_id"] = plan.plan_id
+        row["sweep"] = plan.spec.sweep
+        row["position"] = position
+        values = cells[row["cell_id"]].values
+        row["cell"] = json.dumps({key: plain(value) for key, value in values.items()})
+    return rows
+
+
+def _combinations(spec: SweepSpec) -> list[dict[str, Any]]:
+    """Every combination of the compared axes' values."""
+    keys = list(spec.compare)
+    return [
+        dict(zip(keys, values, strict=True)) for values in itertools.product(*spec.compare.values())
+    ]
+
+
+def _idle_exclusions(
+    spec: SweepSpec, combinations: list[dict[str, Any]]
+) -> Iterator[tuple[Path_, str]]:
+    """Exclusions that leave out nothing, such as one with a misspelt value."""
+    for place, excluded in enumerate(spec.exclude):
+        if not any(holds(excluded, combination) for combination in combinations):
+            yield (
+                ("exclude", place),
+                f"leaves out nothing: no combination of `compare` has {_words(excluded)}"
+                + (" (a list is any of its values: write [[]])" if [] in excluded.values() else ""),
+            )
+
+
+def _budget(spec: SweepSpec, values: Values) -> int:
+    """How many configs a search asks for in a cell."""
+    if spec.tune is None:
+        return 0
+    points = finite_points(active_axes(spec, values), max(MOST_COUNTED, spec.tune.trials))
+    return spec.tune.trials if points is None else min(spec.tune.trials, len(points))
+
+
+def _late_comparisons(spec: SweepSpec, cells: list[Cell]) -> Iterator[tuple[Path_, str]]:
+    """A rule of `stop` that would compare nothing in some cell, because trials end before."""
+    if spec.stop is None or not cells:
+        return
+    shortest = min(cells, key=lambda cell: cell.epochs)
+    if spec.stop.first_comparison >= shortest.epochs:
+        key = "epochs" if spec.stop.first_epochs else "grace_epochs"
+        yield (
+            ("stop", spec.stop.name, key),
+            f"must be below a trial's epochs ({shortest.epochs}), but got "
+            f"{spec.stop.first_comparison}: nothing would be stopped ({_words(shortest.values)})",
+        )
+
+
+def corners(spec: SweepSpec, values: Values) -> Iterator[dict[str, Any]]:
+    """Tuned values to check a cell with: each axis at its first value, then at its other ends."""
+    axes = active_axes(spec, values)
+    ends = {
+        key: axis.values if isinstance(axis, Choice) else (axis.low, axis.high)
+        for key, axis in axes.items()
+    }
+    first = {key: options[0] for key, options in ends.items()}
+    yield first
+    for key, options in ends.items():
+        for value in options[1:]:
+            yield {**first, key: value}
+
+
+def active_axes(spec: SweepSpec, values: Values) -> dict[str, Any]:
+    """Tuned axes that can exist in a cell: their conditions on compared and fixed keys hold."""
+    if spec.tune is None:
+        return {}
+    known = {**spec.fixed, **values}
+    return {
+        key: axis
+        for key, axis in spec.tune.axes.items()
+        if holds({k: v for k, v in (axis.when or {}).items() if k not in spec.tune.axes}, known)
+    }
+
+
+def _words(values: Values) -> str:
+    return " ".join(f"{key}={plain(value)}" for key, value in values.items())
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))

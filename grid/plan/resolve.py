@@ -1,0 +1,186 @@
+"""Axis values -> `TrialConfig`: the one place where defaults, `fixed`, `rules`, axes and `--set`
+meet.
+
+Pure, but for the weights' files that `pretrained` names, which are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
+from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
+from cnncore.models.weights import IMAGENET, WeightsError, check_imagenet, fingerprint
+from grid.plan.ids import digest, plain
+from grid.sweep.axes import holds
+from grid.sweep.spec import SweepSpec
+from grid.sweep.yaml_source import Path_
+
+Values = Mapping[str, Any]
+
+
+class DataFacts(Protocol):
+    """What the plan must know of a data set; `cnncore.data.DatasetInfo` is one."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def fingerprint(self) -> str | None: ...
+    @property
+    def skipped(self) -> int: ...
+
+
+# Looks up a data set by name; raises an exception with a message for the user.
+Inspect = Callable[[str, int | None], DataFacts]
+
+
+class ConfigProblem(Exception):
+    """Why a combination cannot be trained, and the place in the sweep file to look at."""
+
+    def __init__(self, path: Path_, text: str) -> None:
+        self.path = path
+        super().__init__(text)
+
+
+@dataclass
+class Resolver:
+    """Turns axis values into configs; remembers what it asked of the data sets."""
+
+    spec: SweepSpec
+    settings: Values
+    inspect: Inspect
+    _facts: dict[tuple[str, int | None], DataFacts] = field(default_factory=dict)
+    _fitting: dict[str, str] = field(default_factory=dict)
+
+    def resolve(self, values: Values) -> TrialConfig:
+        """The config of these axis values. Raises `ConfigProblem`."""
+        try:
+            config = TrialConfig.model_validate(self._merged(values))
+        except ValidationError as error:
+            raise ConfigProblem(*self._explain(error)) from None
+        return self._with_network(self._with_data(config))
+
+    def _merged(self, values: Values) -> dict[str, Any]:
+        """The keys of a config: `fixed`, then rules, then axes, then `--set`."""
+        merged: dict[str, Any] = dict(self.spec.fixed)
+        for rule in self.spec.rules:
+            if holds(rule.when, {**self.spec.fixed, **values}):
+                merged.update(rule.set)
+        merged.update(values)
+        merged.update(self.settings)
+        if self.spec.folds:
+            merged["val_fraction"] = None
+        arch = str(merged.get("arch", ""))
+        if arch in NETWORKS:
+            for option in ("activation", "dropout"):
+                if option not in NETWORKS[arch].options:
+                    merged[option] = None
+        return merged
+
+    def _with_data(self, config: TrialConfig) -> TrialConfig:
+        """The config with what only its data set can tell: image side, labels, fingerprint."""
+        if problem := check_labels(config.dataset, config.labels):
+            raise ConfigProblem(self._place("labels"), problem)
+        if config.val_fraction is None and not self.spec.folds:
+            raise ConfigProblem(
+                self._place("val_fraction"), "val_fraction is null only under `folds`"
+            )
+        facts = self._inspect(config.dataset, config.image_size)
+        update: dict[str, Any] = {}
+        if config.image_size is None:
+            update["image_size"] = facts.image_size
+        if config.labels is None and config.dataset in DATASETS:
+            update["labels"] = next(iter(DATASETS[config.dataset].labels), None)
+        if facts.fingerprint is not None:
+            update["data_fingerprint"] = facts.fingerprint
+        config = config.model_copy(update=update)
+        if problem := check_quirk(config):
+            raise ConfigProblem(self._place("quirk"), problem)
+        return config
+
+    def _with_network(self, config: TrialConfig) -> TrialConfig:
+        """The config, once its network can be built and can take its image and weights."""
+        assert config.image_size is not None
+        options = {key: getattr(config, key) for key in NETWORK_KEYS}
+        options.update(config.arch_options or {})
+        if problem := check_network(config.arch, config.image_size, options):
+            takes = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
+            refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in takes]
+            raise ConfigProblem(self._place(*refused, "image_size", "arch"), problem)
+        if config.pretrained is None:
+            return config
+        if config.pretrained != IMAGENET:
+            return config.model_copy(update=self._weights(config, options))
+        if problem := check_imagenet(config.arch, options):
+            raise ConfigProblem(self._place("pretrained", "arch"), problem)
+        return config
+
+    def _weights(self, config: TrialConfig, options: dict[str, Any]) -> dict[str, str]:
+        """The absolute path and the fingerprint of the weights' file; it must fit the network."""
+        path = str(Path(str(config.pretrained)).expanduser().absolute())
+        key = json.dumps([path, config.arch, config.image_size, options])
+        try:
+            if key not in self._fitting:
+                value = fingerprint(path)
+                # Shapes want torch, which planning does not load for anything else.
+                from cnncore.models.pretrained import check_fit
+
+                assert config.image_size is not None
+                check_fit(config.arch, config.image_size, options, path)
+                self._fitting[key] = value
+        except (WeightsError, ValueError) as error:
+            raise ConfigProblem(self._place("pretrained", "arch"), str(error)) from None
+        return {"pretrained": path, "pretrained_fingerprint": self._fitting[key]}
+
+    def datasets(self) -> list[tuple[str, int | None]]:
+        """Data sets and image sides looked up so far: after `make_plan` all of the plan's."""
+        return list(self._facts)
+
+    def skipped(self) -> dict[str, int]:
+        """How many unreadable image files were left out, by data set."""
+        return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
+
+    def cell_id(self, values: Values) -> str:
+        """Hash of the compared axes' names and values, image folders by their content."""
+        shown = {key: plain(value) for key, value in values.items()}
+        dataset = str(shown.get("dataset", ""))
+        if dataset.startswith("imagefolder:"):
+            size = next(side for name, side in self._facts if name == dataset)
+            shown["dataset"] = f"imagefolder:{self._facts[dataset, size].fingerprint}"
+        if shown.get("pretrained") not in (None, IMAGENET):
+            shown["pretrained"] = fingerprint(Path(str(shown["pretrained"])).expanduser())
+        return digest(shown)
+
+    def _inspect(self, dataset: str, image_size: int | None) -> DataFacts:
+        key = (dataset, image_size)
+        if key not in self._facts:
+            try:
+                self._facts[key] = self.inspect(dataset, image_size)
+            except Exception as error:  # a user's own data set may raise anything
+                raise ConfigProblem(self._place("dataset"), str(error)) from None
+        return self._facts[key]
+
+    def _explain(self, error: ValidationError) -> tuple[Path_, str]:
+        details = error.errors()[0]
+        key = str(details["loc"][0]) if details["loc"] else ""
+        if details["type"] == "missing":
+            return (), f"{key} is required: give it under fixed, compare or tune.axes"
+        message = details["msg"].removeprefix("Value error, ")
+        return self._place(key), f"{message}, but got {details['input']!r}"
+
+    def _place(self, *keys: str) -> Path_:
+        """Where the sweep file sets the first of these keys that it sets at all."""
+        for key in keys:
+            if key in self.spec.compare:
+                return ("compare", key)
+            if self.spec.tune and key in self.spec.tune.axes:
+                return ("tune", "axes", key)
+            if key in self.spec.fixed:
+                return ("fixed", key)
+        return ()

@@ -1,0 +1,241 @@
+"""The live display: what runs, its accuracy so far, how much is done, and the time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from grid.cost.forecast import CellWork, Seen, time_left_s
+from grid.phrases import format_s
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from grid.plan.ids import Trial
+    from grid.store.folder import Finished
+    from grid.sweep.spec import Stop
+    from grid.trial.assignment import Progress
+
+# Without a terminal (a log file, CI): at most one line in this many seconds, and one per trial
+# that did not complete.
+LINE_EVERY_S = 10.0
+# The picture is drawn more often than a large sweep should be counted.
+FORECAST_EVERY_S = 1.0
+
+
+@dataclass
+class _Running:
+    trial: Trial
+    label: str
+    started: float
+    last: Progress | None = None
+
+
+@dataclass
+class Display:
+    """Follows a sweep; `live` draws it while the block runs."""
+
+    console: Console
+    sweep: str
+    planned: int
+    slots: int
+    labels: Mapping[str, str]
+    counts: dict[str, int] = field(default_factory=dict)
+    earlier: int = 0
+    # What the cells' trials did so far, by cell, and the rule that stops some early.
+    work: dict[str, CellWork] = field(default_factory=dict)
+    stop: Stop | None = None
+    # Configs of a cell that are trained to the end whatever the rule says.
+    wanted: int = 1
+    # Seed and fold of the trials that such a rule compares.
+    first: tuple[int, int | None] = (0, None)
+    best: tuple[float, str] | None = None
+    _running: dict[str, _Running] = field(default_factory=dict)
+    # Trials that wait with a checkpoint.
+    _paused: set[str] = field(default_factory=set)
+    _last_line: float = 0.0
+    # When the time left was estimated last, and what it was.
+    _left: tuple[float, float | None] = (float("-inf"), None)
+    _notes: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended, in this run or before."""
+        return self.earlier + sum(self.counts.values())
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Draw while the block runs; on anything but a terminal print a line now and then."""
+        if not self.console.is_terminal:
+            yield
+            return
+        from rich.live import Live
+
+        with Live(
+            console=self.console,
+            get_renderable=self.render,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stderr=False,
+        ):
+            yield
+
+    def take_up(self, trials: Mapping[str, Trial], earlier: Mapping[str, Finished]) -> None:
+        """Trials that ended before this run."""
+        self.earlier = len(earlier)
+        for trial_id, row in earlier.items():
+            self._see(trials[trial_id], row.state)
+            cell = self.work[trials[trial_id].cell_id]
+            cell.seen[trial_id] = replace(
+                cell.seen[trial_id], epochs=row.epochs_run or 0, seconds=row.wall_time_s or 0.0
+            )
+
+    def start(self, trial: Trial) -> None:
+        """A trial was handed to a slot."""
+        self._paused.discard(trial.trial_id)
+        self._see(trial, "running")
+        label = f"{self.labels.get(trial.cell_id, trial.cell_id)} seed {trial.seed}"
+        if trial.suggestion is not None:
+            label += f" #{trial.suggestion}"
+        self._running[trial.trial_id] = _Running(trial, label, time.monotonic())
+
+    def update(self, progress: Progress) -> None:
+        """An epoch of a running trial ended."""
+        if running := self._running.get(progress.trial_id):
+            running.last = progress
+            self._see(running.trial, "running", progress)
+        self._line()
+
+    def end(self, progress: Progress, state: str, reason: str | None) -> None:
+        """A trial ended in a state that is stored."""
+        running = self._running.pop(progress.trial_id, None)
+        self.counts[state] = self.counts.get(state, 0) + 1
+        label = running.label if running else progress.trial_id
+        if running:
+            self._see(running.trial, state, progress)
+        value = progress.row.get("val_top1")
+        if state == "complete" and value is not None and (not self.best or value > self.best[0]):
+            self.best = (value, label)
+        if state in ("failed", "diverged"):
+            self.note(f"{state}: {label} ({progress.trial_id}): {reason}")
+        self._line()
+
+    def pause(self, trial_id: str) -> None:
+        """A trial gave up its slot; it waits, and may go on later."""
+        if running := self._running.pop(trial_id, None):
+            self._see(running.trial, "paused")
+        self._paused.add(trial_id)
+        self._line()
+
+    def count(self, trial: Trial, state: str) -> None:
+        """A trial ended without running (again)."""
+        self._paused.discard(trial.trial_id)
+        self._see(trial, state)
+        self.counts[state] = self.counts.get(state, 0) + 1
+
+    def lost(self, trial: Trial, why: str) -> None:
+        """A trial's process died; the trial will be started again."""
+        running = self._running.pop(trial.trial_id, None)
+        self._see(trial, "planned")
+        label = f"{running.label} ({trial.trial_id})" if running else trial.trial_id
+        self.note(f"lost: {label}: {why}; it goes on from its last checkpoint")
+
+    def again(self, trial: Trial, reason: str) -> None:
+        """A trial ran out of memory; it will be started again, alone."""
+        running = self._running.pop(trial.trial_id, None)
+        self._see(trial, "planned")
+        label = running.label if running else trial.trial_id
+        self.note(
+            f"again: {label} ({trial.trial_id}): {reason}; it will run once more with the device "
+            "to itself"
+        )
+
+    def note(self, text: str) -> None:
+        """Something to keep on the screen."""
+        self.console.print(text, style="yellow", highlight=False, markup=False)
+
+    def time_left_s(self) -> float | None:
+        """From what epochs took so far; None before the first ended."""
+        if time.monotonic() - self._left[0] > FORECAST_EVERY_S:
+            # Copies, because the picture is drawn by a thread of its own.
+            work = [replace(cell, seen=dict(cell.seen)) for cell in self.work.values()]
+            left = time_left_s(work, self.stop, self.wanted, self.slots)
+            self._left = (time.monotonic(), left)
+        return self._left[1]
+
+    def _see(self, trial: Trial, state: str, progress: Progress | None = None) -> None:
+        if (cell := self.work.get(trial.cell_id)) is None:
+            return
+        known = cell.seen.get(trial.trial_id) or Seen(
+            state,
+            0,
+            confirmed=trial.role == "confirmed",
+            first=(trial.seed, trial.fold) == self.first,
+        )
+        if progress is None:
+            known = replace(known, state=state)
+        else:
+            seconds = progress.row.get("wall_time_s") or known.seconds
+            epochs = max(progress.epoch, progress.row.get("epochs_run") or 0)
+            known = replace(known, state=state, epochs=epochs, seconds=seconds)
+        cell.seen[trial.trial_id] = known
+
+    def summary(self) -> str:
+        """One line: done/total, states, best so far, time left."""
+        counts = {**self.counts, **({"paused": len(self._paused)} if self._paused else {})}
+        states = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+        earlier = f"{self.earlier} from before, " if self.earlier else ""
+        parts = [f"{self.done}/{self.planned} done ({earlier}{states or 'none yet'})"]
+        if self.best:
+            parts.append(f"best val top-1 {100 * self.best[0]:.2f} % ({self.best[1]})")
+        if (left := self.time_left_s()) is not None and self.done < self.planned:
+            parts.append(f"{format_s(left)} left")
+        return ", ".join(parts)
+
+    def render(self) -> RenderableType:
+        """The whole picture: a line per slot under the summary."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        table.add_row("", "", "", "", "")
+        now = time.monotonic()
+        for running in list(self._running.values()):
+            last = running.last
+            epochs = running.trial.config.epochs
+            top1 = last.val_top1 if last else None
+            table.add_row(
+                Text(f"  {running.label}"),
+                ProgressBar(total=epochs, completed=last.epoch if last else 0, width=20),
+                f"epoch {last.epoch if last else 0}/{epochs}",
+                f"val top-1 {100 * top1:.2f} %" if top1 is not None else "",
+                format_s(now - running.started),
+            )
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            Text(self.sweep, style="bold"),
+            ProgressBar(total=max(self.planned, 1), completed=self.done, width=30),
+            Text(self.summary()),
+        )
+        return Group(bar, table)
+
+    def _line(self) -> None:
+        if self.console.is_terminal or time.monotonic() - self._last_line < LINE_EVERY_S:
+            return
+        self._last_line = time.monotonic()
+        running = "; ".join(
+            f"{r.label} {r.last.epoch}/{r.last.epochs} {100 * (r.last.val_top1 or 0):.1f} %"
+            for r in self._running.values()
+            if r.last
+        )
+        self.console.print(
+            f"{self.sweep}: {self.summary()}" + (f" [{running}]" if running else ""),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,313 @@
+"""The driver of a sweep: hands out trials and takes what becomes of them.
+
+`local.py` and `tune.py` are two ways to run what it hands out; every decision is made here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from grid.errors import GridError, StoreError
+from grid.lock.heartbeat import POLL_S
+from grid.plan.ids import Trial
+from grid.plan.plan import Plan
+from grid.run.checkpoints import Keeper
+from grid.run.lost_trials import MAX_UNSTARTED, Cause, hopeless, note_loss
+from grid.search.outcomes import Outcome
+from grid.search.sweep_search import Search
+from grid.store.folder import Store, moment
+from grid.trial.assignment import Job, Progress
+from grid.trial.lineage import Lineage
+from grid.trial.rows import end_failed, end_pruned, never_started, pause
+
+if TYPE_CHECKING:
+    from grid.run.display import Display
+
+# Merge small files whenever this many trials have ended since the last time.
+COMPACT_EVERY = 500
+# A running trial renews its claim at least this often, more often where `hung_after_s` is short.
+HEARTBEAT_S = 10.0
+# A cell is given up after so many trials in a row that failed alike before their first epoch.
+SAME_ERRORS = 3
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a sweep is run, none of which changes a metric."""
+
+    results: Path | str
+    data_dir: Path
+    local: bool = False
+    slots: int | None = None
+    address: str | None = None
+    # Trials that ended in these states are run again.
+    retry: frozenset[str] = frozenset()
+    # Other drivers work on the same folder; each takes what nobody else has.
+    share: bool = False
+    on_error: Literal["continue", "stop"] = "continue"
+
+
+@dataclass
+class Driver:
+    """Hands out trials and takes what becomes of them; used by one thread."""
+
+    plan: Plan
+    store: Store
+    options: RunOptions
+    search: Search
+    lineage: Lineage
+    display: Display
+    keeper: Keeper
+    device: str
+    commit: str | None
+    started: float = field(default_factory=time.monotonic)
+    states: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+    # What made it impossible to go on: the disk is full, say.
+    fatal: GridError | None = None
+    # `--on-error stop`: a trial failed.
+    gave_up: bool = False
+    out: dict[str, Trial] = field(default_factory=dict)
+    # When trials that are run again ended before, in microseconds.
+    ended_before: dict[str, int] = field(default_factory=dict)
+    # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
+    listen: Callable[[], None] = lambda: None
+    # Trials that ran out of memory, to be run with a device to themselves; and all that ever did.
+    again: list[Trial] = field(default_factory=list)
+    alone: set[str] = field(default_factory=set)
+    # Nothing starts before something ends: `disk_gib` has no room for one more.
+    _no_room: bool = False
+    # Brings `display.slots` up to date, on a cluster whose nodes come and go.
+    fit: Callable[[], None] = lambda: None
+    _since_compaction: int = 0
+    # Processes in a row that could not be started.
+    _unstarted: int = 0
+    # Cell -> why its last trials failed before their first epoch.
+    _first_errors: dict[str, list[str]] = field(default_factory=dict)
+
+    def next(self) -> Job | None:
+        """The next trial with all it needs, or None when there is none now (see `over`)."""
+        self.listen()
+        self.fit()
+        full = self._no_room or len(self.out) >= self.display.slots
+        trial = None if self.stopping or full else self._next_trial()
+        while trial is None and not (full or self.out or self.over):
+            time.sleep(POLL_S)  # until it is certain what the other drivers of the folder do
+            trial = self._next_trial()
+        if trial is None or not self._has_room(trial):
+            return None
+        self.out[trial.trial_id] = trial
+        self.display.start(trial)
+        self._prepare()
+        spec = self.plan.spec
+        return Job(
+            trial=trial,
+            sweep=spec.sweep,
+            results=self.store.place,
+            data_dir=str(self.options.data_dir),
+            threads=spec.resources.cpus,
+            device=self.device,
+            keep=spec.keep_at_end,
+            keep_predictions=spec.keep_predictions,
+            checkpoint_s=spec.checkpoint_s,
+            git_commit=self.commit,
+            module_path=str(Path.cwd()),
+            skip_unreadable=self.plan.skip_unreadable,
+            waits=self.search.waits(trial),
+            continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,
+            heartbeat_s=min(HEARTBEAT_S, spec.hung_after_s / 4 or HEARTBEAT_S),
+            alone=trial.trial_id in self.alone,
+        )
+
+    @property
+    def over(self) -> bool:
+        """Whether `next`, having returned None, will do so for ever."""
+        return self.stopping or self.search.over
+
+    def _has_room(self, trial: Trial) -> bool:
+        """Whether a trial may start now; else it comes again once something has ended."""
+        try:
+            if self.keeper.has_room(trial, self.out.values()):
+                return True
+        except StoreError as problem:
+            self.fail(problem)
+        if trial.trial_id in self.alone:
+            self.again.insert(0, trial)
+        else:
+            self.search.give_back(trial)
+        self._no_room = True
+        return False
+
+    def _next_trial(self) -> Trial | None:
+        if self.device == "cpu" and self.alone & self.out.keys():
+            return None  # on a GPU the one that runs alone has asked for a whole one
+        while True:
+            trial = self.search.next()
+            self._end_skipped()
+            if trial is None:
+                return self._next_alone()
+            if not self._given_up(trial) and not self._pruned_before(trial):
+                return trial
+
+    def _next_alone(self) -> Trial | None:
+        """A trial that ran out of memory, once there is nothing else to hand out; without a GPU
+        once nothing else runs.
+        """
+        if not self.again or (self.device == "cpu" and self.out):
+            return None
+        return self.again.pop(0)
+
+    def progress(self, progress: Progress) -> bool:
+        """Take an epoch's result; True if the trial must stop now (its row is then stored)."""
+        if progress.pause:
+            return False
+        trial = self.out[progress.trial_id]
+        self._unstarted = 0
+        self.display.update(progress)
+        verdict = self.search.judge(trial, progress.epoch, progress.val_top1)
+        if verdict.action == "go":
+            self._prepare()
+            return False
+        if verdict.action == "end":
+            self._ended(progress, end_pruned(self.store, progress.row, verdict.reason))
+            return True
+        self._no_room = False
+        row = pause(self.store, progress, verdict.reason)
+        del self.out[progress.trial_id]
+        self.display.pause(progress.trial_id)
+        self.search.wait(trial, Outcome("paused", row.get("val_top1"), row.get("epochs_run")))
+        return True
+
+    def finished(self, progress: Progress) -> None:
+        """Take the end of a trial whose row is stored, or that must run again."""
+        if progress.again is None:
+            self._ended(progress, progress.row)
+            return
+        self._no_room = False
+        self.again.append(trial := self.out.pop(progress.trial_id))
+        self.alone.add(trial.trial_id)
+        self.display.again(trial, progress.again)
+
+    def lost(self, trial_id: str, cause: Cause) -> None:
+        """A trial's process is gone: the trial comes again, first."""
+        if self.stopping or (trial := self.out.get(trial_id)) is None:
+            return  # it had to end anyway, or died after it had said so
+        row = self.store.row(trial_id)
+        if row and row["ended_at"] != self.ended_before.get(trial_id):  # it died before it said so
+            row["ended_at"] = moment(row["ended_at"])
+            epochs = trial.config.epochs
+            self.finished(Progress(trial_id, row["epochs_run"], epochs, None, True, row))
+            return
+        self._no_room = False
+        note_loss(self.store, trial_id, cause)
+        if self._given_up(trial):
+            return
+        del self.out[trial_id]
+        self.display.lost(trial, cause.text)
+        self.search.give_back(trial)
+        self._unstarted = self._unstarted + 1 if cause.what == "start" else 0
+        if self._unstarted >= MAX_UNSTARTED:
+            self.fail(GridError(f"no trial can be started: {cause.reason}"))
+
+    def _given_up(self, trial: Trial) -> bool:
+        """Whether a trial was lost once too often; it is `failed` then."""
+        reason = hopeless(self.store, trial.trial_id, self.plan.spec.max_attempts)
+        if reason:
+            self.out[trial.trial_id] = trial
+            failed = end_failed(self.store, trial, self.plan.spec.sweep, reason)
+            self._ended(failed, failed.row)
+        return reason is not None
+
+    def interrupt(self) -> None:
+        """Start nothing more."""
+        self.interrupted = True
+
+    def fail(self, problem: GridError) -> None:
+        """Nothing can be stored any more: start nothing, and let the caller raise `problem`."""
+        self.fatal = self.fatal or problem
+
+    @property
+    def stopping(self) -> bool:
+        """Whether what runs is to be stopped too."""
+        return self.interrupted or self.gave_up or self.fatal is not None
+
+    def _prepare(self) -> None:
+        if self.display.slots > 1:
+            self.search.prepare()
+
+    def _pruned_before(self, trial: Trial) -> bool:
+        """Whether a trial ends where its shorter one was pruned; it is stored then."""
+        rungs = self.search.waits(trial) if trial.lineage_id else ()
+        shorter = self.lineage.shorter(trial) if rungs else None
+        if shorter is None or shorter.state != "pruned":
+            return False
+        own = {"trial_id": trial.trial_id, "attempt": 0}
+        rows = [{**row, **own} for row in self.store.epochs(shorter.trial_id)]
+        self.store.write("epochs", trial.trial_id, rows)
+        for row in rows:
+            self.search.judge(trial, row["epoch"], row["val_top1"])
+        row = {
+            **never_started(trial, self.plan.spec.sweep),
+            "continued_from": shorter.trial_id,
+            "val_top1": shorter.val_top1,
+            "epochs_run": shorter.epochs_run,
+        }
+        row = end_pruned(self.store, row, shorter.reason or "")
+        self.search.tell(trial, Outcome("pruned", shorter.val_top1, shorter.epochs_run))
+        self._count("pruned")
+        self.display.count(trial, "pruned")
+        return True
+
+    def _end_skipped(self) -> None:
+        for trial in end_skipped(self.search, self.store, self.plan.spec.sweep):
+            self._count("pruned")
+            self.display.count(trial, "pruned")
+
+    def _count(self, state: str) -> None:
+        self.states[state] = self.states.get(state, 0) + 1
+
+    def _ended(self, progress: Progress, row: dict[str, Any]) -> None:
+        trial = self.out.pop(progress.trial_id)
+        state = str(row["state"])
+        self._no_room = False
+        if state == "complete":
+            self.keeper.take(trial, row)
+        self._count(state)
+        self.search.tell(trial, Outcome(state, row.get("val_top1"), row.get("epochs_run")))
+        self.display.end(progress, state, row.get("reason"))
+        self._watch_errors(trial, row)
+        self._end_skipped()
+        self._since_compaction += 1
+        # Beside other drivers this would take files from under their eyes.
+        if self._since_compaction >= COMPACT_EVERY and not self.options.share:
+            self.store.tidy()
+            self._since_compaction = 0
+
+    def _watch_errors(self, trial: Trial, row: dict[str, Any]) -> None:
+        """Stop where the user said so, and give a cell up that fails in the same way again."""
+        if row["state"] == "failed" and self.options.on_error == "stop":
+            self.gave_up = True
+            self.display.note("stopping after a failed trial (--on-error stop)")
+        early = row["state"] == "failed" and not row.get("epochs_run")
+        errors = [*self._first_errors.get(trial.cell_id, []), row.get("reason") or ""]
+        self._first_errors[trial.cell_id] = errors[-SAME_ERRORS:] if early else []
+        if early and errors[-SAME_ERRORS:] == [errors[-1]] * SAME_ERRORS:
+            self.search.halt(trial.cell_id)
+            cell = self.display.labels.get(trial.cell_id, trial.cell_id)
+            self.display.note(
+                f"{cell}: given up, {SAME_ERRORS} trials in a row failed at their start: "
+                f"{errors[-1]}; mend it and run again with --retry failed"
+            )
+
+
+def end_skipped(search: Search, store: Store, sweep: str) -> Iterator[Trial]:
+    """Store the rows of trials that ended without running (again); yields each trial."""
+    for trial, reason in search.skipped():
+        waited = {} if reason else store.paused(trial.trial_id).get(trial.trial_id, {})
+        row = waited or never_started(trial, sweep)
+        end_pruned(store, row, reason or waited.get("reason") or "")
+        yield trial

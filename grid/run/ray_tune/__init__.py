@@ -1,0 +1,1 @@
+"""Trials in the actors of Ray Tune."""

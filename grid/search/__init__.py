@@ -1,0 +1,1 @@
+"""The search inside cells: suggestions, stopping rules, outcomes."""

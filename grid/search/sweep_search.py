@@ -1,0 +1,233 @@
+"""What runs next in a sweep: the trials of a grid in their order, those of tuned cells as asked.
+
+Every suggestion is stored before its first trial starts, so a search rebuilt from the results
+folder goes on as an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from grid.lock.share import Share
+from grid.plan.ids import Trial
+from grid.plan.plan import Cell, Plan
+from grid.search.cell_search import CellSearch
+from grid.search.outcomes import Ledger, Outcome
+from grid.search.stopping import GO, Verdict
+from grid.store.folder import Finished, Store
+
+__all__ = ["Outcome", "Search"]
+
+
+class Search:
+    """Hands out trials one by one and takes what becomes of them.
+
+    Trials that `finished` has are never handed out; those that were cut off come first. With a
+    `share` only what no other driver has taken is: trials of a grid, or whole tuned cells.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store | None,
+        finished: Mapping[str, Finished],
+        *,
+        keep: bool = True,
+        share: Share | None = None,
+        reread: Callable[..., Mapping[str, Finished]] = lambda *trial_id: {},
+    ) -> None:
+        """Without a `store` nothing is read, and without `keep` nothing is written: a rehearsal.
+
+        `reread` says again what has ended, all trials or one: with a `share` others end some, too.
+        """
+        self._plan = plan
+        self._store = store
+        self._keep = keep
+        self._share = share
+        self._reread = reread
+        self._ledger = Ledger({})
+        self._note(finished)
+        self._queue = deque(t for t in plan.trials if t.trial_id not in self._ledger.ended)
+        self._halted: set[str] = set()
+        self._executor = ThreadPoolExecutor(1)  # its thread starts with its first work
+        self._cells: dict[str, CellSearch] = {}
+        # What other drivers have: trials of a grid, tuned cells.
+        self._elsewhere: deque[Trial] = deque()
+        self._untaken = list(plan.cells) if plan.spec.tune else []
+        if share is None:
+            self._open(self._untaken, finished)
+            self._untaken = []
+
+    def _note(self, finished: Mapping[str, Finished]) -> None:
+        for trial_id, row in finished.items():
+            self._ledger.ended[trial_id] = Outcome(row.state, row.val_top1, row.epochs_run)
+
+    def _open(self, cells: Iterable[Cell], finished: Mapping[str, Finished]) -> None:
+        """Begin to search cells, or go on where the results folder says they are."""
+        tune = self._plan.spec.tune
+        if tune is None:
+            return
+        kept = self._store if self._keep else None
+        new = {c.cell_id: CellSearch(self._plan, c, tune, self._ledger, kept) for c in cells}
+        self._cells |= new
+        if self._store:
+            self._restore(self._store, new, finished)
+
+    def next(self) -> Trial | None:
+        """The next trial to run; None when there is none now (see `over`)."""
+        trial = self._next()
+        if trial is not None:
+            self._ledger.running.add(trial.trial_id)
+        return trial
+
+    def _next(self) -> Trial | None:
+        while True:
+            untried, self._elsewhere = self._elsewhere, deque()
+            self._queue.extend(untried)
+            while self._queue:
+                trial = self._queue.popleft()
+                if trial.cell_id not in self._halted and self._take(trial):
+                    return trial
+            if (ready := self._next_of_cells()) is not None or not self._take_cell():
+                return ready
+
+    def _next_of_cells(self) -> Trial | None:
+        while True:
+            # The cell with the fewest suggestions first: all cells make progress alike.
+            cells = sorted(self._cells.values(), key=lambda cell: len(cell.suggestions))
+            for cell in cells:
+                if (ready := cell.next()) is not None:
+                    return ready
+            if (behind := next((cell for cell in cells if cell.may_ask), None)) is None:
+                return None
+            behind.ask()
+
+    def _take(self, trial: Trial) -> bool:
+        """Take a trial of a grid from other drivers' reach, unless one of them has or had it."""
+        if self._share is None or self._cells:
+            return True
+        if not self._share.take(trial.trial_id):
+            self._elsewhere.append(trial)
+            return False
+        if ended := self._reread(trial.trial_id):
+            self._note(ended)
+            self._share.release([trial.trial_id])
+        return not ended
+
+    def _take_cell(self) -> bool:
+        """Take a tuned cell that no other driver has; whether there was one."""
+        for cell in self._untaken if self._share else ():
+            if self._share and self._share.take(cell.cell_id):
+                self._untaken.remove(cell)
+                finished = self._reread()
+                self._note(finished)
+                self._open([cell], finished)
+                return True
+        return False
+
+    def prepare(self) -> None:
+        """Have the suggestion that is likely to be wanted next made while trials run.
+
+        Only for several slots: with one, a suggestion knows all that ended before it.
+        """
+        behind = min(
+            (cell for cell in self._cells.values() if cell.may_ask),
+            key=lambda cell: len(cell.suggestions),
+            default=None,
+        )
+        if behind is not None:
+            behind.prepare(self._executor)
+
+    @property
+    def over(self) -> bool:
+        """Whether `next`, having returned None, will do so for ever: nothing runs here, and what
+        is left other drivers have that are alive.
+        """
+        if self._ledger.running:
+            return False
+        return self._share is None or all(self._share.held(unit) for unit in self.elsewhere())
+
+    def elsewhere(self) -> list[str]:
+        """Units of work that other drivers had when they were last looked at."""
+        trials = [trial.trial_id for trial in self._elsewhere]
+        return [*trials, *(cell.cell_id for cell in self._untaken)]
+
+    def give_back(self, trial: Trial) -> None:
+        """A trial that was handed out was not run to its end; it comes again, first."""
+        self._ledger.running.discard(trial.trial_id)
+        self._queue.appendleft(trial)
+
+    def judge(self, trial: Trial, epoch: int, val_top1: float | None) -> Verdict:
+        """Say what a running trial does after an epoch: it goes on, waits or ends."""
+        cell = self._cells.get(trial.cell_id)
+        return cell.judge(trial, epoch, val_top1) if cell else GO
+
+    def waits(self, trial: Trial) -> tuple[int, ...]:
+        """Epochs after which a trial may be told to wait."""
+        cell = self._cells.get(trial.cell_id)
+        return cell.waits(trial) if cell else ()
+
+    def wait(self, trial: Trial, outcome: Outcome) -> None:
+        """A trial waits with a checkpoint, as `judge` said."""
+        self._ledger.running.discard(trial.trial_id)
+        self._ledger.waiting[trial.trial_id] = outcome
+        self._cells[trial.cell_id].wait(trial, outcome)
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """A trial ended."""
+        self._ledger.running.discard(trial.trial_id)
+        self._ledger.ended[trial.trial_id] = outcome
+        if self._share:
+            self._share.release([trial.trial_id])
+        if cell := self._cells.get(trial.cell_id):
+            cell.end(trial)
+
+    def halt(self, cell_id: str) -> None:
+        """Hand out no further trial of a cell."""
+        self._halted.add(cell_id)
+        if cell := self._cells.get(cell_id):
+            cell.halted = True
+
+    def skipped(self) -> list[tuple[Trial, str]]:
+        """Trials that ended since the last call without running (again): `pruned`, and why.
+
+        The reason is empty where a trial waited, which has its own.
+        """
+        found = []
+        for cell in self._cells.values():
+            found += cell.skipped
+            cell.skipped = []
+        return found
+
+    def unfinished(self) -> list[str]:
+        """Trials that are planned or asked and have not ended."""
+        return [trial_id for trial_id in self.trials() if trial_id not in self._ledger.ended]
+
+    def trials(self) -> dict[str, Trial]:
+        """Every trial known so far, by id: planned and asked."""
+        asked = (trial for cell in self._cells.values() for trial in cell.trials())
+        return {trial.trial_id: trial for trial in (*self._plan.trials, *asked)}
+
+    def _restore(
+        self, store: Store, cells: Mapping[str, CellSearch], finished: Mapping[str, Finished]
+    ) -> None:
+        epochs: dict[str, list[tuple[int, float]]] = {}
+        for row in store.epochs() if self._plan.spec.stop else ():
+            if row["val_top1"] is not None:
+                epochs.setdefault(row["trial_id"], []).append((row["epoch"], row["val_top1"]))
+        ended_at = {trial_id: row.ended_at for trial_id, row in finished.items()}
+        for trial_id, row in store.paused().items():
+            went_on = epochs.get(trial_id, [(0, 0.0)])[-1][0] > (row["epochs_run"] or 0)
+            if trial_id not in finished and not went_on:
+                ended_at[trial_id] = row["ended_at"]
+                self._ledger.waiting[trial_id] = Outcome(
+                    "paused", row["val_top1"], row["epochs_run"]
+                )
+        asked: dict[str, list[dict[str, object]]] = {}
+        for row in store.asked():
+            if row["role"] == "searched":
+                asked.setdefault(row["cell_id"], []).append(row)
+        for cell_id, cell in cells.items():
+            self._queue.extend(cell.restore(asked.get(cell_id, []), ended_at, epochs))

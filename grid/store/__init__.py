@@ -1,0 +1,1 @@
+"""The results folder, on a disk or in an object store."""

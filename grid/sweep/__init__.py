@@ -1,0 +1,1 @@
+"""The sweep file: its models, its text read with line numbers, what it may say."""

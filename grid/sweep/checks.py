@@ -1,0 +1,156 @@
+"""What is wrong with a sweep file beyond the form of its sections: values, and combinations."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from grid.sweep.axes import Choice
+from grid.sweep.config_keys import check_value, config_keys, unknown_key
+from grid.sweep.yaml_source import Path_
+
+if TYPE_CHECKING:
+    from grid.sweep.spec import SweepSpec, Tune
+
+# Seeds of confirming trials start here.
+FIRST_CONFIRM_SEED = 1_000_000
+
+Problems = Iterable[tuple[Path_, str]]
+
+
+def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
+    """Config keys and values wherever the file has them; works on a file with other problems.
+
+    `sweep_keys` are those of the file's top level.
+    """
+    if not isinstance(data, dict):
+        return
+    compare = data.get("compare")
+    for key, values in compare.items() if isinstance(compare, dict) else ():
+        if key not in config_keys():
+            yield ("compare", key), unknown_key(str(key), config_keys())
+        elif isinstance(values, list):
+            for index, value in enumerate(values):
+                for problem in check_value(key, value)[1]:
+                    yield ("compare", key, index), problem
+            if len({repr(value) for value in values}) < len(values):
+                yield ("compare", key), "has a value twice, so cells would be duplicates"
+    fixed = data.get("fixed")
+    for key, value in fixed.items() if isinstance(fixed, dict) else ():
+        if key in sweep_keys and key not in config_keys():
+            yield ("fixed", key), "is a key of the sweep file, not of a config: no indent before it"
+            continue
+        for problem in check_value(key, value)[1]:
+            yield ("fixed", key), problem
+    rules = data.get("rules")
+    for index, rule in enumerate(rules) if isinstance(rules, list) else ():
+        settings = rule.get("set") if isinstance(rule, dict) else None
+        for key, value in settings.items() if isinstance(settings, dict) else ():
+            for problem in check_value(key, value)[1]:
+                yield ("rules", index, "set", key), problem
+    tune = data.get("tune")
+    axes = tune.get("axes") if isinstance(tune, dict) else None
+    for key in axes if isinstance(axes, dict) else ():
+        if key not in config_keys():
+            yield ("tune", "axes", key), unknown_key(str(key), config_keys())
+
+
+def cross_problems(spec: SweepSpec) -> Problems:
+    """What is wrong only in combination: keys in two places, conditions on nothing."""
+    tuned = spec.tune.axes if spec.tune else {}
+    for key, axis in tuned.items():
+        if key in spec.compare:
+            yield ("tune", "axes", key), "is also compared; an axis is compared or tuned, not both"
+        if key in ("arch", "dataset"):
+            yield ("tune", "axes", key), f"{key} can be compared, not tuned"
+        ends = axis.values if isinstance(axis, Choice) else (axis.low, axis.high)
+        for value in ends if key in config_keys() else ():
+            for problem in check_value(key, value)[1]:
+                yield ("tune", "axes", key), problem
+        yield from _when_problems(("tune", "axes", key, "when"), axis.when or {}, spec, own=key)
+    if spec.tune:
+        yield from _sampler_problems(spec.tune)
+    if circle := _circle({key: set(axis.when or {}) for key, axis in tuned.items()}):
+        yield ("tune", "axes", circle[0], "when"), f"goes in a circle: {' -> '.join(circle)}"
+    for key in spec.fixed:
+        if key in spec.compare or key in tuned:
+            other = "compared" if key in spec.compare else "tuned"
+            yield ("fixed", key), f"is also {other}; give it in one place"
+    for index, rule in enumerate(spec.rules):
+        yield from _when_problems(("rules", index, "when"), rule.when, spec)
+        for key in rule.set:
+            if key in spec.axis_keys():
+                yield ("rules", index, "set", key), "is compared or tuned, so a rule cannot set it"
+    for index, excluded in enumerate(spec.exclude):
+        for key in excluded:
+            if key not in spec.compare:
+                yield (
+                    ("exclude", index, key),
+                    (f"there is no compared axis {key!r}; compared: {', '.join(spec.compare)}"),
+                )
+    if len(set(spec.seeds)) < len(spec.seeds):
+        yield ("seeds",), "has a seed twice"
+    if spec.tune and spec.tune.confirm and max(spec.seeds) >= FIRST_CONFIRM_SEED:
+        yield ("seeds",), f"seeds of {FIRST_CONFIRM_SEED:,} and up are those of tune.confirm"
+    if spec.tune and spec.tune.drop and spec.tune.drop.after >= len(spec.seeds) * (spec.folds or 1):
+        yield (
+            ("tune", "drop", "after"),
+            f"must be below the number of seeds times folds ({len(spec.seeds) * (spec.folds or 1)})"
+            f", but got {spec.tune.drop.after}: nothing would be dropped",
+        )
+    if spec.stop and not spec.tune:
+        yield (
+            ("stop",),
+            (
+                "needs `tune`: without it a cell holds one config, and stopping some of its seeds "
+                "would bias its mean"
+            ),
+        )
+
+
+def _sampler_problems(tune: Tune) -> Problems:
+    """Axes that a sampler cannot search together: it would fall back to chance for them."""
+    sampler, axes = tune.sampler, tune.axes
+    if sampler not in ("gp", "cmaes"):
+        return
+    for key, axis in axes.items():
+        if set(axis.when or {}) & set(axes):
+            yield (
+                ("tune", "axes", key, "when"),
+                f"{sampler} cannot search an axis that exists only for some values of another "
+                "tuned one; use tpe, random or qmc",
+            )
+        if sampler == "cmaes" and isinstance(axis, Choice):
+            yield (
+                ("tune", "axes", key),
+                "cmaes cannot search a choice, only numbers; use tpe, gp, random or qmc",
+            )
+    if sampler == "cmaes" and len(axes) < 2:
+        yield ("tune", "sampler"), "cmaes needs two axes or more; use tpe, gp, random or qmc"
+
+
+def _circle(needs: Mapping[str, set[str]]) -> list[str]:
+    """Axes whose conditions wait for each other; empty if there are none."""
+    left = dict(needs)
+    while free := [key for key, needed in left.items() if not needed & set(left)]:
+        for key in free:
+            del left[key]
+    return sorted(left)
+
+
+def _when_problems(
+    path: Path_, when: Mapping[str, Any], spec: SweepSpec, own: str | None = None
+) -> Problems:
+    known = {*spec.axis_keys(), *spec.fixed} - {own}
+    for key in when:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = f" (closest: {close[0]})" if close else ""
+            yield (
+                (*path, key),
+                (
+                    f"there is no axis {key!r}{hint}; compared, tuned or fixed: "
+                    f"{', '.join(sorted(known))}"
+                ),
+            )

@@ -1,0 +1,75 @@
+"""The JSON Schema of a sweep file, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnncore.catalog import DATASETS, NETWORKS
+from cnncore.config import TrialConfig
+from grid.sweep.config_keys import config_keys
+from grid.sweep.spec import SweepSpec
+
+
+def sweep_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12): the sweep's keys, and every config key where one may stand."""
+    schema = SweepSpec.model_json_schema()
+    config = TrialConfig.model_json_schema()
+    definitions = {**schema.pop("$defs", {}), **config.pop("$defs", {})}
+    for name, part in definitions.items():
+        if "kind" in part.get("properties", {}):
+            definitions[name] = {"anyOf": [part, *_short_forms(part)]}
+    keys = {key: config["properties"][key] for key in config_keys()}
+    keys["arch"] = {**keys["arch"], "anyOf": [{"enum": sorted(NETWORKS)}, {"pattern": ":"}]}
+    keys["dataset"] = {**keys["dataset"], "anyOf": [{"enum": sorted(DATASETS)}, {"pattern": ":"}]}
+    for value in keys.values():
+        value.pop("default", None)
+    lists = {key: {"type": "array", "minItems": 1, "items": value} for key, value in keys.items()}
+    once = {"type": "object", "properties": keys, "additionalProperties": False}
+    schema["properties"]["fixed"] = once
+    schema["properties"]["compare"] = {
+        "type": "object", "properties": lists, "additionalProperties": False, "minProperties": 1
+    }  # fmt: skip
+    definitions["Rule"]["properties"]["set"] = once
+    axes = definitions["Tune"]["properties"]["axes"]
+    axes["propertyNames"] = {"enum": list(config_keys())}
+    axes["additionalProperties"] = AXIS
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "cnngrid sweep",
+        **schema,
+        "$defs": definitions,
+    }
+
+
+def _short_forms(part: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ways to write a part that has a kind: `{kind: options}`, or `kind` where none is required."""
+    kind = part["properties"]["kind"]["const"]
+    options = {name: value for name, value in part["properties"].items() if name != "kind"}
+    named = {
+        "type": "object",
+        "properties": {kind: {**part, "properties": options}},
+        "required": [kind],
+        "additionalProperties": False,
+    }
+    return [named] if part.get("required") else [{"const": kind}, named]
+
+
+_PAIR: dict[str, Any] = {
+    "type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2
+}  # fmt: skip
+AXIS: dict[str, Any] = {
+    "anyOf": [
+        {"type": "array", "minItems": 1},
+        {
+            "type": "object",
+            "properties": {
+                "choice": {"type": "array", "minItems": 1},
+                "uniform": _PAIR,
+                "log_uniform": _PAIR,
+                "int_range": _PAIR,
+                "when": {"type": "object"},
+            },
+            "additionalProperties": False,
+        },
+    ]
+}

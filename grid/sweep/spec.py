@@ -1,0 +1,236 @@
+"""The sweep file as frozen models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    Tag,
+    model_validator,
+)
+
+from grid.sweep.axes import TunedAxis
+from grid.sweep.yaml_source import Source
+
+# A sweep's name becomes a folder's name.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class Section(BaseModel):
+    """A part of the sweep file; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Confirm(Section):
+    """The `top` configs of each cell are trained again, with `seeds` seeds not used before."""
+
+    top: PositiveInt = 1
+    seeds: PositiveInt
+
+
+class Drop(Section):
+    """A config that clearly loses after its first seeds is not trained with the others.
+
+    Once `after` of its seeds are complete, and after each further one, it is compared with the best
+    config of the cell over the seeds both have: it is dropped where a paired one-sided t test says
+    with `p` or less that it is worse.
+    """
+
+    after: Annotated[int, Field(ge=2)] = 2
+    p: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+
+
+class Tune(Section):
+    """The search inside each cell: `trials` different configs, as many in every cell."""
+
+    trials: PositiveInt
+    sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
+    seed: NonNegativeInt = 0
+    axes: Annotated[dict[str, TunedAxis], Field(min_length=1)]
+    drop: Drop | None = None
+    confirm: Confirm | None = None
+
+
+class Asha(Section):
+    """Asynchronous successive halving (arXiv 1810.05934) among the configs of one cell.
+
+    Configs are compared after epoch `grace_epochs`, `grace_epochs * reduction`, ...; at each, the
+    best 1/`reduction` of those that came there so far go on. The others wait with a checkpoint,
+    and go on as soon as they are among the best.
+    """
+
+    grace_epochs: PositiveInt = 1
+    reduction: Annotated[int, Field(ge=2)] = 3
+
+
+class Halving(Section):
+    """Successive halving (arXiv 1502.07943) among the configs of one cell.
+
+    After epoch `grace_epochs`, `grace_epochs * reduction`, ..., `rungs` times at most, configs wait
+    until all of the cell came there; then the best 1/`reduction` of them, rounded up, go on. It
+    trains fewer epochs than `asha`, which goes on at once with what looks good so far.
+
+    With `gap` those that are left are looked at again after every multiple of the last rung: who is
+    more than `gap` (a fraction of top-1) below the cell's best at that epoch goes no further.
+    """
+
+    grace_epochs: PositiveInt = 1
+    reduction: Annotated[int, Field(ge=2)] = 3
+    rungs: PositiveInt | None = None
+    gap: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class Hyperband(Section):
+    """Successive halving that starts at several grace periods (arXiv 1603.06560), asynchronous.
+
+    The brackets begin to compare after `grace_epochs`, `grace_epochs * reduction`, ... epochs, the
+    last trains to the end; each gets as many configs as fit the same number of epochs.
+    """
+
+    grace_epochs: PositiveInt = 1
+    reduction: Annotated[int, Field(ge=2)] = 3
+
+
+class Median(Section):
+    """The median rule of Google Vizier (2017).
+
+    From epoch `grace_epochs` on a config ends where its best value so far is below the median of
+    the other configs' means up to this epoch, once `min_configs` of them came so far.
+    """
+
+    grace_epochs: PositiveInt = 1
+    min_configs: Annotated[int, Field(ge=1)] = 5
+
+
+class FirstEpochs(Section):
+    """All configs are trained for `epochs` epochs, then the best `keep` of the cell to the end."""
+
+    epochs: PositiveInt = 1
+    keep: PositiveInt = 1
+
+
+class Stop(Section):
+    """How configs of a cell are stopped early: one of these."""
+
+    asha: Asha | None = None
+    halving: Halving | None = None
+    hyperband: Hyperband | None = None
+    median: Median | None = None
+    first_epochs: FirstEpochs | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in Stop.model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            known = ", ".join(Stop.model_fields)
+            raise ValueError(f"give one of {known}, but got {' and '.join(given) or 'none'}")
+        return self
+
+    @property
+    def rule(self) -> Asha | Halving | Hyperband | Median | FirstEpochs:
+        """The one that is given."""
+        rules = (self.asha, self.halving, self.hyperband, self.median, self.first_epochs)
+        return next(rule for rule in rules if rule is not None)
+
+    @property
+    def name(self) -> str:
+        """Its name in the sweep file."""
+        return next(name for name in Stop.model_fields if getattr(self, name) is not None)
+
+    @property
+    def first_comparison(self) -> int:
+        """The epoch after which configs are compared for the first time."""
+        rule = self.rule
+        return rule.epochs if isinstance(rule, FirstEpochs) else rule.grace_epochs
+
+
+class Rule(Section):
+    """Settings for the combinations where `when` holds; later rules win."""
+
+    when: dict[str, Any]
+    set: dict[str, Any]
+
+
+class Resources(Section):
+    """What one trial may use: CPU threads, and a number or fraction of a GPU."""
+
+    cpus: PositiveInt = 1
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
+
+
+class Top(Section):
+    """The best weights of the `top` complete trials of each cell with the highest `val_top1`."""
+
+    top: PositiveInt
+
+
+Kept = Literal["none", "last", "best"]
+
+
+def _keep_form(value: Any) -> str:
+    return "keep_top" if isinstance(value, (Mapping, Top)) or value == "top" else "keep_name"
+
+
+class SweepSpec(Section):
+    """A whole sweep file."""
+
+    sweep: Annotated[str, Field(pattern=NAME_PATTERN)]
+    compare: Annotated[
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)
+    ]
+    tune: Tune | None = None
+    fixed: dict[str, Any] = {}
+    rules: tuple[Rule, ...] = ()
+    exclude: tuple[dict[str, Any], ...] = ()
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    folds: Annotated[int, Field(ge=2)] | None = None
+    stop: Stop | None = None
+    resources: Resources = Resources()
+    keep: Annotated[
+        Annotated[Kept, Tag("keep_name")] | Annotated[Top, Tag("keep_top")],
+        Discriminator(_keep_form),
+    ] = "best"
+    keep_predictions: Literal["all", "confirmed", "none"] = "all"
+    checkpoint_s: PositiveFloat = 30.0
+    # The most that the results folder may take.
+    disk_gib: PositiveFloat | None = None
+    # A trial whose process dies this often is given up.
+    max_attempts: PositiveInt = 3
+    # A trial that gives no sign of life for this long is killed; 0 is never.
+    hung_after_s: NonNegativeFloat = 600.0
+
+    _source: Source = PrivateAttr(default=Source("sweep", ""))
+
+    @property
+    def source(self) -> Source:
+        """The file it was read from."""
+        return self._source
+
+    @property
+    def keep_at_end(self) -> Kept:
+        """What a trial itself keeps; of `top` the driver then removes all but the best."""
+        return "best" if isinstance(self.keep, Top) else self.keep
+
+    @property
+    def keep_top(self) -> int | None:
+        """How many trials of a cell keep their weights; None where all do that end complete."""
+        return self.keep.top if isinstance(self.keep, Top) else None
+
+    def axis_keys(self) -> tuple[str, ...]:
+        """Keys that differ between trials: compared and tuned."""
+        return (*self.compare, *(self.tune.axes if self.tune else ()))
+
+
+# Random suggestions before a model takes over (Optuna's defaults, made explicit).
+STARTUP_TRIALS = {"tpe": 10, "gp": 10, "cmaes": 1}

@@ -1,0 +1,335 @@
+"""One trial: a config and a seed in, records out. Knows no Ray and no other trial."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
+from cnncore.complexity import count_parameters, describe_network
+from cnncore.config import NETWORK_KEYS, TrialConfig
+from cnncore.data import ImageData, Splits, load_dataset, open_splits
+from cnncore.measure.evaluate import class_rows, predict, prediction_columns
+from cnncore.measure.memory import device_memory_mib, give_memory_back, is_out_of_memory, needed_mib
+from cnncore.measure.metrics import classification_metrics
+from cnncore.measure.timing import (
+    device_name,
+    energy_meter,
+    measure_latency,
+    peak_memory_mib,
+    reset_peak_memory,
+)
+from cnncore.models import build_model
+from cnncore.models.head import freeze_features
+from cnncore.models.pretrained import load_pretrained
+from cnncore.seeding import derive_seed, seed_everything
+from cnncore.training.state import TrainState, chosen_model
+from cnncore.training.train import Diverged, EpochResult, start, train
+from grid.errors import StoreError, Superseded
+from grid.plan.ids import config_json
+from grid.store.atomic import remove, storing
+from grid.store.folder import Store, now
+from grid.trial.assignment import Job, Progress
+from grid.trial.attempt import Attempt
+from grid.trial.rows import drop_checkpoints
+
+log = logging.getLogger(__name__)
+
+# The weights that were chosen, in a trial's checkpoint folder.
+BEST = "best.pt"
+
+
+def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
+    """Train, evaluate and record one trial, going on from its last checkpoint if it has one.
+
+    Yields after every epoch but the last of the budget, which nobody has to judge, and at the end:
+    that value has `done` set, and the trial's row is stored, unless it says that the trial ran out
+    of memory and is to be run `again`, with a device to itself. In long epochs it also yields now
+    and then after a step (`pause`). Whoever closes it earlier finds the last checkpoint to be of
+    that moment, and writes the row where the trial ends there (`end_pruned`). An exception of the
+    trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
+    """
+    started = time.perf_counter()
+    attempt = Attempt.begin(job, store)
+    try:
+        yield from _steps(job, store, attempt, started)
+    except (StoreError, Superseded):
+        raise
+    except Diverged as problem:
+        yield attempt.end("diverged", f"{problem}", started)
+        return
+    except Exception as error:
+        again, reason = is_out_of_memory(error) and not job.alone, _reason(job, attempt, error)
+        if not again:
+            _write_log(store, job, error)
+    else:
+        return
+    # Out here, because the traceback holds the network and its batches.
+    give_memory_back()
+    yield attempt.again(reason) if again else attempt.end("failed", reason, started)
+
+
+def _reason(job: Job, attempt: Attempt, error: Exception) -> str:
+    """Why the trial failed, in a line; of memory that ran out, how much it needed."""
+    if not is_out_of_memory(error):
+        return f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+    device = torch.device(job.device)
+    attempt.row["peak_memory_mib"] = needed = needed_mib(error, device)
+    has = device_memory_mib(device)
+    return (
+        f"out of memory{', with nothing else on the device' if job.alone else ''}: "
+        f"it needs {needed:,.0f} MiB or more{f' of {has:,.0f}' if has else ''}"
+    )
+
+
+@dataclass(frozen=True)
+class OpenTrial:
+    """A trial ready to train: its data on the device, its network with fresh weights."""
+
+    data: ImageData
+    splits: Splits
+    state: TrainState
+    device: torch.device
+
+
+def open_trial(job: Job) -> OpenTrial:
+    """Load the data and build the network; its weights are pre-trained or follow from the seed."""
+    config, seed = job.trial.config, job.trial.seed
+    assert config.image_size is not None  # the plan fills it in
+    if job.module_path and job.module_path not in sys.path:
+        sys.path.append(job.module_path)
+    torch.set_num_threads(job.threads)
+    device = torch.device(job.device)
+    data = load_dataset(
+        config.dataset,
+        Path(job.data_dir),
+        config.image_size,
+        config.labels,
+        skip_unreadable=job.skip_unreadable,
+    )
+    fold, folds = job.trial.fold, job.trial.folds
+    part = None if fold is None or folds is None else (fold, folds)
+    splits = open_splits(config, data, device, part)
+    seed_everything(derive_seed(seed, "weights"))
+    model = build_model(
+        config.arch,
+        classes=len(data.class_names),
+        image_size=config.image_size,
+        **network_options(config),
+    )
+    pretrained: set[str] = set()
+    if config.pretrained:
+        pretrained = load_pretrained(
+            model, config.arch, config.pretrained, config.pretrained_fingerprint
+        )
+    if config.freeze:
+        freeze_features(model)
+    return OpenTrial(data, splits, start(config, model, seed, device, pretrained), device)
+
+
+def _steps(
+    job: Job, store: Store, attempt: Attempt, started: float
+) -> Generator[Progress, None, None]:
+    config = job.trial.config
+    attempt.claim(started)
+    trial = open_trial(job)
+    data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
+    for split in (splits.val, splits.test):
+        split.before_batch = lambda: attempt.pulse(started)
+    attempt.pulse(started)
+    attempt.row.update(
+        _cost_columns(config, state.model, len(data.class_names)),
+        device=device_name(device),
+        data_fingerprint=data.fingerprint,
+        skipped_images=data.skipped,
+        checkpoint_mib=_size_mib(state.model),
+    )
+    attempt.pulse(started)
+    energy = energy_meter(device)
+    reset_peak_memory(device)
+    earlier_j = _resume(job, store, attempt, state)
+    checkpointed = time.perf_counter()
+    if state.epoch:
+        # A shorter trial's early stop ends this one too: it looks at its own history alone.
+        attempt.update(state.best_epoch, len(splits.train), started)
+    if 0 < state.epoch < config.epochs:
+        # Said again, because the driver may have died before it judged this epoch.
+        yield attempt.progress(done=False)
+
+    for event in train(state, splits, config, pause_s=min(job.heartbeat_s, job.checkpoint_s)):
+        is_epoch = isinstance(event, EpochResult)
+        attempt.trains = True
+        if isinstance(event, EpochResult):
+            attempt.add_epoch(event)
+            attempt.update(state.best_epoch, len(splits.train), started)
+            attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
+        saved = is_epoch and event.epoch in job.waits
+        if saved or time.perf_counter() - checkpointed >= job.checkpoint_s:
+            _save(job, store, attempt, state)
+            saved, checkpointed = True, time.perf_counter()
+        if is_epoch or saved:
+            attempt.beat(started)
+        else:
+            attempt.pulse(started)
+        if not is_epoch or event.epoch < config.epochs:
+            try:
+                yield attempt.progress(done=False, pause=not is_epoch)
+            except GeneratorExit:
+                # Stopped; or it has ended, or runs elsewhere. On a full disk the last checkpoint
+                # has to do.
+                if not saved:
+                    with contextlib.suppress(StoreError, Superseded):
+                        _save(job, store, attempt, state)
+                raise
+
+    _finish(job, store, attempt, trial)
+    ended = attempt.end("complete", state.stop_reason, started)
+    # Only now, for what is cut off before its row is stored goes on from there.
+    if job.keep == "best":
+        store.remove(store.last_checkpoint(job.trial.trial_id))
+    elif job.keep == "none":
+        drop_checkpoints(store, job.trial.trial_id)
+    yield ended
+
+
+def network_options(config: TrialConfig) -> dict[str, Any]:
+    """What `build_model` is given beside classes and image size."""
+    options = {key: getattr(config, key) for key in NETWORK_KEYS}
+    return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
+
+
+def _cost_columns(config: TrialConfig, model: torch.nn.Module, classes: int) -> dict[str, int]:
+    assert config.image_size is not None
+    # Counted on the trial's own network, which knows what is frozen.
+    parameters = count_parameters(model)
+    _, complexity = describe_network(
+        config.arch, classes=classes, image_size=config.image_size, **network_options(config)
+    )
+    return {
+        "trainable_params": parameters.trainable,
+        "non_trainable_params": parameters.non_trainable,
+        "macs": complexity.macs,
+        "activations": complexity.activations,
+    }
+
+
+def _size_mib(model: torch.nn.Module) -> float:
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
+
+
+def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> float:
+    """Go on from the trial's last checkpoint, else from that of the shorter trial it continues.
+
+    Returns the energy so far.
+    """
+    folder = store.checkpoints(job.trial.trial_id)
+    if folder.is_symlink():  # not ours: what it points to stays as it is
+        remove(folder)
+    for part in folder.glob("*.tmp"):
+        remove(part)  # what an attempt was writing when it died
+    for trial_id in (job.trial.trial_id, job.continued_from):
+        path = store.last_checkpoint(trial_id) if trial_id else None
+        if path is None or not store.fetch(path):
+            continue
+        try:
+            payload = load_checkpoint(path)
+        except DamagedCheckpoint as problem:
+            log.warning("%s; the trial starts again from its first epoch", problem)
+            store.remove(path)
+            continue
+        assert payload is not None
+        state.load_state_dict(payload["state"])
+        own = trial_id == job.trial.trial_id
+        attempt.take_over(payload["epochs"], payload["continued_from"] if own else trial_id)
+        return float(payload["energy_j"] or 0.0)
+    return 0.0
+
+
+def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
+    """Write the checkpoint that the trial would go on from."""
+    attempt.check()
+    payload = {
+        "state": state.state_dict(),
+        "epochs": [{**row, "ended_at": row["ended_at"].isoformat()} for row in attempt.epochs],
+        "energy_j": attempt.row.get("energy_j"),
+        "continued_from": attempt.row.get("continued_from"),
+    }
+    _write_checkpoint(store, store.last_checkpoint(job.trial.trial_id), payload)
+    attempt.save(state.epoch, state.step)
+
+
+def _write_checkpoint(store: Store, path: Path, payload: dict[str, Any]) -> None:
+    with storing(path):
+        save_checkpoint(path, payload)
+    store.was_written(path)
+
+
+def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
+    """Measure the chosen weights: validation, then test, read for the first and only time."""
+    config, trial_id = job.trial.config, job.trial.trial_id
+    state, data, splits, device = trial.state, trial.data, trial.splits, trial.device
+    assert config.image_size is not None
+    # The checkpoint of the end comes first: a cut during the evaluation then costs no training.
+    if job.keep == "last" or attempt.row["wall_time_s"] >= job.checkpoint_s:
+        _save(job, store, attempt, state)
+    model = chosen_model(state)
+    # The chosen epoch's validation is at hand, unless that epoch lies before a checkpoint.
+    val = state.best_predictions or predict(
+        model, splits.val.batches(), precision=config.precision, device=device
+    )
+    test = predict(model, splits.test.batches(), precision=config.precision, device=device)
+    found = {"val": classification_metrics(*val), "test": classification_metrics(*test)}
+    one, sixteen = (
+        measure_latency(
+            model,
+            config.image_size,
+            batch_size=size,
+            device=device,
+            precision=config.precision,
+        )
+        for size in (1, 16)
+    )
+    scores = found["test"]
+    attempt.row.update(
+        test_top1=scores.top1,
+        test_top5=scores.top5,
+        test_loss=scores.loss,
+        test_macro_precision=scores.macro_precision,
+        test_macro_recall=scores.macro_recall,
+        test_macro_f1=scores.macro_f1,
+        test_macro_auc=scores.macro_auc,
+        test_ece=scores.ece,
+        latency_ms_p50=one.p50_ms,
+        latency_ms_p95=one.p95_ms,
+        batch16_latency_ms=sixteen.p50_ms,
+        peak_memory_mib=peak_memory_mib(device),
+    )
+    rows = [
+        row
+        for split, metrics in found.items()
+        for row in class_rows(metrics, data.class_names, trial_id=trial_id, split=split)
+    ]
+    attempt.check()
+    store.write("classes", trial_id, rows)
+    if job.keep_predictions == "all" or job.keep_predictions == job.trial.role:
+        columns = prediction_columns(found["test"], trial_id=trial_id, split="test")
+        store.write_columns("predictions", trial_id, columns)
+    if job.keep == "best":
+        folder = store.checkpoints(trial_id)
+        _write_checkpoint(store, folder / BEST, {"weights": model.state_dict()})
+
+
+def _write_log(store: Store, job: Job, error: Exception) -> None:
+    about = f"{now().isoformat()} {job.trial.trial_id} {config_json(job.trial.config)}\n"
+    text = about + "".join(traceback.format_exception(error))
+    store.write_file(store.log(job.trial.trial_id), text.encode())

@@ -1,0 +1,360 @@
+"""The ready figures: every one in every format, deterministic, offline, with nothing injected."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from analysis import AnalysisError, connect, save_plot
+from analysis.charts.curves import epoch_ticks
+from analysis.charts.figure_formats import FILE_FORMATS, script
+from analysis.charts.plots import PLOTS, make_plot
+from analysis.charts.tuning import _axis
+from analysis.tables.table_formats import MISSING
+
+# ablation wants cells to compare, ranks blocks, lr-sensitivity and parallel-coordinates several
+# configs of a cell, enhancement what `explain` measured.
+OF_MORE = ("ablation", "ranks", "lr-sensitivity", "parallel-coordinates", "enhancement")
+OF_ONE_CELL = [name for name in PLOTS if name not in OF_MORE]
+OF_A_SEARCH = ("lr-sensitivity", "parallel-coordinates")
+STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}
+
+
+@pytest.mark.parametrize("suffix", FILE_FORMATS)
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_figure_in_every_format(opened, searched, tmp_path, name, suffix):
+    connection = searched if name in OF_A_SEARCH else opened
+    path = save_plot(connection, name, tmp_path / "new folder" / f"figure{suffix}")
+    content = path.read_bytes()
+    assert content.startswith(STARTS[suffix])
+    assert len(content) > 5_000
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_nothing_to_show_is_a_message(blank, tmp_path, name):
+    sweep = blank()
+    sweep.planned({"arch": "cnn3"}, 0)
+    sweep.write_plan()
+    with pytest.raises(AnalysisError, match=f"nothing to show in {name} yet"):
+        save_plot(connect(sweep.folder), name, tmp_path / "x.svg")
+    assert not (tmp_path / "x.svg").exists()
+
+
+def test_unknown_names_and_suffixes_give_the_known_ones(opened, tmp_path):
+    with pytest.raises(
+        AnalysisError, match=r"no figure curve \(did you mean curves\?\); there are: acc"
+    ):
+        save_plot(opened, "curve", tmp_path / "x.svg")
+    with pytest.raises(AnalysisError, match=r"cannot write \.gif; there are: \.svg, \.png"):
+        save_plot(opened, "curves", tmp_path / "x.gif")
+    with pytest.raises(AnalysisError, match="cannot write a file without a suffix"):
+        save_plot(opened, "curves", tmp_path / "x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AnalysisError, match="cannot be written"):
+        save_plot(opened, "curves", tmp_path / "file" / "x.svg")
+
+
+def test_points_are_percent_with_standard_deviations(opened):
+    spec = make_plot(opened, "accuracy-vs-params")
+    best = opened.execute(
+        "SELECT 100 * test_top1_mean, 100 * test_top1_sd, trainable_params FROM best "
+        "WHERE n = 2 ORDER BY 1 DESC LIMIT 1"
+    ).fetchone()
+    points = [row for row in data_rows(spec) if row.get("value") == pytest.approx(best[0])]
+    assert points
+    assert points[0]["high"] - points[0]["value"] == pytest.approx(best[1])
+    assert points[0]["params"] == best[2]
+
+
+def data_rows(spec):
+    """Every row of data of a specification."""
+    return [row for rows in spec["datasets"].values() for row in rows]
+
+
+def test_confusion_shares_are_of_the_true_class(opened):
+    found = [row for row in data_rows(make_plot(opened, "confusion")) if "share" in row]
+    by_class: dict[str, Any] = {}
+    for row in found:
+        by_class[row["label"]] = by_class.get(row["label"], 0) + row["share"]
+    assert len(by_class) == 10
+    assert all(share == pytest.approx(1) for share in by_class.values())
+    assert sum(row["images"] for row in found) == 120  # two trials of 60 images
+
+
+def test_enhancement_sets_repairs_against_breakages_and_noise(opened):
+    found = data_rows(make_plot(opened, "enhancement"))
+    cells = {row["cell"] for row in found}
+    assert len(cells) == 2
+    assert len(found) == 2 * 4 * 4
+    (cell,) = {row["cell"] for row in found if row["trials"] == 2}
+    of_one = [row for row in found if row["cell"] == cell and row["transform"] == "combined"]
+    assert {(row["by"], row["what"]): (row["images"], row["net"]) for row in of_one} == {
+        ("enhanced", "repaired"): (5, 4),
+        ("enhanced", "broken"): (-1, 4),
+        ("noise", "repaired"): (1, -1),
+        ("noise", "broken"): (-2, -1),
+    }
+
+
+@pytest.mark.parametrize("name", ["confusion", "confusion-counts"])
+def test_classes_that_are_never_predicted_have_their_column(opened, name):
+    spec = make_plot(opened, name)
+    charts = [chart for panel in spec.get("vconcat", [spec]) for chart in panel["layer"]]
+    for chart in charts:
+        across, down = (chart["encoding"][side]["scale"]["domain"] for side in "xy")
+        assert across == down
+        assert len(down) == 10
+
+
+def test_confusion_counts_colour_by_images(opened):
+    text = str(make_plot(opened, "confusion-counts"))
+    assert "'field': 'images', 'scale'" in text
+    assert "'field': 'share', 'scale'" not in text
+
+
+def test_every_network_has_a_confusion_matrix_on_the_scale_from_0_to_1(opened):
+    spec = make_plot(opened, "confusion-networks")
+    titles = [chart["title"]["text"] for chart in spec["concat"]]
+    assert titles == ["cnn3", "mobilenet_small", "resnet18"]
+    assert str(spec).count("'domain': [0, 1]") == 3
+    for data in spec["datasets"].values():
+        assert sum(row["share"] for row in data) == pytest.approx(10)
+
+
+def test_ablation_bars_of_a_group_differ_in_one_axis(opened):
+    spec = make_plot(opened, "ablation")
+    by_optimizer, by_lr = (
+        spec["datasets"][panel["layer"][0]["data"]["name"]]
+        if "data" in panel["layer"][0]
+        else spec["datasets"][panel["data"]["name"]]
+        for panel in spec["vconcat"]
+    )
+    assert {row["setting"] for row in by_lr} == {"0.01", "0.1"}
+    (wanted,) = opened.execute(
+        "SELECT 100 * test_top1_mean FROM best WHERE arch = 'cnn3' "
+        "AND optimizer = 'adam' AND lr = 0.1"
+    ).fetchone()
+    for rows_, group, setting in (
+        (by_lr, "cnn3 · adam", "0.1"),
+        (by_optimizer, "cnn3 · lr 0.1", "adam"),
+    ):
+        (bar,) = [row for row in rows_ if (row["group"], row["setting"]) == (group, setting)]
+        assert bar["value"] == pytest.approx(wanted)
+    sizes: dict[str, int] = {}
+    for row in by_optimizer:
+        sizes[row["group"]] = sizes.get(row["group"], 0) + 1
+    assert min(sizes.values()) == 2
+    assert sum(sizes.values()) == 12  # without the tuned cell, which has no partner
+
+
+def test_final_bars_have_both_measures_of_every_cell(opened):
+    accuracy, loss = make_plot(opened, "final-bars")["datasets"].values()
+    assert len(accuracy) == len(loss) == 13
+    found = opened.execute(
+        "SELECT 100 * test_top1_mean, test_loss_mean FROM best ORDER BY test_top1_mean DESC LIMIT 1"
+    ).fetchone()
+    assert (accuracy[0]["value"], loss[0]["value"]) == pytest.approx(found)
+
+
+def test_training_curves_have_both_splits_and_both_measures(opened):
+    top1, loss = make_plot(opened, "training-curves")["datasets"].values()
+    for points in (top1, loss):
+        assert {point["dash"] for point in points} == {"train", "val"}
+        assert {point["panel"] for point in points} == {"cnn3", "mobilenet_small", "resnet18"}
+    (wanted,) = opened.execute(
+        "SELECT train_loss_mean FROM learning_curves WHERE epoch = 2 LIMIT 1"
+    ).fetchone()
+    at_two = [point for point in loss if point["epoch"] == 2 and point["dash"] == "train"]
+    assert [point["value"] for point in at_two] == [pytest.approx(wanted)] * 13
+
+
+def test_the_schedule_is_drawn_over_the_curve(opened):
+    lr, top1 = make_plot(opened, "lr-schedule")["datasets"].values()
+    assert {point["value"] for point in lr} == {0.003, 0.01, 0.1}
+    assert max(point["value"] for point in top1) > 50
+    assert {point["epoch"] for point in lr} == {point["epoch"] for point in top1}
+
+
+def test_curves_show_a_running_sweep(blank, tmp_path):
+    sweep = blank()
+    sweep.store_epochs(sweep.trial(sweep.planned({"arch": "cnn3"}, 0)), 2)
+    sweep.write_plan()
+    assert save_plot(connect(sweep.folder), "curves", tmp_path / "c.svg").exists()
+
+
+def test_many_networks_of_many_kinds_fit(blank, tmp_path):
+    sweep = blank()
+    for index in range(12):
+        axes = {
+            "arch": f"net{index:02}",
+            "optimizer": ["sgd", "adam"][index % 2],
+            "dataset": "digits",
+        }
+        planned = sweep.planned(axes, 0)
+        sweep.store(sweep.trial(planned, trainable_params=1000 * 3**index))
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    for name in OF_ONE_CELL:
+        text = save_plot(connection, name, tmp_path / f"{name}.svg").read_text()
+        assert "undefined" not in text
+        assert "NaN" not in text
+    assert "net11" in (tmp_path / "accuracy-vs-params.svg").read_text()
+
+
+def test_one_cell_and_one_trial_make_figures(blank, tmp_path):
+    sweep = blank()
+    sweep.store(sweep.trial(sweep.planned({"lr": 0.1, "arch": "cnn3"}, 0)))
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    with pytest.raises(AnalysisError, match="nothing to show in ablation"):
+        make_plot(connection, "ablation")
+    for name in OF_ONE_CELL:
+        text = save_plot(connection, name, tmp_path / f"{name}.svg").read_text()
+        assert "NaN" not in text
+
+
+def test_no_sweep_axis_is_called_like_a_column_of_ours(blank, tmp_path):
+    sweep = blank()
+    axes = {"arch": "cnn3", "value": "a.b[0]'\"", "colour.x[1]": "\\", "params": 3, "shown": None}
+    sweep.store(sweep.trial(sweep.planned(axes, 0)))
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    for name in OF_ONE_CELL:
+        assert save_plot(connection, name, tmp_path / f"{name}.svg").exists()
+
+
+def test_hostile_names_stay_text(blank, tmp_path):
+    name = "</script><script>alert('x')</script>&\n"
+    sweep = blank()
+    for arch in (name, "cnn3"):
+        sweep.store(sweep.trial(sweep.planned({"arch": arch}, 0)))
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    for figure in OF_ONE_CELL:
+        svg = save_plot(connection, figure, tmp_path / "x.svg").read_text()
+        assert "<script" not in svg
+    page = save_plot(connection, "curves", tmp_path / "x.html").read_text()
+    assert "alert('x')</script>" not in page
+    assert page.count("</script>") == 3
+
+
+def test_pages_need_no_network(opened, tmp_path):
+    page = save_plot(opened, "curves", tmp_path / "x.html").read_text()
+    without = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", without)
+    assert "vegaEmbed" in page
+
+
+@pytest.mark.slow
+def test_svg_is_the_same_in_a_new_process(tiny, opened, tmp_path):
+    code = (
+        "import sys; from analysis import connect, save_plot;"
+        "from analysis.charts.plots import PLOTS;"
+        "connection = connect(sys.argv[1]);"
+        "[save_plot(connection, name, f'{sys.argv[2]}/{name}.svg') for name in PLOTS]"
+    )
+    code = code.replace("in PLOTS]", "in PLOTS if name != 'parallel-coordinates']")
+    command = [sys.executable, "-c", code, str(tiny), str(tmp_path)]
+    subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7", "HOME": str(tmp_path)})
+    for name in set(PLOTS) - {"parallel-coordinates"}:
+        here = save_plot(opened, name, tmp_path / "here.svg").read_bytes()
+        assert here == (tmp_path / f"{name}.svg").read_bytes()
+
+
+def test_the_script_is_kept_and_made_where_it_cannot_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = script()
+    (kept,) = (tmp_path / "cnngrid").iterdir()
+    assert kept.read_text() == text == script()
+    assert "</script" not in text
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert script() == text
+
+
+def drawn(spec, **wanted):
+    """Rows of data with these values."""
+    return [row for row in data_rows(spec) if wanted.items() <= row.items()]
+
+
+def test_sensitivity_has_a_point_per_config_as_searched(searched):
+    found = drawn(make_plot(searched, "lr-sensitivity"), panel="cnn3")
+    assert [(row["lr"], row["value"], row["state"]) for row in found] == [
+        (0.01, pytest.approx(70), "pruned"),
+        (0.001, pytest.approx(80), "complete"),
+        (0.1, pytest.approx(90), "complete"),
+        (1.0, None, "diverged"),
+    ]
+    assert [row["lr"] for row in found if row["best"]] == [0.1]
+    assert found[2]["high"] - found[2]["value"] == pytest.approx(100 * 0.02 / 2**0.5)
+    assert found[2]["trials"] == 2
+    assert not any(row["joined"] for row in found)  # weight decay differs too
+
+
+def test_a_compared_learning_rate_has_a_sensitivity_with_lines(opened):
+    spec = make_plot(opened, "lr-sensitivity")
+    found = drawn(spec, panel="cnn3", colour="sgd")
+    assert [row["lr"] for row in found] == [0.01, 0.1]
+    assert all(row["joined"] for row in found)
+    (wanted,) = opened.execute(
+        "SELECT 100 * val_top1_mean FROM cells WHERE arch = 'cnn3' AND optimizer = 'sgd' "
+        "AND lr = 0.1"
+    ).fetchone()
+    assert found[1]["value"] == pytest.approx(wanted)
+    assert not drawn(spec, colour="adamw")  # one learning rate only
+
+
+def test_parallel_coordinates_have_the_keys_that_differ(searched):
+    spec = make_plot(searched, "parallel-coordinates")
+    assert [panel["title"]["text"] for panel in spec["concat"]] == ["cnn3"]
+    heads = [row["text"] for row in data_rows(spec) if row.get("y") == 1 and "text" in row]
+    assert [name for name in heads if name in ("lr", "weight_decay", "augment", "epochs")] == [
+        "lr",
+        "weight_decay",
+        "augment",
+    ]
+    best = sorted(drawn(spec, best=True), key=lambda row: row["x"])
+    assert [row["top1"] for row in best] == pytest.approx([90] * 4)
+    assert {row["shade"] for row in best} == {3}
+    # The highest lr, the lowest weight decay, no augmentation (below the axis), the best.
+    assert [row["y"] for row in best] == pytest.approx([1, 0, -0.13, 1])
+    (middle,) = (row for row in drawn(spec, pruned=True) if row["x"] == 0)
+    assert middle["y"] == pytest.approx(0.5)  # 0.01 between 0.001 and 0.1
+    assert len(drawn(spec, pruned=True)) == 4
+
+
+def test_axes_of_numbers_end_at_round_ones():
+    heights, marks = _axis([0.0003, 0.02, 0.2])
+    assert [text for _, text in marks] == ["0.0003", "0.001", "0.01", "0.1", "0.2"]
+    assert heights[0] == pytest.approx(0)
+    assert heights[2] == pytest.approx(1)
+    heights, marks = _axis([0.81, 0.9, 0.98])
+    assert [text for _, text in marks] == ["0.8", "0.85", "0.9", "0.95", "1"]
+    assert heights == [pytest.approx(0.05), pytest.approx(0.5), pytest.approx(0.9)]
+    heights, marks = _axis([64, 32, 128, 32, 64, 128, None])
+    assert marks == [(0, "32"), (0.5, "64"), (1, "128"), (-0.13, MISSING)]
+    assert heights == [0.5, 0, 1, 0, 0.5, 1, -0.13]
+    heights, marks = _axis([["flip"], None, {"a": 1}])
+    assert [text for _, text in marks] == ["flip", '{"a":1}', MISSING]
+    assert _axis([70.0])[0] == [pytest.approx(0.5)]
+
+
+def test_figures_of_a_search_hold_no_number_that_is_none(searched, tmp_path):
+    for name in OF_A_SEARCH:
+        text = save_plot(searched, name, tmp_path / f"{name}.svg").read_text()
+        assert "NaN" not in text
+        assert "undefined" not in text
+
+
+def test_epochs_on_an_axis_are_round_and_evenly_spaced() -> None:
+    assert [epoch_ticks(last) for last in (1, 6, 10, 20)] == [
+        [1], [1, 2, 3, 4, 5, 6], [2, 4, 6, 8, 10], [1, 5, 10, 15, 20]
+    ]  # fmt: skip
+    for last in range(1, 2000):
+        named = epoch_ticks(last)
+        assert 1 <= len(named) <= 7
+        assert named[-1] > last * 2 / 3

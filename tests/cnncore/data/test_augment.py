@@ -1,0 +1,236 @@
+"""Batched augmentation against one image at a time, given the same draws."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as reference
+
+from cnncore.config import (
+    Brightness,
+    Contrast,
+    Crop,
+    Enhance,
+    Erase,
+    Flip,
+    Rotate,
+    Saturation,
+    Scale,
+    Sharpness,
+    Translate,
+    TrialConfig,
+)
+from cnncore.data.augment.augment import HostAugmenter, batches_on_device, draw
+from cnncore.data.augment.distortion import Distortion
+from cnncore.data.augment.enhancement import enhanced
+from cnncore.data.augment.mixing import draw_mix
+from cnncore.data.batches import Normalization, TrainSplit
+
+CPU = torch.device("cpu")
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), dtype=np.uint8)
+
+
+def one_by_one(indices, draws):
+    out = []
+    for i, top, left, flip in zip(indices, draws.top, draws.left, draws.flip, strict=True):
+        p = draws.padding
+        padded = np.pad(IMAGES[i], ((p, p), (p, p), (0, 0)))
+        cut = padded[top : top + 12, left : left + 12]
+        out.append(cut[:, ::-1] if flip else cut)
+    return np.stack(out)
+
+
+@pytest.mark.parametrize("augment", [(), (Flip(),), (Crop(),), (Crop(padding=4), Flip())])
+def test_batches_equal_single_images_on_host_and_device(augment):
+    order = np.random.default_rng(1).permutation(50)
+    draws = draw(augment, 50, 16, 12, seed=3, epoch=2)
+    expected = one_by_one(order, draws)
+    images, indices = torch.from_numpy(IMAGES), torch.from_numpy(order)
+    for first in (0, 32):
+        host = HostAugmenter(images, 16, draws.padding).batches(indices, draws, first)
+        on_device = batches_on_device(images, indices, draws, 16, first)
+        got = [torch.cat([batch.clone() for batch in batches]) for batches in (host, on_device)]
+        np.testing.assert_array_equal(got[0], expected[first:])
+        np.testing.assert_array_equal(got[1], expected[first:])
+
+
+def test_draws_cover_every_place_and_depend_on_seed_and_epoch_alone():
+    draws = draw((Crop(), Flip()), 2030, 50, 32, seed=0, epoch=1)
+    assert draws.padding == 4
+    assert set(draws.top.tolist()) == set(draws.left.tolist()) == set(range(9))
+    batches = draws.flip.split(50)
+    assert all(batch.sort().values.equal(batch) for batch in batches)  # the mirrored come last
+    mirrored = torch.stack([batch.sum() for batch in batches[:-1]]).float()
+    assert mirrored.mean() == pytest.approx(25, abs=2)
+    assert mirrored.std() == pytest.approx(3.5, abs=1.5)  # binomial: half the root of 50
+    again, later = (draw((Crop(), Flip()), 2030, 50, 32, 0, epoch) for epoch in (1, 2))
+    assert torch.equal(draws.top, again.top)
+    assert not torch.equal(draws.top, later.top)
+    assert not torch.equal(draws.flip, later.flip)
+
+
+# A photograph-like image: smooth, so that interpolation has no cliffs to fall off.
+WAVES = np.add.outer(np.sin(np.arange(32) / 5), np.cos(np.arange(32) / 4))
+SMOOTH = np.stack([(WAVES * gain + 2) * 60 for gain in (1.0, 0.5, -0.8)]).astype(np.uint8)
+PIXELS = torch.from_numpy(np.stack([np.roll(SMOOTH, i, axis=2) for i in range(20)])).float()
+PLACES = (Rotate(degrees=30), Translate(fraction=0.2), Scale(low=0.7, high=1.4))
+COLOURS = (
+    Brightness(low=0.2, high=1.8),
+    Contrast(low=0.0, high=2.0),
+    Saturation(low=0.0, high=3.0),
+    Sharpness(low=0.0, high=2.5),
+)
+ENHANCERS = (
+    ImageEnhance.Brightness,
+    ImageEnhance.Contrast,
+    ImageEnhance.Color,
+    ImageEnhance.Sharpness,
+)
+
+
+def distortion(augment, epoch=2, images=20, side=32):
+    return Distortion(augment, images, side, 3, epoch, CPU)
+
+
+@pytest.mark.parametrize("augment", [*((part,) for part in PLACES), PLACES])
+def test_one_resampling_equals_torchvisions_affine(augment):
+    made = distortion(augment)
+    got = made(PIXELS, 0)
+    assert torch.equal(got, got.round())
+    for i, image in enumerate(PIXELS):
+        expected = reference.affine(
+            image,
+            angle=float(made.angle[i]),
+            translate=made.shift[:, i].tolist(),
+            scale=float(made.scale[i]),
+            shear=[0.0, 0.0],
+            interpolation=InterpolationMode.BILINEAR,
+        )
+        torch.testing.assert_close(got[i], expected, rtol=0, atol=0.51)
+    assert torch.equal(made(PIXELS[8:], 8), got[8:])
+
+
+def pillow(pixels):
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy().astype(np.uint8))
+
+
+@pytest.mark.parametrize("augment", [*((part,) for part in COLOURS), COLOURS])
+def test_colours_equal_pillows_image_by_image(augment):
+    made = distortion(augment)
+    noise = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (20, 3, 32, 32))).float()
+    for pixels in (PIXELS, noise):
+        got = made(pixels, 0)
+        for i, image in enumerate(pixels):
+            expected = pillow(image)
+            for part, factors in zip(augment, made.factors.values(), strict=True):
+                enhancer = ENHANCERS[COLOURS.index(part)]
+                expected = enhancer(expected).enhance(factors[i].item())
+            np.testing.assert_array_equal(got[i].permute(1, 2, 0), np.asarray(expected))
+
+
+def test_enhancing_every_image_equals_pillow():
+    images = PIXELS.permute(0, 2, 3, 1).to(torch.uint8).contiguous()
+    factors = Enhance(brightness=1.5, contrast=0.75, sharpness=2.0)
+    got = enhanced(images, factors)
+    for i, image in enumerate(images):
+        expected = Image.fromarray(image.numpy())
+        for enhancer, factor in zip(
+            (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Sharpness),
+            (1.5, 0.75, 2.0),
+            strict=True,
+        ):
+            expected = enhancer(expected).enhance(factor)
+        np.testing.assert_array_equal(got[i], np.asarray(expected))
+
+
+def test_erased_squares_are_random_pixels_and_the_rest_stays():
+    made = distortion((Erase(size=9),))
+    got = made(PIXELS[4:], 4)
+    noise = made.noise(16, 9, 4)
+    for i, image in enumerate(PIXELS[4:]):
+        expected = image.clone()
+        top, left = made.corner[:, 4 + i].tolist()
+        for row in range(max(0, top), min(32, top + 9)):
+            for column in range(max(0, left), min(32, left + 9)):
+                expected[:, row, column] = noise[i, :, row - top, column - left]
+        assert torch.equal(got[i], expected)
+    centres = distortion((Erase(size=9),), images=5000).corner + 4
+    assert (centres.min(), centres.max()) == (0, 31)
+
+
+def test_every_kind_is_drawn_anew_in_each_epoch_within_its_bounds():
+    augment = (*PLACES, *COLOURS)
+    one, two = (distortion(augment, epoch, images=2000) for epoch in (1, 2))
+    for low, high, draws, others in (
+        (-30, 30, one.angle, two.angle),
+        (-0.2 * 32, 0.2 * 32, one.shift, two.shift),
+        (0.7, 1.4, one.scale, two.scale),
+        *(
+            (part.low, part.high, factors.numpy(), later.numpy())
+            for part, factors, later in zip(
+                COLOURS, one.factors.values(), two.factors.values(), strict=True
+            )
+        ),
+    ):
+        span = high - low
+        assert low <= draws.min() < low + 0.02 * span
+        assert high - 0.02 * span < draws.max() <= high
+        assert abs(np.corrcoef(draws.ravel(), others.ravel())[0, 1]) < 0.1
+    alone = distortion((Rotate(degrees=30),), 1, images=2000)
+    np.testing.assert_array_equal(alone.angle, one.angle)  # whatever else is asked for
+
+
+def test_an_epoch_can_be_entered_at_any_step_under_every_augmentation():
+    split = TrainSplit(
+        torch.from_numpy(IMAGES),
+        np.arange(50) % 3,
+        np.arange(50),
+        (Flip(), Crop(), *PLACES, *COLOURS, Erase(size=4)),
+        16,
+        12,
+        Normalization((0.5,) * 3, (0.5,) * 3),
+        CPU,
+    )
+    whole = [images.clone() for images, _ in split.batches(7, 3)]
+    rest = [images.clone() for images, _ in split.batches(7, 3, first_step=2)]
+    assert len(rest) == len(whole) - 2
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], rest, strict=True))
+
+
+def mixing(**keys):
+    return TrialConfig(arch="a", dataset="d", optimizer="sgd", lr=1, epochs=1, **keys)
+
+
+@pytest.mark.parametrize("keys", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_images_and_their_labels_weights_agree(keys):
+    kinds = set()
+    for step in range(1, 40):
+        mixed = draw_mix(mixing(**keys), PIXELS, 1, 2, step)
+        again = draw_mix(mixing(**keys), PIXELS, 1, 2, step)
+        assert (mixed.share, mixed.box) == (again.share, again.box)
+        assert sorted(mixed.partner) == list(range(20))
+        got = mixed.images(PIXELS)
+        kinds.add(mixed.box is not None)
+        for i, partner in enumerate(mixed.partner.tolist()):
+            if mixed.box is None:
+                expected = mixed.share * PIXELS[i] + (1 - mixed.share) * PIXELS[partner]
+            else:
+                top, bottom, left, right = mixed.box
+                expected = PIXELS[i].clone()
+                expected[:, top:bottom, left:right] = PIXELS[partner][:, top:bottom, left:right]
+                kept = 32 * 32 - (bottom - top) * (right - left)
+                assert mixed.share == pytest.approx(kept / 32**2)
+            torch.testing.assert_close(got[i], expected)
+    assert kinds == {"cutmix" in keys, "mixup" not in keys}
+
+
+def test_cutmix_boxes_are_where_the_paper_draws_them():
+    shares = [draw_mix(mixing(cutmix=1.0), PIXELS, 0, 1, step).share for step in range(3000)]
+    # Beta(1, 1) is uniform; the border cuts boxes, so more than half of the image is kept.
+    assert 0.5 < np.mean(shares) < 0.75
+    assert min(shares) < 0.1
+    assert max(shares) == 1
+    mixups = [draw_mix(mixing(mixup=0.2), PIXELS, 0, 1, step).share for step in range(3000)]
+    assert np.mean(mixups) == pytest.approx(0.5, abs=0.03)
+    assert np.var(mixups) == pytest.approx(0.25 / 1.4, abs=0.01)  # of Beta(0.2, 0.2)

@@ -1,0 +1,184 @@
+"""Learning rates and optimizers against PyTorch's own and against hand computations."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+from torch.optim import lr_scheduler
+
+from cnncore.config import TrialConfig
+from cnncore.training.optim import build_optimizer, l2_names, learning_rate
+
+STEPS = 7
+
+
+def config(**keys):
+    keys = {"optimizer": "sgd", "epochs": 10, **keys}
+    return TrialConfig(arch="cnn3", dataset="digits", lr=0.5, **keys)
+
+
+def rates(config):
+    return [learning_rate(config, step, STEPS) for step in range(1, config.epochs * STEPS + 1)]
+
+
+def reference(make, every):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    scheduler, out = make(optimizer), []
+    for step in range(1, 10 * STEPS + 1):
+        out.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step % every == 0:
+            scheduler.step()
+    return out
+
+
+def test_schedules_equal_torchs():
+    cosine = reference(lambda o: lr_scheduler.CosineAnnealingLR(o, 10 * STEPS, 0.05), every=1)
+    assert rates(config(schedule={"cosine": {"final": 0.1}})) == pytest.approx(cosine)
+    step = reference(lambda o: lr_scheduler.StepLR(o, 3, 0.2), every=STEPS)
+    assert rates(config(schedule={"step": {"every": 3, "factor": 0.2}})) == pytest.approx(step)
+    assert rates(config()) == [0.5] * 70
+
+
+def test_warm_restarts_equal_torchs_and_fall_where_mcdonnells_do():
+    sgdr = reference(
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2 * STEPS, 2, 0.05), every=1
+    )
+    got = rates(config(schedule={"restarts": {"first": 2, "factor": 2, "final": 0.1}}))
+    assert got == pytest.approx(sgdr)
+
+    doubling = config(schedule={"restarts": {"first": 1, "factor": 2}}, epochs=254)
+    peaks = [i // STEPS for i, rate in enumerate(rates(doubling)) if rate == 0.5]
+    assert peaks == [0, 1, 3, 7, 15, 31, 63, 127]
+    warm = rates(config(schedule={"restarts": {"first": 3}}, warmup_epochs=1))
+    assert [i / STEPS for i, rate in enumerate(warm) if rate == 0.5 and i >= STEPS] == [1, 4, 7]
+
+
+def test_warmup_rises_to_the_peak_and_the_cosine_follows():
+    got = rates(config(schedule="cosine", warmup_epochs=2))
+    assert got[:14] == pytest.approx([0.5 * (i + 1) / 14 for i in range(14)])
+    assert got[14] == 0.5
+    assert got[14:] == sorted(got[14:], reverse=True)
+    assert 0 < got[-1] < 0.01
+
+
+def test_a_plateau_multiplies_by_its_factor_at_each_cut():
+    plateau = config(schedule={"plateau": {"factor": 0.5}})
+    assert [learning_rate(plateau, 9, STEPS, cuts) for cuts in range(3)] == [0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize(
+    ("keys", "make"),
+    [
+        (
+            {"optimizer": "sgd", "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
+            lambda w: torch.optim.SGD(w, 0.5, 0.8, nesterov=True, weight_decay=0.01),
+        ),
+        ({"optimizer": "sgd"}, lambda w: torch.optim.SGD(w, 0.5, 0.9)),
+        (
+            {"optimizer": "adam", "betas": (0.8, 0.9)},
+            lambda w: torch.optim.Adam(w, 0.5, (0.8, 0.9)),
+        ),
+        (
+            {"optimizer": "adamw", "weight_decay": 0.1},
+            lambda w: torch.optim.AdamW(w, 0.5, weight_decay=0.1),
+        ),
+    ],
+)
+def test_fused_updates_of_channels_last_weights_equal_torchs_plain_ones(keys, make):
+    def network():
+        torch.manual_seed(0)
+        model = torch.nn.Conv2d(6, 8, 3).to(memory_format=torch.channels_last)
+        model.bias.requires_grad_(False)
+        return model
+
+    ours, plain = network(), network()
+    optimizers = build_optimizer(config(**keys), ours), make([plain.weight])
+    images = torch.rand(4, 6, 9, 9).to(memory_format=torch.channels_last)
+    for _ in range(3):
+        for model, optimizer in zip((ours, plain), optimizers, strict=True):
+            optimizer.zero_grad()
+            model(images).square().mean().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.weight, plain.weight, rtol=1e-4, atol=1e-5)
+    assert torch.equal(ours.bias, network().bias)
+
+
+def steps(optimizer, weight, gradients, rates):
+    """The weight after each step of plain gradients under changing rates."""
+    out = []
+    for gradient, rate in zip(gradients, rates, strict=True):
+        weight.grad = torch.tensor([gradient])
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        out.append(weight.item())
+    return out
+
+
+def test_averaging_momentum_equals_a_hand_computation_under_a_changing_rate():
+    # v = 0.9 v + 0.1 g; w = w - lr v, from w = 1 and v = 0.
+    # g = 2: v = 0.2, w = 0.9; g = -1: v = 0.08, w = 0.884; g = 4: v = 0.472, w = 0.412;
+    # g = 0: v = 0.4248, w = 0.36952.
+    gradients, changing = [2.0, -1.0, 4.0, 0.0], [0.5, 0.2, 1.0, 0.1]
+    model = nn.ParameterList([nn.Parameter(torch.ones(1))])
+    optimizer = build_optimizer(config(momentum_form="average"), model)
+    got = steps(optimizer, model[0], gradients, changing)
+    assert got == pytest.approx([0.9, 0.884, 0.412, 0.36952])
+
+    plain = nn.Parameter(torch.ones(1))
+    tenth = [rate * (1 - 0.9) for rate in changing]
+    expected = steps(torch.optim.SGD([plain], 0.5, 0.9), plain, gradients, tenth)
+    assert got == pytest.approx(expected)
+
+
+def test_momentum_forms_of_pytorch_and_without_momentum_change_no_config():
+    assert config(momentum_form="sum") == config()
+    adam = config(optimizer="adam", momentum_form="average")
+    assert adam == config(optimizer="adam")
+    with pytest.raises(ValidationError, match="leave nesterov out"):
+        config(momentum_form="average", nesterov=True)
+
+
+def penalized_network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(18, 5)
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_l2_steps_as_the_gradient_of_the_explicit_penalty(optimizer):
+    l2, decay = 0.3, 0.05
+    ours, explicit = penalized_network(), penalized_network()
+    plain = {
+        "sgd": lambda w: torch.optim.SGD(w, 0.5, 0.9, weight_decay=decay),
+        "adam": lambda w: torch.optim.Adam(w, 0.5, weight_decay=decay),
+    }[optimizer](explicit.parameters())
+    settings = config(optimizer=optimizer, l2=l2, weight_decay=decay)
+    built = build_optimizer(settings, ours, pretrained={"2.weight", "4.weight"})
+    images = torch.rand(6, 3, 7, 7)
+    for _ in range(3):
+        for model, stepper in ((ours, built), (explicit, plain)):
+            stepper.zero_grad()
+            loss = model(images).square().mean()
+            if model is explicit:
+                loss = loss + l2 * (model[0].weight.square().sum() + model[4].weight.square().sum())
+            loss.backward()
+            stepper.step()
+    for name, weight in ours.named_parameters():
+        torch.testing.assert_close(weight, explicit.get_parameter(name), rtol=1e-4, atol=1e-5)
+    assert l2_names(ours) == {"0.weight", "2.weight", "4.weight"}
+
+
+def test_l2_is_refused_where_weight_decay_is_decoupled():
+    with pytest.raises(ValidationError, match="use weight_decay under adamw"):
+        config(optimizer="adamw", l2=0.01)
+
+
+def test_milestones_are_shares_of_the_budget():
+    schedule = {"milestones": {"at": [0.5, 0.75], "factor": 0.1}}
+    eight = config(epochs=8, schedule=schedule)
+    got = [learning_rate(eight, step, 2) for step in range(1, 17)]
+    assert got == pytest.approx([0.5] * 8 + [0.05] * 4 + [0.005] * 4)
+    three = config(epochs=3, schedule=schedule)
+    assert [learning_rate(three, step, 1) for step in (1, 2, 3)] == pytest.approx([0.5, 0.5, 0.05])

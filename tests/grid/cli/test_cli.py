@@ -1,0 +1,156 @@
+"""The command as a stranger meets it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from grid.sweep.load import read_presets
+from grid.sweep.schema import sweep_schema
+
+Write = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.slow
+def test_from_nothing_to_answers(cnngrid: Command, tmp_path: Path) -> None:
+    assert cnngrid("init", "mine.yaml").returncode == 0
+    assert "is there already" in cnngrid("init", "mine.yaml").stderr
+    plan = cnngrid("plan", "mine.yaml")
+    assert plan.returncode == 0, plan.stderr
+    assert "4 cells, 8 trials, 8 of them to run" in plan.stdout
+    assert "cost: 40 epochs" in plan.stdout
+    run = cnngrid("run", "mine.yaml", "--local", "--set", "epochs=1", "--set", "limit_train=64")
+    assert run.returncode == 0, run.stderr
+    assert "mobilenet_small" in run.stdout
+    folder = next((tmp_path / "results").iterdir())
+    assert (folder / "report" / "index.html").exists()
+    for arguments in (
+        ("status", folder),
+        ("table", folder, "coverage", "--format", "latex"),
+        ("plot", folder, "latency-vs-params", "-o", "latency.pdf"),
+        ("sql", folder, "SELECT * FROM cells", "--format", "parquet", "-o", "cells.parquet"),
+        ("compact", folder),
+        ("sql", folder, "SELECT count(*) AS n FROM trials", "--format", "csv"),
+    ):
+        done = cnngrid(*arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+    assert done.stdout.split() == ["n", "8"]
+    assert (tmp_path / "latency.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "cells.parquet").exists()
+    assert [p.name for p in (folder / "trials").iterdir()] == ["compacted-1.parquet"]
+    again = cnngrid("run", "mine.yaml", "--local", "--set", "epochs=1", "--set", "limit_train=64")
+    assert "nothing to do, 8 complete" in again.stdout
+
+
+def test_a_plan_as_json_lists_every_trial(cnngrid: Command, write_sweep: Write) -> None:
+    done = cnngrid("plan", write_sweep(), "--json")
+    trials = json.loads(done.stdout)["trials"]
+    assert [(t["cell"]["lr"], t["seed"]) for t in trials] == [
+        (0.05, 0), (0.01, 0), (0.05, 1), (0.01, 1)
+    ]  # fmt: skip
+    assert all(t["config"]["arch"] == "cnn3" for t in trials)
+
+
+def test_what_there_is_can_be_listed(cnngrid: Command) -> None:
+    archs = cnngrid("archs").stdout
+    assert "57,044,810" in archs
+    assert "19,114" in archs
+    assert "imagefolder:PATH" in cnngrid("datasets").stdout
+    presets = cnngrid("presets").stdout
+    assert all(name in presets for name in read_presets())
+    doctor = cnngrid("doctor")
+    assert doctor.returncode == 0, doctor.stdout
+    assert cnngrid("--version").stdout.startswith("cnngrid ")
+
+
+def test_a_network_is_listed_layer_by_layer(cnngrid: Command) -> None:
+    lines = cnngrid("archs", "cnn3", "--classes", "5").stdout.splitlines()
+    assert lines[1].split() == ["0", "Conv2d", "10x32x32", "280"]
+    assert lines[-2].split() == ["total", "836,225", "0"]
+    assert lines[-1].startswith("cnn3, 5 classes, 32x32 pixels: 836,225 parameters in all")
+    assert "closest: cnn3" in cnngrid("archs", "cnn4").stderr
+    small = cnngrid("archs", "cnn3", "--image-size", "8")
+    assert (small.returncode, "takes images of 32 to 39" in small.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "nowhere.yaml"), "nowhere.yaml: no such file"),
+        (("run", "digits", "--local", "--slots", "2"), "leave --slots and --address out"),
+        (("run", "digits", "--set", "lr=1"), "lr is compared in preset digits"),
+        (("run", "digits", "--results", "/proc/nowhere"), "cannot be written"),
+        (("status", "nowhere"), "there is no results folder nowhere"),
+        (("compact", "nowhere"), "nowhere: no results folder"),
+        (("sql", "nowhere"), "give a results folder and a question"),
+        (("frobnicate",), "No such command"),
+    ],
+)
+def test_mistakes_end_with_a_short_message_and_code_2(
+    cnngrid: Command, tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    done = cnngrid(*arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def _validates(content: Any) -> bool:
+    return jsonschema.Draft202012Validator(sweep_schema()).is_valid(content)
+
+
+def test_the_schema_takes_good_files_and_refuses_bad_ones() -> None:
+    jsonschema.Draft202012Validator.check_schema(sweep_schema())
+    good: dict[str, Any] = {}
+    for text in read_presets().values():
+        good = YAML(typ="safe", pure=True).load(text)
+        assert _validates(good)
+    rich = {
+        **good,
+        "tune": {"trials": 3, "axes": {"lr": {"log_uniform": [1e-4, 1]}, "batch_size": [1, 2]}},
+        "fixed": {"schedule": {"plateau": {"patience": 3}}, "augment": ["flip", {"crop": {}}]},
+        "stop": {"asha": {"reduction": 4}},
+    }
+    assert _validates(rich)
+    for bad in (
+        {"sweeep": "x"},
+        {"fixed": {"epoch": 1}},
+        {"fixed": {"epochs": "many"}},
+        {"compare": {"arch": "cnn3"}},
+        {"compare": {"arch": ["cnn4"]}},
+        {"fixed": {"schedule": "cosin"}},
+        {"tune": {"trials": 1, "axes": {"lr": {"loguniform": [1, 2]}}}},
+    ):
+        assert not _validates({**good, **bad}), bad
+
+
+def test_an_unreadable_image_is_named_or_left_out_and_counted(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{i}.png")
+    (tmp_path / "pets" / "cat" / "torn.jpg").write_bytes(b"torn")
+    fixed = {"dataset": f"imagefolder:{tmp_path}/pets", "image_size": 32, "epochs": 1, "lr": 0.1}
+    sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed=fixed, seeds=[0])
+    refused = cnngrid("run", sweep, "--local")
+    assert refused.returncode == 2
+    assert "cat/torn.jpg" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    done = cnngrid("run", sweep, "--local", "--skip-unreadable")
+    assert done.returncode == 0, done.stderr
+    assert "left 1 unreadable image(s) out" in " ".join(done.stderr.split())
+    asked = "SELECT skipped_images AS n FROM trials"
+    assert cnngrid("sql", "results/small", asked, "--format", "csv").stdout.split() == ["n", "1"]

@@ -1,0 +1,277 @@
+"""Hostile sweep files and results folders: refused with a message, or harmless."""
+
+import json
+import os
+import pickle
+import re
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from analysis.tables.tables import TABLES
+from grid import load_sweep, run_sweep
+from tests.small_sweeps import metrics
+
+ROOT = Path(__file__).resolve().parents[3]
+Write = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Trap:
+    """Unpickled without care, this makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def run(sweep: Path, results: Path, data: Path) -> Any:
+    return run_sweep(load_sweep(sweep), results=results, data_dir=data, local=True, quiet=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_pickle_in_place_of_a_checkpoint_is_not_run(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command, zipped: bool
+) -> None:
+    trap = tmp_path / "trap"
+    hostile = tmp_path / "hostile.pt"
+    if zipped:
+        torch.save({"state": Trap(trap), "weights": Trap(trap)}, hostile)
+        torch.load(hostile, weights_only=False)
+    else:
+        hostile.write_bytes(pickle.dumps({"state": Trap(trap)}))
+        pickle.loads(hostile.read_bytes())
+    trap.unlink()  # so it works
+
+    sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0])
+    folder = tmp_path / "results" / "small"
+    planned = json.loads(cnngrid("plan", sweep, "--json").stdout)["trials"][0]["trial_id"]
+    (folder / "checkpoints" / planned).mkdir(parents=True)
+    (folder / "checkpoints" / planned / "last.pt").write_bytes(hostile.read_bytes())
+    done = cnngrid("run", sweep, "--local")
+    assert done.returncode == 0, done.stderr
+    run(sweep, tmp_path / "whole", data_dir)
+    assert metrics(folder) == metrics(tmp_path / "whole" / "small")  # from its first epoch
+
+    (folder / "checkpoints" / planned / "best.pt").write_bytes(hostile.read_bytes())
+    refused = cnngrid("explain", folder, "errors")
+    assert refused.returncode == 2
+    assert "best.pt" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not trap.exists()
+
+
+def test_nothing_is_unpickled_but_by_readers_that_run_no_code() -> None:
+    found = []
+    for package in ("grid", "cnncore", "cluster", "analysis"):
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text()
+            found += re.findall(r"torch\.load\((?![^)]*weights_only=True)", text)
+            found += re.findall(r"(?:cloud)?pickle\.loads?\(|allow_pickle=True|yaml\.load", text)
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["../x", "..", "a/b", "/tmp/x", ".x", "a\nb", "x" * 101, "$HOME"])
+def test_a_sweeps_name_stays_a_folder_below_the_results(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command, name: str
+) -> None:
+    before = sorted(tmp_path.parent.iterdir())
+    done = cnngrid("run", write_sweep(sweep=name), "--local")
+    assert done.returncode == 2
+    assert "sweep: a name of letters" in done.stderr
+    assert not (tmp_path / "results").exists()
+    assert sorted(tmp_path.parent.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_sweep_file_too_large_or_that_unfolds_is_refused_at_once(
+    tmp_path: Path, cnngrid: Command
+) -> None:
+    sweep = tmp_path / "bad.yaml"
+
+    def refused(*expected: str) -> None:
+        for words in (("plan", sweep), ("run", sweep, "--local")):
+            done = cnngrid(*words)
+            assert done.returncode == 2
+            assert any(text in done.stderr for text in expected), done.stderr
+            assert "Traceback" not in done.stderr
+
+    with sweep.open("wb") as file:
+        file.write(b"sweep: s\n")
+        file.truncate(50_000_000)
+    refused("bad.yaml: larger than 1 MB, so not a sweep file")
+    # Ten thousand million values in 400 bytes.
+    lines = ["sweep: s", "a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for before, after in zip("abcdefghi", "bcdefghij", strict=True):
+        lines.append(f"{after}: &{after} [{', '.join([f'*{before}'] * 10)}]")
+    sweep.write_text("\n".join(lines))
+    refused("bad.yaml: unfolds to more than 100,000 values, so not a sweep file")
+    sweep.write_text("sweep: s\ncompare: &a {arch: [*a]}\n")
+    refused("bad.yaml:2: compare.arch[0]: input should be a valid string")
+    sweep.write_text("sweep: s\ncompare: " + "[" * 100_000)
+    refused("bad.yaml: is nested too deeply, so not a sweep file")
+
+
+HOSTILE_NETWORK = """
+from torch import nn
+def build(classes, note): return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))
+"""
+NOTES = (
+    "</script><script>document.title='owned'</script>",
+    "'; DROP TABLE trials; --",
+    """"); COPY (SELECT 1) TO 'owned.csv'; --""",
+    "$$ ' || (SELECT content FROM read_text('/etc/hostname')) || '",
+)
+
+
+class Elements(HTMLParser):
+    """The elements and attributes of a page, and what its scripts hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+        self.scripts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "script":
+            self.scripts.append(data)
+
+
+@pytest.mark.slow
+def test_sql_and_html_in_names_and_values_are_only_text(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    label = "<img src=x onerror=alert(1)>"
+    data = tmp_path / "<b>photos"
+    rng = np.random.default_rng(0)
+    for name in (label, "plain' OR 1=1"):
+        (data / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(data / name / f"{number}.png")
+    (tmp_path / "hostile_networks.py").write_text(HOSTILE_NETWORK)
+    sweep = write_sweep(
+        compare={
+            "arch": ["hostile_networks:build"],
+            "arch_options": [{"note": note} for note in NOTES],
+        },
+        fixed={
+            "dataset": f"imagefolder:{data}",
+            "image_size": 8,
+            "lr": 0.1,
+            "limit_test": None,
+            "limit_train": None,
+        },
+        seeds=[0],
+    )
+    folder = tmp_path / "results" / "small"
+    done = cnngrid("run", sweep, "--local")
+    assert done.returncode == 0, done.stderr
+
+    bad = write_sweep("bad.yaml", compare={"arch": ["hostile_networks:<script>"], "lr": [0.1]})
+    assert "must be a known name or package.module:function" in cnngrid("plan", bad).stderr
+
+    shown = cnngrid("table", folder, "comparison", "--format", "html").stdout
+    assert "&lt;/script&gt;&lt;script&gt;document.title=" in shown
+    assert "<script" not in shown
+    report = folder / "report"
+    assert len(list((report / "tables").iterdir())) == 2 * len(TABLES)
+    for figure in (report / "figures").iterdir():
+        elements = ElementTree.parse(figure).iter()
+        tags = {element.tag.rpartition("}")[2] for element in elements}
+        assert not tags & {"script", "img", "foreignObject"}
+    asked = cnngrid("sql", folder, "SELECT cell, count(*) AS n FROM trials GROUP BY 1 ORDER BY 1",
+                    "--format", "json")  # fmt: skip
+    cells = [json.loads(row["cell"]) for row in json.loads(asked.stdout)]
+    assert sorted(cell["arch_options"]["note"] for cell in cells) == sorted(NOTES)
+    assert not list(tmp_path.rglob("owned*"))
+
+    text = (folder / "report" / "index.html").read_text()
+    page = Elements()
+    page.feed(text)
+    assert "&lt;script&gt;document.title=" in text
+    assert "img" not in page.tags
+    assert "b" not in page.tags
+    assert not any(name.startswith("on") for name in page.attributes)
+    assert not any(code.lstrip().startswith("document.title") for code in page.scripts)
+    assert page.tags.count("script") == text.count("</script>")
+
+
+def test_a_results_folder_that_points_elsewhere_changes_nothing_there(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+) -> None:
+    sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0], keep="none")
+    planned = json.loads(cnngrid("plan", sweep, "--json").stdout)["trials"][0]["trial_id"]
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    secret = outside / "secret"
+    secret.write_text("sweep: small\nsecret: yes\n")
+    folder = tmp_path / "results" / "small"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "trials").mkdir()
+    (folder / "sweep.yaml").symlink_to(secret)
+    (folder / "checkpoints" / planned).symlink_to(outside)
+    assert "secret" not in cnngrid("report", folder).stdout
+    assert "secret: yes" not in (folder / "report" / "index.html").read_text()
+    done = cnngrid("run", sweep, "--local")
+    assert done.returncode == 0, done.stderr
+    assert secret.read_text() == "sweep: small\nsecret: yes\n"
+    assert list(outside.iterdir()) == [secret]
+    assert not (folder / "sweep.yaml").is_symlink()
+
+    secret.write_text("sweep: another\n")
+    (folder / "sweep.yaml").unlink()
+    (folder / "sweep.yaml").symlink_to(secret)
+    assert "holds the sweep 'another'" in cnngrid("run", sweep, "--local").stderr
+
+
+@pytest.mark.slow
+def test_tables_of_garbage_are_left_out_and_named(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+) -> None:
+    sweep = write_sweep(seeds=[0])
+    run(sweep, tmp_path, data_dir)
+    folder = tmp_path / "small"
+    before = metrics(folder)
+    good = pq.read_table(next((folder / "trials").glob("*.parquet")))
+    framed = b"PAR1" + bytes(range(1, 65)) + (32).to_bytes(4, "little") + b"PAR1"
+    for table in ("trials", "epochs", "paused", "asked", "plan", "classes"):
+        (folder / table).mkdir(exist_ok=True)
+        (folder / table / "a.parquet").write_bytes(bytes(range(256)))
+        (folder / table / "b.parquet").write_bytes(framed)
+        pq.write_table(pa.table({"x": [1]}), folder / table / "c.parquet")
+    wrong = good.set_column(good.schema.get_field_index("val_top1"), "val_top1", pa.array(["high"]))
+    pq.write_table(wrong, folder / "trials" / "d.parquet")
+    (folder / "run").mkdir(exist_ok=True)
+    (folder / "run" / "driver.json").write_text("[1, 2")
+    os.utime(folder / "run" / "driver.json", (0, 0))
+    done = cnngrid("run", sweep, "--local", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "nothing to do" in done.stdout
+    for words in (("status", folder), ("table", folder, "comparison"), ("report", folder)):
+        shown = cnngrid(*words)
+        assert shown.returncode == 0, shown.stderr
+        assert "Traceback" not in shown.stderr
+    found = metrics(folder)
+    ids = {row["trial_id"] for row in before["trials"]}
+    for table, rows in before.items():
+        assert [row for row in found[table] if row["trial_id"] in ids] == rows

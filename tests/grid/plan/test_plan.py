@@ -1,0 +1,256 @@
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cnncore.models import build_model
+from grid.errors import SweepError
+from grid.plan.plan import Plan, make_plan, plan_rows
+from grid.sweep.load import parse_sweep
+
+COMPARE = "sweep: s\ncompare:\n  arch: [cnn3, resnet18]\n  optimizer: [sgd, adam]\n"
+FIXED = "fixed: {dataset: digits, image_size: 32, lr: 0.1, epochs: 3}\n"
+
+
+def inspect(name: str, image_size: int | None) -> SimpleNamespace:
+    if name == "cifar10":
+        raise ValueError("CIFAR-10 is not there: put it there")
+    return SimpleNamespace(image_size=8, fingerprint=None)
+
+
+def plan(text: str, **changes: object) -> Plan:
+    return make_plan(parse_sweep(text, "a.yaml"), inspect, changes)
+
+
+def test_cells_are_the_product_and_seeds_go_outermost() -> None:
+    made = plan(COMPARE + FIXED + "seeds: [5, 6]\n")
+    assert [cell.label() for cell in made.cells] == [
+        "cnn3 sgd", "cnn3 adam", "resnet18 sgd", "resnet18 adam"
+    ]  # fmt: skip
+    assert [trial.seed for trial in made.trials] == [5] * 4 + [6] * 4
+    assert len({trial.trial_id for trial in made.trials}) == 8
+    assert len({trial.config_id for trial in made.trials}) == 4
+
+
+def test_settings_win_in_the_order_fixed_rules_axes_changes() -> None:
+    text = (
+        COMPARE
+        + FIXED.replace("3}", "3, batch_size: 1}")
+        + (
+            "rules:\n"
+            "  - {when: {arch: cnn3}, set: {batch_size: 2, epochs: 4}}\n"
+            "  - {when: {arch: cnn3, optimizer: [adam, adamw]}, set: {batch_size: 3}}\n"
+        )
+    )
+    sizes = [trial.config.batch_size for trial in plan(text).trials]
+    assert sizes == [2, 3, 1, 1]
+    changed = plan(text, batch_size=9)
+    assert [trial.config.batch_size for trial in changed.trials] == [9] * 4
+    assert [trial.config.epochs for trial in changed.trials] == [4, 4, 3, 3]
+    assert changed.folder.startswith("s-")
+    assert len(changed.folder) == 6
+
+
+def test_exclusions_leave_cells_out() -> None:
+    made = plan(COMPARE + FIXED + "exclude: [{arch: cnn3, optimizer: sgd}]\n")
+    assert [cell.label() for cell in made.cells] == ["cnn3 adam", "resnet18 sgd", "resnet18 adam"]
+    with pytest.raises(SweepError, match="leaves no cell"):
+        plan(COMPARE + FIXED + "exclude: [{arch: [cnn3, resnet18]}]\n")
+    with pytest.raises(SweepError, match=r"exclude\[0\]: leaves out nothing: no combination"):
+        plan(COMPARE + FIXED + "exclude: [{arch: cnn3, optimizer: adamw}]\n")
+
+
+def test_the_image_size_defaults_to_the_data_sets() -> None:
+    made = plan(COMPARE.replace("cnn3, ", "") + FIXED.replace("image_size: 32, ", ""))
+    assert made.trials[0].config.image_size == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (COMPARE.replace("cnn3", "alexnet") + FIXED, r"a\.yaml:5: fixed\.image_size: .*\b63\b"),
+        (COMPARE + FIXED.replace("digits", "cifar10"), r"a\.yaml:5: fixed\.dataset: CIFAR-10 is n"),
+        (COMPARE + FIXED.replace("lr: 0.1, ", ""), "a.yaml: lr is required: give it under fixed"),
+        (
+            "sweep: s\ncompare: {momentum: [0.1, 0.9], optimizer: [sgd, adam]}\n"
+            + FIXED.replace("{", "{arch: cnn3, "),
+            r"a\.yaml:2: compare: cells momentum=0\.1 optimizer=adam and momentum=0\.9 "
+            r"optimizer=adam are the same",
+        ),
+        (
+            COMPARE.replace("sgd, adam", "sgd, adamw") + FIXED.replace("lr", "l2: 0.01, lr"),
+            r"a\.yaml:5: fixed\.l2: adamw decays weights .* use weight_decay",
+        ),
+    ],
+)
+def test_problems_are_found_in_the_plan(text: str, expected: str) -> None:
+    with pytest.raises(SweepError, match=expected):
+        plan(text)
+
+
+def test_a_tuned_size_that_a_network_cannot_take_is_found_in_the_plan() -> None:
+    text = (
+        COMPARE
+        + FIXED.replace("image_size: 32, ", "")
+        + ("tune: {trials: 2, axes: {image_size: {int_range: [32, 40]}}}\n")
+    )
+    with pytest.raises(SweepError, match=r"a\.yaml:6: tune\.axes\.image_size: cnn3 .* got 40"):
+        plan(text)
+
+
+def test_a_tuned_plan_counts_every_suggestion_and_seed() -> None:
+    text = (
+        COMPARE
+        + FIXED.replace("lr: 0.1, ", "")
+        + ("tune: {trials: 3, axes: {lr: {uniform: [0.1, 0.2]}}}\nseeds: [0, 1]\n")
+    )
+    made = plan(text)
+    rows = plan_rows(made)
+    assert made.planned == len(rows) == 4 * 3 * 2
+    assert {row.get("trial_id") for row in rows} == {None}
+    # Every cell is asked for its suggestion n before any is asked for n + 1.
+    assert [row["suggestion"] for row in rows] == sorted(row["suggestion"] for row in rows)
+
+
+CIFAR100 = "fixed: {dataset: cifar100, image_size: 32, lr: 0.1, epochs: 3}\n"
+
+
+def test_labels_resolve_to_the_first_that_the_data_set_has() -> None:
+    fine = plan(COMPARE + CIFAR100).trials[0]
+    assert fine.config.labels == "fine"
+    coarse = plan(COMPARE + CIFAR100.replace("lr", "labels: coarse, lr")).trials[0]
+    assert coarse.config.labels == "coarse"
+    assert coarse.config_id != fine.config_id
+    assert plan(COMPARE + FIXED).trials[0].config.labels is None
+    for text, problem in (
+        (CIFAR100.replace("lr", "labels: rough, lr"), "no labels 'rough'; it has fine and coarse"),
+        (FIXED.replace("lr", "labels: fine, lr"), "digits has one set of labels"),
+    ):
+        with pytest.raises(SweepError, match=rf"a\.yaml:5: fixed\.labels: .*{problem}"):
+            plan(COMPARE + text)
+
+
+def test_a_data_set_that_counts_by_content_has_it_in_its_ids() -> None:
+    def ids(fingerprint: str | None) -> set[str]:
+        facts = SimpleNamespace(image_size=32, fingerprint=fingerprint)
+        made = make_plan(parse_sweep(COMPARE + CIFAR100), lambda name, size: facts)
+        return {trial.trial_id for trial in made.trials}
+
+    assert not ids(None) & ids("one")
+    assert not ids("two") & ids("one")
+
+
+def test_folds_are_replicates_beside_the_seeds() -> None:
+    made = plan(COMPARE + FIXED + "seeds: [5, 6]\nfolds: 3\n")
+    cells = len(made.cells)
+    found = [(trial.seed, trial.fold) for trial in made.trials]
+    assert found == [(s, f) for s in (5, 6) for f in range(3) for _ in range(cells)]
+    assert [row["fold"] for row in plan_rows(made)] == [fold for _, fold in found]
+    assert len({trial.trial_id for trial in made.trials}) == made.planned == 6 * cells
+    assert len({trial.config_id for trial in made.trials}) == cells
+    assert {trial.config.val_fraction for trial in made.trials} == {None}
+    # Neither the trials without folds nor those of another number of folds are the same.
+    for other in ("", "folds: 2\n"):
+        others = plan(COMPARE + FIXED + "seeds: [5, 6]\n" + other).trials
+        assert not {t.trial_id for t in others} & {t.trial_id for t in made.trials}
+
+
+def test_folds_out_of_range_are_refused() -> None:
+    for folds in (1, -3):
+        with pytest.raises(SweepError, match=r"a\.yaml:6: folds: .* 2, but got"):
+            plan(COMPARE + FIXED + f"folds: {folds}\n")
+    spec = parse_sweep(COMPARE + FIXED + "folds: 9\n", "a.yaml")
+    make_plan(spec, inspect, None, lambda config: ("eight", 9))
+    with pytest.raises(SweepError, match=r"a\.yaml:6: folds: at most 8 for digits, .*eight"):
+        make_plan(spec, inspect, None, lambda config: ("eight", 8))
+
+
+def test_no_validation_images_are_refused_without_folds() -> None:
+    with pytest.raises(SweepError, match="null only under `folds`"):
+        plan(COMPARE + FIXED.replace("lr", "val_fraction: null, lr"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("quirk: hu-random-test, augment: [crop]", "must be crop, flip, but got crop"),
+        ("quirk: kumar-augmented-eval", "must be flip, rotate, scale, but got none"),
+        ("quirk: hu-mobilenet-crop, augment: [crop, flip]", "must be flip, but got crop, flip"),
+        ("quirk: hu-mobilenet-crop, augment: [flip], image_size: 64", "must be 32, but got 64"),
+        ("quirk: hu-random", "known: .*hu-random-test"),
+    ],
+)
+def test_a_quirk_goes_with_its_studys_other_settings_alone(settings: str, problem: str) -> None:
+    fixed = "fixed: {dataset: digits, lr: 0.1, epochs: 3, " + settings + "}\n"
+    with pytest.raises(SweepError, match=rf"a\.yaml:5: fixed\.quirk: .*{problem}"):
+        plan(COMPARE.replace("cnn3, ", "") + fixed)
+
+
+def test_a_quirk_with_its_studys_settings_is_planned() -> None:
+    for settings in (
+        "quirk: hu-mobilenet-crop, augment: [flip], image_size: 32",
+        "quirk: hu-random-test, augment: [flip, crop]",
+        "quirk: simpson-scale",
+    ):
+        fixed = "fixed: {dataset: digits, lr: 0.1, epochs: 3, " + settings + "}\n"
+        assert (
+            plan(COMPARE.replace("cnn3, ", "") + fixed).trials[0].config.quirk
+            == settings.split(",")[0][7:]
+        )
+
+
+def test_an_option_that_a_network_does_not_take_is_refused_where_it_is_set() -> None:
+    with pytest.raises(
+        SweepError, match=r"a\.yaml:5: fixed\.width: cnn3 does not take width; its .*: activation"
+    ):
+        plan(COMPARE + FIXED.replace("3}", "3, width: 0.5}"))
+
+
+def test_heads_count_what_the_paper_says_unless_told_otherwise() -> None:
+    text = "sweep: s\ncompare: {arch: [googlenet, resnet18]}\n" + FIXED.replace(
+        "{", "{optimizer: sgd, "
+    )
+    assert [t.config.aux_weight for t in plan(text).trials] == [0.3, None]
+    told = text + "rules: [{when: {arch: googlenet}, set: {aux_weight: 0}}]\n"
+    assert [t.config.aux_weight for t in plan(told).trials] == [0.0, None]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("pretrained: imagenet", "cnn3 has no ImageNet weights; give a file, or take one of alex"),
+        ("pretrained: nowhere.pt", r"nowhere\.pt cannot be read \(No such file or directory\)"),
+        (
+            "pretrained: fits.pt",
+            r".*fits\.pt does not fit: 0\.bias is not in the network.*\(arch=resnet18",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_used_are_found_in_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(build_model("cnn3", classes=5, image_size=32).state_dict(), "fits.pt")
+    with pytest.raises(SweepError, match=r"a\.yaml:5: fixed\.pretrained: .*" + expected):
+        plan(COMPARE + FIXED.replace("3}", f"3, {setting}}}"))
+
+
+def test_weights_count_by_their_content_not_their_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = build_model("cnn3", classes=5, image_size=32)
+    torch.save(model.state_dict(), "one.pt")
+    shutil.copy("one.pt", "same.pt")
+    torch.save({name: value + 1 for name, value in model.state_dict().items()}, "other.pt")
+
+    def ids(path: str) -> tuple[str, str]:
+        text = f"sweep: s\ncompare: {{arch: [cnn3], pretrained: [{path}]}}\n"
+        (trial,) = plan(text + FIXED.replace("{", "{optimizer: sgd, ")).trials
+        assert trial.config.pretrained == str(tmp_path / path)
+        return trial.trial_id, trial.cell_id
+
+    assert ids("one.pt") == ids("same.pt")
+    assert not set(ids("one.pt")) & set(ids("other.pt"))

@@ -1,0 +1,69 @@
+"""The presets of the studies and of their analyses: each plans, each of its networks trains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnncore.catalog import DATASETS
+from cnncore.data import DatasetInfo, ImageArrays
+from grid.cli.debug import debug_trial
+from grid.plan.plan import make_plan
+from grid.sweep.load import load_sweep
+from grid.trial.assignment import Job
+
+STUDIES = ("xiong-2022", "hu-realm", "astrokhet-2024", "zeng-alexnet", "simpson-cifar100")
+ANALYSES = ("multipliers", "compound-scaling", "transfer", "augmentation", "auxiliary-heads",
+            "mobilenet-size", "cross-validation")  # fmt: skip
+CLASSES = 5
+
+
+def few_images() -> ImageArrays:
+    """Noise in the shape of a small data set."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (8 * CLASSES, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(8 * CLASSES, dtype=np.int64) % CLASSES
+    names = tuple(f"class {n}" for n in range(CLASSES))
+    return ImageArrays(images, labels, names, images[: 2 * CLASSES], labels[: 2 * CLASSES])
+
+
+def inspect(name: str, image_size: int | None) -> DatasetInfo:
+    """What the catalog says of a data set; its files need not be there."""
+    source = DATASETS[name]
+    return DatasetInfo(name, None, source.classes, image_size or source.image_size, "0" * 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", [*STUDIES, *ANALYSES])
+def test_every_network_of_a_study_trains_two_steps(study, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    trials = make_plan(load_sweep(study), inspect).trials
+    different = {(t.config.arch, t.config.image_size, t.config.quirk): t for t in trials}
+    for trial in different.values():
+        small = trial.config.model_copy(
+            update={
+                "dataset": "test_presets:few_images",
+                "data_fingerprint": None,
+                "labels": None,
+                "pretrained": None,
+                "batch_size": 2,
+            }
+        )
+        job = Job(
+            trial=replace(trial, config=small),
+            sweep=study,
+            results="",
+            data_dir=str(tmp_path),
+            threads=1,
+            device="cpu",
+            keep="none",
+            keep_predictions="none",
+            checkpoint_s=1e9,
+            git_commit=None,
+            module_path=str(Path(__file__).parent),
+        )
+        lines = list(debug_trial(job, steps=2))
+        assert lines[-1] == "epoch 1 step 2", trial.config

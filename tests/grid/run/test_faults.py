@@ -1,0 +1,189 @@
+"""Trials that hang, die, or run out of memory, on a real Ray and without: the rest goes on."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import open_results
+from analysis.results.database import rows
+from grid import load_sweep, run_sweep
+from grid.lock.heartbeat import process_started
+from grid.run.ray_tune.watchdog import Watchdog
+from grid.store.folder import Store
+from tests.small_sweeps import SMALL, metrics
+
+Write = Callable[..., Path]
+
+# What a trial can do to its process. `greedy` always runs out of memory, `crowded` once and while
+# another trial runs; `stops` and `trips` do it once, in the eighth step, and are fine after that.
+NETWORKS = """
+import os, signal
+from pathlib import Path
+import torch
+from torch import nn
+
+HERE = Path(__file__).parent
+
+class Faulty(nn.Module):
+    def __init__(self, classes, how):
+        super().__init__()
+        self.how, self.linear, self.steps = how, nn.Linear(3 * 8 * 8, classes), 0
+
+    def forward(self, x):
+        self.steps += self.training
+        once, mine = HERE / f"{self.how}-{os.getpid()}", str(os.getpid())
+        first = not list(HERE.glob(f"{self.how}-*"))
+        if self.how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how in ("stops", "trips") and self.steps == 8 and first:
+            once.touch()
+            if self.how == "trips":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            os.kill(os.getpid(), signal.SIGSTOP)
+        claims = HERE.glob("results/small/run/trials/*.json")
+        others = [c for c in claims if \'"heartbeat": 0\' not in c.read_text()]
+        if self.how == "greedy" or self.how == "crowded" and (first or len(others) > 1):
+            once.touch()
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.linear(x.flatten(1))
+
+def dies(classes): return Faulty(classes, "dies")
+def stops(classes): return Faulty(classes, "stops")
+def trips(classes): return Faulty(classes, "trips")
+def crowded(classes): return Faulty(classes, "crowded")
+def greedy(classes): return Faulty(classes, "greedy")
+"""
+
+
+def faulty(write_sweep: Write, tmp_path: Path, *names: str, **more: Any) -> Path:
+    (tmp_path / "faulty_networks.py").write_text(NETWORKS)
+    return write_sweep(
+        compare={"arch": [f"faulty_networks:{name}" for name in names]},
+        fixed={"image_size": 8, "lr": 0.01, "augment": [], "epochs": 4},
+        seeds=[0],
+        checkpoint_s=0.001,
+        **more,
+    )
+
+
+def by_network(folder: Path) -> dict[str, dict[str, Any]]:
+    found = rows(open_results(folder), "SELECT * FROM trials")
+    return {row["arch"].partition(":")[2]: row for row in found}
+
+
+def undisturbed(sweep: Path, tmp_path: Path, data_dir: Path) -> list[dict[str, Any]]:
+    """The same trials, their one fault behind them."""
+    run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
+              quiet=True)  # fmt: skip
+    return metrics(tmp_path / "whole" / "small")["trials"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(
+    write_sweep: Write,
+    tmp_path: Path,
+    data_dir: Path,
+    cnngrid_process: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("stops", "dies", "crowded", "greedy")
+    sweep = faulty(write_sweep, tmp_path, *names, max_attempts=3, hung_after_s=12)
+    done = cnngrid_process("run", sweep, "--slots", "2")
+    folder = tmp_path / "results" / "small"
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    found = by_network(folder)
+    assert {name: row["state"] for name, row in found.items()} == {
+        "stops": "complete", "dies": "failed", "crowded": "complete", "greedy": "failed"
+    }  # fmt: skip
+
+    # Stuck once: killed, and gone on from its last checkpoint, to the same numbers.
+    (once,) = tmp_path.glob("stops-*")
+    assert process_started(int(once.name.partition("-")[2])) is None
+    said = " ".join(done.stderr.split())
+    silent = "killed after 12 s without a sign of life (hung_after_s)"
+    stops = found["stops"]
+    assert f"lost: faulty_networks:stops seed 0 ({stops['trial_id']}): {silent}" in said
+    trained = [r for r in Store(folder).epochs() if r["trial_id"] == stops["trial_id"]]
+    last = stops["attempts"]
+    assert last >= 2
+    assert [row["attempt"] for row in trained] == [1, 1, last, last]
+    monkeypatch.chdir(tmp_path)
+    again = faulty(write_sweep, tmp_path, "stops", "crowded")
+    ids = {found[name]["trial_id"] for name in ("stops", "crowded")}
+    mine = [row for row in metrics(folder)["trials"] if row["trial_id"] in ids]
+    assert mine == undisturbed(again, tmp_path, data_dir)
+
+    assert found["dies"]["reason"].startswith("given up after 3 attempts: ")
+    assert "its process died (killed, by the kernel where" in found["dies"]["reason"]
+    assert found["dies"]["attempts"] == 3
+    # Once nothing else was running there was room for the one, and still none for the other.
+    for name in ("crowded", "greedy"):
+        assert f"again: faulty_networks:{name} seed 0" in said
+        assert found[name]["attempts"] >= 2
+    assert found["greedy"]["reason"].startswith(
+        "out of memory, with nothing else on the device: it needs "
+    )
+    assert found["greedy"]["peak_memory_mib"] > 2048
+
+
+@pytest.mark.slow
+def test_out_of_memory_without_ray_is_tried_once_more_too(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = faulty(write_sweep, tmp_path, "trips", "greedy")
+    summary = run_sweep(load_sweep(sweep), results=tmp_path / "cut", data_dir=data_dir, local=True,
+                        quiet=True)  # fmt: skip
+    assert summary.states == {"complete": 1, "failed": 1}
+    found = by_network(tmp_path / "cut" / "small")
+    assert (found["trips"]["attempts"], found["greedy"]["attempts"]) == (2, 2)
+    assert found["greedy"]["reason"].startswith("out of memory, with nothing else on the device")
+    trips = [row for row in metrics(tmp_path / "cut" / "small")["trials"] if row["epochs_run"]]
+    assert trips == undisturbed(faulty(write_sweep, tmp_path, "trips"), tmp_path, data_dir)
+
+
+@pytest.mark.ray
+def test_a_trial_that_must_be_alone_asks_for_a_whole_gpu() -> None:
+    from types import SimpleNamespace
+
+    from grid.run.ray_tune.tune import trial_request
+
+    def asked(gpus: float, alone: bool) -> dict[str, float]:
+        (bundle,) = trial_request(2, gpus)({"job": SimpleNamespace(alone=alone)}).bundles
+        return dict(bundle)
+
+    assert asked(0.25, False) == {"CPU": 2, "GPU": 0.25}
+    assert asked(0.25, True) == {"CPU": 2, "GPU": 1}
+    assert asked(2, True) == {"CPU": 2, "GPU": 2}
+    assert asked(0, True) == {"CPU": 2}
+
+
+def test_a_heartbeat_is_judged_by_its_change_not_by_its_time(tmp_path: Path) -> None:
+    clock = [1000.0]
+    store = Store(tmp_path)
+    dog = Watchdog(store, 60, lambda: clock[0])
+    for trial_id in ("live", "hung", "ended", "starts"):
+        dog.started(trial_id)
+        store.write_claim(trial_id, {"heartbeat": 0, "trains": trial_id != "starts"})
+    named = []
+    for minute in range(1, 5):
+        clock[0] += 59
+        # The other machine's clock is in another year, and stands almost still.
+        store.write_claim("live", {"heartbeat": 5 + minute / 1000, "trains": True})
+        dog.ended("ended")
+        named.append(dog.hung())
+    # One minute more is for opening data, before the first step.
+    assert named == [[], [], ["hung"], ["starts"]]
+    never = Watchdog(store, 0, lambda: clock[0])
+    never.started("hung")
+    clock[0] += 1e9
+    assert never.hung() == []
+
+
+def test_small_has_three_steps_an_epoch_as_these_tests_think() -> None:
+    assert SMALL["fixed"]["limit_train"] / SMALL["fixed"]["batch_size"] == 3

@@ -1,0 +1,172 @@
+"""Which checkpoints stay: the best of each cell, within a budget, over restarts."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import open_results
+from analysis.results.database import rows
+from grid import load_sweep, make_plan, run_sweep
+from grid.cost.disk import trial_sizes
+from grid.errors import StoreError
+from grid.store.folder import Store
+from grid.store.usage import GIB, taken
+from tests.small_sweeps import call_main, metrics
+
+Write = Callable[..., Path]
+ONE_CELL: dict[str, Any] = {"compare": {"arch": ["cnn3"]}}
+
+
+def run(sweep: Path, results: Path, data: Path) -> Any:
+    return run_sweep(load_sweep(sweep), results=results, data_dir=data, local=True, quiet=True)
+
+
+def kept(folder: Path) -> set[str]:
+    return {path.parent.name for path in folder.glob("checkpoints/*/best.pt")}
+
+
+def ranked(folder: Path) -> list[list[str]]:
+    """The complete trials of every cell, the best first, of equal ones the one that ended first."""
+    found = rows(
+        open_results(folder),
+        "SELECT cell_id, list(trial_id ORDER BY val_top1 DESC, ended_at) AS ids FROM trials "
+        "WHERE state = 'complete' GROUP BY cell_id",
+    )
+    return [row["ids"] for row in found]
+
+
+def best(folder: Path, top: int) -> set[str]:
+    return {trial_id for ids in ranked(folder) for trial_id in ids[:top]}
+
+
+def test_the_best_two_of_each_cell_keep_their_weights_over_restarts(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    folder = tmp_path / "small"
+
+    def again(top: int, seeds: list[int]) -> None:
+        fixed = {"lr": 0.05, "epochs": 1}
+        sweep = write_sweep(**ONE_CELL, keep={"top": top}, seeds=seeds, fixed=fixed)
+        run(sweep, tmp_path, data_dir)
+        assert len(kept(folder)) == top
+        assert kept(folder) == best(folder, top)
+        assert not list(folder.glob("checkpoints/*/last.pt"))
+
+    again(2, [0, 1, 2])
+    again(2, [0, 1, 2, 3, 4, 5])  # goes on from what the folder says
+    # A driver that died before it removed what had fallen out.
+    loser = Store(folder).checkpoints(ranked(folder)[0][-1])
+    loser.mkdir()
+    (loser / "best.pt").touch()
+    again(2, [0, 1, 2, 3, 4, 5])
+    # Less is kept from then on, and the rest is not missed.
+    again(1, [0, 1, 2, 3, 4, 5])
+
+
+def test_confirmed_trials_of_a_search_keep_theirs_too_after_a_restart(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    sweep = write_sweep(
+        **ONE_CELL,
+        tune={
+            "trials": 3,
+            "sampler": "random",
+            "axes": {"lr": {"log_uniform": [1e-3, 0.1]}},
+            "confirm": {"seeds": 2},
+        },
+        keep={"top": 4},
+        seeds=[0],
+    )
+    run(sweep, tmp_path, data_dir)
+    folder = tmp_path / "small"
+    assert len(ranked(folder)[0]) == 5
+    assert kept(folder) == best(folder, 4)
+    run(sweep, tmp_path, data_dir)
+    assert kept(folder) == best(folder, 4)
+
+
+def watched(folder: Path, work: Callable[[], Any]) -> tuple[Any, int]:
+    """What a piece of work returns, and the most bytes that the folder took meanwhile."""
+    most, ended = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.002):
+            most = max(most, taken(folder))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        return work(), most
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_budget_is_held_by_removing_the_worst_weights_of_a_cell(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    # A running trial needs 22 MB, the weights of a complete one take 3.4 MB.
+    changes: dict[str, Any] = {**ONE_CELL, "seeds": [0, 1, 2, 3, 4], "checkpoint_s": 0.001}
+    run(write_sweep(**changes, fixed={"lr": 0.05}), tmp_path / "free", data_dir)
+    assert len(kept(tmp_path / "free" / "small")) == 5
+    folder = tmp_path / "small"
+    budget = 0.0275
+    sweep = write_sweep(**changes, fixed={"lr": 0.05}, disk_gib=budget)
+    stranger = folder / "checkpoints" / "000000000000" / "best.pt"
+    stranger.parent.mkdir(parents=True)
+    stranger.write_bytes(bytes(2_000_000))
+    summary, most = watched(folder, lambda: run(sweep, tmp_path, data_dir))
+    assert summary.states == {"complete": 5}
+    assert 0.7 * budget * GIB < most < budget * GIB
+    assert not stranger.exists()  # of no trial of this plan: the first to go
+    (order,) = ranked(folder)
+    assert order[0] in kept(folder)
+    assert 1 < len(kept(folder)) < 5
+    assert metrics(folder) == metrics(tmp_path / "free" / "small")
+
+
+def test_a_budget_that_cannot_be_held_stops_the_sweep_and_a_larger_one_goes_on(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(gib: float) -> str:
+        sweep = write_sweep(seeds=[0], keep={"top": 1}, disk_gib=gib)
+        return call_main("plan", sweep, "--results", tmp_path, "--slots", "1").stdout
+
+    monkeypatch.setenv("CNNGRID_DATA", str(data_dir))
+    sweep = write_sweep(seeds=[0], keep={"top": 1}, disk_gib=0.023)
+    with pytest.raises(StoreError, match=r"small: takes 0\.00\d* GiB of disk_gib 0\.023, the next"):
+        run(sweep, tmp_path, data_dir)
+    (done,) = Store(tmp_path / "small").finished().values()  # the first of two cells
+    assert kept(tmp_path / "small") == {done.trial_id}
+    assert "under this disk_gib the sweep may stop before its end" in planned(0.023)
+    assert "disk_gib 0.05, 3.2 MiB are there" in planned(0.05)
+    assert "warning" not in planned(0.05)
+    sweep = write_sweep(seeds=[0], keep={"top": 1}, disk_gib=0.05)
+    assert run(sweep, tmp_path, data_dir).states == {"complete": 2}
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "momentum": 0.0, "select": "last"},
+        {"optimizer": "adam", "ema": 0.9},
+    ],
+)
+def test_checkpoints_take_what_was_foreseen(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, fixed: dict[str, Any]
+) -> None:
+    for keep in ("last", "best"):
+        sweep = write_sweep(**ONE_CELL, seeds=[0], keep=keep, fixed={"lr": 0.01, **fixed})
+        run(sweep, tmp_path / keep, data_dir)
+    (last,) = tmp_path.glob("last/small/checkpoints/*/last.pt")
+    (weights,) = tmp_path.glob("best/small/checkpoints/*/best.pt")
+    (trial,) = make_plan(load_sweep(sweep), data_dir=data_dir).trials
+    sizes = trial_sizes(trial.config, data_dir)
+    for path, foreseen in ((last, sizes.last), (weights, sizes.best)):
+        assert 0.8 * foreseen < path.stat().st_size <= foreseen

@@ -1,0 +1,165 @@
+"""The same sweeps on a real Ray: equal numbers, reused actors, lost processes, Ctrl-C."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.cluster import cluster
+from grid import load_sweep, run_sweep
+from grid.phrases import counted
+from grid.store.folder import Store
+from tests.processes import Process, wait_for
+from tests.small_sweeps import metrics
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+Write = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Process]
+
+
+def claims(folder: Path) -> dict[str, dict[str, Any]]:
+    """What runs now, by trial."""
+    names = [path.stem for path in (folder / "run" / "trials").glob("*.json")]
+    return {name: claim for name in names if (claim := Store(folder).read_claim(name))}
+
+
+def test_slots_ray_and_local_give_the_same_metrics(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid_process: Command
+) -> None:
+    sweep = write_sweep(fixed={"augment": ["flip", "crop"], "optimizer": "adam"})
+    run_sweep(load_sweep(sweep), results=tmp_path / "local", data_dir=data_dir, local=True,
+              quiet=True)  # fmt: skip
+    expected = metrics(tmp_path / "local" / "small")
+    assert len(expected["trials"]) == 4
+    for slots in ("1", "2"):
+        done = cnngrid_process("run", sweep, "--slots", slots, "--results", tmp_path / slots)
+        assert done.returncode == 0, done.stderr
+        assert metrics(tmp_path / slots / "small") == expected
+        # Nothing of Ray's stays behind, and its chatter does not reach the user.
+        assert not list((tmp_path / slots / "small" / "run").glob("ray*"))
+        lines = done.stderr.splitlines()
+        assert all(line.startswith("small: ") for line in lines), done.stderr
+
+
+def test_a_killed_trial_process_changes_no_bit(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start
+) -> None:
+    sweep = write_sweep(checkpoint_s=0.001, fixed={"epochs": 40, "optimizer": "adam"}, seeds=[0])
+    run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
+              quiet=True)  # fmt: skip
+    folder = tmp_path / "cut" / "small"
+    process = start("run", sweep, "--slots", "1", "--results", tmp_path / "cut")
+    killed: set[str] = set()
+    while len(killed) < 2:
+        wait_for(
+            "the third epoch of a trial",
+            lambda: any(
+                claim["epoch"] >= 3 and claim["attempt"] == 1 and name not in killed
+                for name, claim in claims(folder).items()
+            ),
+            process,
+        )
+        for name, claim in claims(folder).items():
+            if name not in killed:
+                os.kill(claim["pid"], signal.SIGKILL)
+                killed.add(name)
+    output = process.end()
+    assert process.returncode == 0, output
+    assert output.count("lost: ") == 2
+    assert metrics(folder) == metrics(tmp_path / "whole" / "small")
+    rows = Store(folder).epochs()
+    assert {row["attempt"] for row in rows} == {1, 2}
+
+
+def test_a_killed_driver_changes_no_bit(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid_process: Command
+) -> None:
+    sweep = write_sweep(checkpoint_s=0.001, fixed={"epochs": 20})
+    run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
+              quiet=True)  # fmt: skip
+    folder = tmp_path / "cut" / "small"
+    process = start("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
+    wait_for("an epoch", lambda: len(Store(folder).epochs()) >= 5, process)
+    process.kill_and_wait()
+    done = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
+    assert done.returncode == 0, done.stderr
+    assert metrics(folder) == metrics(tmp_path / "whole" / "small")
+
+
+def test_a_signal_ends_in_order(
+    write_sweep: Write, tmp_path: Path, start: Start, cnngrid_process: Command
+) -> None:
+    sweep = write_sweep(fixed={"epochs": 40}, seeds=[0, 1, 2])
+    folder = tmp_path / "results" / "small"
+    kept = 0
+
+    def more_than(finished: int) -> bool:
+        return len(Store(folder).finished()) > finished
+
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        process = start("run", sweep, "--slots", "2")
+        wait_for("a trial", partial(more_than, kept), process)
+        process.send_signal(number)
+        output = process.end()
+        assert process.returncode == 130, output
+        assert "Traceback" not in output
+        kept = len(Store(folder).finished())
+    done = cnngrid_process("run", sweep, "--slots", "2")
+    assert done.returncode == 0, done.stderr
+    assert f"{counted(6 - kept, 'trial')} in" in done.stdout
+
+
+def test_early_stopping_leaves_a_row_of_every_trial(write_sweep: Write, cnngrid_process: Command,
+                                                    tmp_path: Path) -> None:  # fmt: skip
+    sweep = write_sweep(
+        compare={"arch": ["cnn3"], "optimizer": ["sgd", "adam"]},
+        tune={"trials": 6, "axes": {"lr": {"log_uniform": [1e-4, 0.1]}}},
+        stop={"asha": {"grace_epochs": 1, "reduction": 2}},
+        fixed={"epochs": 4, "limit_train": 640},
+        seeds=[0],
+    )
+    done = cnngrid_process("run", sweep, "--slots", "2")
+    assert done.returncode == 0, done.stderr
+    rows = Store(tmp_path / "results" / "small").finished().values()
+    found = {(row.state, row.epochs_run == 4) for row in rows}
+    assert found == {("complete", True), ("pruned", False)}
+    assert len(rows) == 12
+
+
+def test_more_slots_than_the_machine_has_is_an_error(
+    write_sweep: Write, tmp_path: Path, cnngrid_process: Command
+) -> None:
+    done = cnngrid_process("run", write_sweep(), "--slots", "1000")
+    assert done.returncode == 2
+    assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in done.stderr
+
+
+def test_a_running_ray_cluster_gives_the_same_metrics(
+    write_sweep: Write,
+    tmp_path: Path,
+    data_dir: Path,
+    cnngrid_process: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep = write_sweep()
+    run_sweep(load_sweep(sweep), results=tmp_path / "local", data_dir=data_dir, local=True,
+              quiet=True)  # fmt: skip
+    with cluster(workers=1, cpus=2) as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        words = ("run", sweep, "--address", running.address)
+        done = cnngrid_process(*words, "--results", tmp_path / "cluster")
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / "cluster" / "small"
+        assert metrics(folder) == metrics(tmp_path / "local" / "small")
+        assert not list((folder / "run").glob("ray*"))
+        refused = cnngrid_process(*words, "--slots", "3", "--results", tmp_path / "other")
+        assert refused.returncode == 2
+        assert "--slots 3: the cluster takes 2 trials at a time" in refused.stderr

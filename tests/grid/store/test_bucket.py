@@ -1,0 +1,279 @@
+"""Results in an object store: the same numbers, cut off and gone on with, asked and refused."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from analysis.results.bucket import Bucket
+from grid import load_sweep, run_sweep
+from grid.errors import ResultsError
+from grid.lock.hold import drivers_alive, hold
+from grid.store.open import open_store
+from tests.object_store import ObjectStore, object_store
+from tests.processes import Process, wait_for
+from tests.small_sweeps import metrics
+
+Write = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def s3(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectStore]:
+    """An object store of the test's own, in the environment, and a cache that has none of it."""
+    with object_store() as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield store
+
+
+def objects(under: str = "") -> set[str]:
+    return set(Bucket("s3://store/results/small").list(under))
+
+
+def local_metrics(
+    sweep: Path, tmp_path: Path, data_dir: Path
+) -> dict[str, list[dict[str, object]]]:
+    """Of the same sweep in a folder."""
+    run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
+              quiet=True)  # fmt: skip
+    return metrics(tmp_path / "whole" / "small")
+
+
+@pytest.mark.slow
+def test_a_sweep_is_run_and_asked_as_in_a_folder(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore
+) -> None:
+    sweep, place = write_sweep(), "s3://store/results/small"
+    expected = local_metrics(sweep, tmp_path, data_dir)
+    done = cnngrid("run", sweep, "--local", "--results", "s3://store/results")
+    assert done.returncode == 0, done.stderr
+    assert f"{place}: 4 complete" in done.stdout
+    assert not objects("run"), "neither a driver nor a claim stays"
+
+    assert tables(s3.got()) == {"plan": 1, "trials": 4}, "for the comparison that run prints"
+    assert "Complete: 4/4" in cnngrid("status", place).stdout
+    assert tables(s3.got()) == {"epochs": 4}
+    assert metrics(place) == expected
+    assert tables(s3.got()) == {"classes": 4, "predictions": 4}
+    answer = cnngrid("sql", place, "SELECT results, count(*) AS n FROM predictions GROUP BY ALL",
+                     "--format", "csv")  # fmt: skip
+    assert answer.stdout.split() == ["results,n", "small,160"]
+    assert s3.got() == [], "nothing is copied twice"
+
+    assert cnngrid("report", place).stdout.strip() == "small-report/index.html"
+    assert (tmp_path / "small-report" / "index.html").is_file()
+    trial_id = next(iter(open_store(tmp_path / "whole" / "small").finished()))
+    assert "epoch 3: " in cnngrid("logs", place, trial_id[:8]).stdout
+    assert cnngrid("explain", place, "predictions").returncode == 0
+
+    assert "trials: 4 files merged" in cnngrid("compact", place).stdout
+    assert len(objects("trials")) == 1
+    s3.got()
+    assert metrics(place) == expected
+    assert tables(s3.got()) == {"trials": 1, "epochs": 1, "classes": 1, "predictions": 1}
+    s3.put("results/small/trials/half.parquet", b"PAR1")
+    again = cnngrid("run", sweep, "--local", "--results", "s3://store/results")
+    assert f"{place}/trials/half.parquet: damaged, set aside as half.parquet.damaged" in (
+        again.stderr
+    )
+    assert objects("trials") == {"trials/compacted-1.parquet", "trials/half.parquet.damaged"}
+    assert "nothing to do, 4 complete" in again.stdout, again.stderr
+
+
+def tables(names: list[str]) -> dict[str, int]:
+    """How many objects of each table, of those that were asked for."""
+    return Counter(name.split("/")[2] for name in names if name.endswith(".parquet"))
+
+
+@pytest.mark.slow
+def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore,
+    start: Start,
+) -> None:  # fmt: skip
+    sweep = write_sweep(checkpoint_s=0.4, fixed={"epochs": 40})
+    options = ("run", sweep, "--local", "--results", "s3://store/results")
+    place = "s3://store/results/small"
+    process = start(*options)
+    wait_for("a checkpoint", lambda: bool(objects("checkpoints")), process)
+    refused = cnngrid(*options)
+    assert refused.returncode == 2
+    assert f"{place}: another driver holds these results (process {process.pid} on" in (
+        refused.stderr
+    )
+    assert f"running: process {process.pid} on" in cnngrid("status", place).stdout
+    assert "has stopped; run the same command again" in cnngrid("stop", place).stdout
+    output = process.end()
+    assert process.returncode == 130, output
+
+    # Killed near the start of a trial, whose end is then far enough to be cut off from.
+    begun = {name.split("/")[1] for name in objects("checkpoints")}
+    s3.requests.clear()
+    process = start(*options)
+    wait_for(
+        "a checkpoint of a new trial", lambda: saved(s3.requests) not in {None, *begun}, process
+    )
+    process.kill_and_wait()
+    cut = saved(s3.requests)
+    assert cut
+    assert "no driver is running" in cnngrid("status", place).stdout
+    done = cnngrid(*options)
+    assert done.returncode == 0, done.stderr
+    assert metrics(place) == local_metrics(sweep, tmp_path, data_dir)
+    store = open_store(place)
+    store.fetch_tables()
+    attempts = {row["attempt"] for row in store.epochs() if row["trial_id"] == cut}
+    assert len(attempts) > 1, "it went on from its checkpoint"
+
+
+def saved(requests: list[str]) -> str | None:
+    """The trial that runs and whose checkpoint holds an epoch."""
+    epochs: set[str] = set()
+    found = None
+    for request in requests:
+        match request.removeprefix("PUT /store/results/small/").replace(".", "/").split("/"):
+            case ["epochs", trial_id, "parquet"]:
+                epochs.add(trial_id)
+            case ["checkpoints", trial_id, "last", "pt"] if trial_id in epochs:
+                found = trial_id
+            case ["classes", *_]:
+                found = None
+    return found
+
+
+@contextmanager
+def goes_away(s3: ObjectStore, back_in_s: float | None) -> Iterator[None]:
+    """Let the store go away once a trial has ended in the block, for a while or for good."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not any("PUT /store/results/small/trials/" in line for line in s3.requests):
+            if over.wait(0.005):
+                return
+        s3.stop()
+        if back_in_s is not None:
+            time.sleep(back_in_s)
+            s3.start()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_lost_connection_is_waited_for_and_then_ends_the_run(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    sweep = write_sweep(seeds=[0, 1, 2])
+    options = ("run", sweep, "--local", "--results", "s3://store/results")
+    monkeypatch.setattr("grid.store.bucket.PATIENCE_S", 3.0)
+    with goes_away(s3, back_in_s=None):
+        done = cnngrid(*options)
+    assert done.returncode == 1
+    assert "Could not connect to server; what finished is kept: run the same command again" in (
+        done.stderr
+    )
+    s3.start()
+    assert 1 <= len(objects("trials")) < 6
+    s3.requests.clear()
+    monkeypatch.setattr("grid.store.bucket.PATIENCE_S", 60.0)
+    with goes_away(s3, back_in_s=2.0):
+        done = cnngrid(*options)
+    assert done.returncode == 0, done.stderr
+    assert metrics("s3://store/results/small") == local_metrics(sweep, tmp_path, data_dir)
+
+
+@pytest.mark.parametrize("clock_s", [-300.0, 0.0, 1e6])
+def test_whether_a_driver_elsewhere_lives_does_not_depend_on_its_clock(
+    s3: ObjectStore, monkeypatch: pytest.MonkeyPatch, clock_s: float
+) -> None:
+    monkeypatch.setattr("grid.lock.heartbeat.EXPIRES_S", 5.0)
+    monkeypatch.setattr("grid.lock.bucket.SETTLE_S", 0.0)
+    store = open_store("s3://store/results/small")
+    bucket = Bucket("s3://store/results/small")
+    ended = threading.Event()
+
+    def beat() -> None:
+        content = {"host": "elsewhere", "pid": 1, "heartbeat": time.time() + clock_s}
+        bucket.put("run/driver.json", json.dumps(content).encode())
+
+    def beats() -> None:
+        while not ended.wait(0.5):
+            beat()
+
+    beat()
+    thread = threading.Thread(target=beats)
+    thread.start()
+    try:
+        with pytest.raises(ResultsError, match="process 1 on elsewhere"), hold(store):
+            pass
+        assert [one["host"] for one in drivers_alive(store)] == ["elsewhere"]
+    finally:
+        ended.set()
+        thread.join()
+    with hold(store):
+        assert drivers_alive(store)[0]["pid"] == os.getpid()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_of_ray_write_to_the_store_themselves(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid_process: Command, s3: ObjectStore
+) -> None:
+    sweep = write_sweep(seeds=[0])
+    done = cnngrid_process("run", sweep, "--slots", "2", "--results", "s3://store/results")
+    assert done.returncode == 0, done.stderr
+    assert metrics("s3://store/results/small") == local_metrics(sweep, tmp_path, data_dir)
+    assert not objects("run")
+
+
+def test_nothing_is_copied_outside_the_cache(s3: ObjectStore) -> None:
+    for name in ("run/ours.json", "../../../../evil", "trials/../../evil"):
+        s3.put(f"results/small/{name.replace('.', '%2e')}", b"{}")
+    assert objects() == {"run/ours.json"}
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ("s3://none/results", "s3://none/results/small: there is no bucket none; make it first"),
+        ("s3://me:mine@store/results", "s3://...@store: credentials in an address end up in logs"),
+        ("s3://store/x?endpoint_override=127.0.0.1:9&scheme=http", "Failed to connect to 127.0.0"),
+        ("xyz://store", "Unrecognized filesystem type in URI: xyz://store/small"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_the_first_trial(
+    cnngrid: Command, write_sweep: Write, s3: ObjectStore, results: str, message: str
+) -> None:
+    done = cnngrid("run", write_sweep(), "--local", "--results", results)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "mine@" not in done.stderr
+    assert done.stderr.count("\n") <= 2
+
+
+def test_wrong_credentials_are_named(
+    cnngrid: Command, write_sweep: Write, s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moto.core import set_initial_no_auth_action_count
+
+    ask = set_initial_no_auth_action_count(0)(cnngrid)
+    done = ask("run", write_sweep(), "--local", "--results", "s3://store/results")
+    assert done.returncode == 2
+    assert "s3://store/results/small: access is denied to these credentials" in done.stderr

@@ -1,0 +1,205 @@
+"""Bad sweep files: every problem at once, each with its line, its place and what to do."""
+
+import pytest
+
+from grid.errors import SweepError
+from grid.sweep.load import load_sweep, parse_changes, parse_sweep, read_presets
+
+GOOD = """\
+sweep: s
+compare:
+  arch: [cnn3]
+  optimizer: [sgd, adam]
+tune:
+  trials: 4
+  axes:
+    lr: {log_uniform: [1e-4, 1e-1]}
+    momentum: {uniform: [0.8, 0.99], when: {optimizer: sgd}}
+fixed:
+  dataset: digits
+  epochs: 3
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(SweepError) as caught:
+        parse_sweep(text, "a.yaml")
+    return list(caught.value.problems)
+
+
+def test_a_good_file_is_read_with_types_of_yaml_1_2() -> None:
+    spec = parse_sweep(GOOD.replace("sweep: s", "sweep: no"), "a.yaml")
+    assert spec.sweep == "no"
+    assert spec.tune is not None
+    lr = spec.tune.axes["lr"]
+    assert (lr.kind, lr.low, lr.high) == ("log_uniform", 1e-4, 1e-1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("sweep: s", "swep: s", "a.yaml:1: swep: unknown key 'swep' (closest: sweep)"),
+        ("sweep: s", "sweep: ../s", "a.yaml:1: sweep: a name of letters"),
+        ("[cnn3]", "[]", "a.yaml:3: compare.arch: is empty"),
+        ("[cnn3]", "[cnn33]", "a.yaml:3: compare.arch[0]: unknown architecture 'cnn33' (closest: "),
+        ("[cnn3]", "[cnn3, cnn3]", "a.yaml:3: compare.arch: has a value twice"),
+        ("digits", "digitz", "a.yaml:11: fixed.dataset: unknown data set 'digitz' (closest: dig"),
+        ("adam]", "adm]", "a.yaml:4: compare.optimizer[1]: unknown value 'adm' (closest: adam)"),
+        ("epochs: 3", "epoch: 3", "a.yaml:12: fixed.epoch: unknown key 'epoch' (closest: epochs)"),
+        (
+            "epochs: 3",
+            "epochs: 3\n  keep: last",
+            "a.yaml:13: fixed.keep: is a key of the sweep file, not of a config: no indent",
+        ),
+        ("epochs: 3", "epochs: x", "a.yaml:12: fixed.epochs: input should be a valid integer"),
+        ("epochs: 3", "epochs: 0", "a.yaml:12: fixed.epochs: input should be greater than 0"),
+        ("trials: 4", "trials: 0", "a.yaml:6: tune.trials: input should be greater than 0"),
+        (
+            "[1e-4, 1e-1]",
+            "[1e-1, 1e-4]",
+            "a.yaml:8: tune.axes.lr: low <= high must hold, but got low=0.1, high=0.0001",
+        ),
+        ("[1e-4, 1e-1]", "[0, 1e-1]", "a.yaml:8: tune.axes.lr: low > 0 must hold"),
+        ("log_uniform", "loguniform", "a.yaml:8: tune.axes.lr: unknown kind of axis"),
+        (
+            "{optimizer: sgd}",
+            "{optimiser: sgd}",
+            "a.yaml:9: tune.axes.momentum.when.optimiser: there is no axis 'optimiser' (closest: "
+            "optimizer)",
+        ),
+        ("0.99]", "1.5]", "a.yaml:9: tune.axes.momentum: input should be less than 1"),
+        ("  epochs: 3", "  epochs: 3\n  lr: 1", "a.yaml:13: fixed.lr: is also tuned"),
+        ("  epochs: 3", "  epochs: 3\nseeds: [1, 1]", "a.yaml:13: seeds: has a seed twice"),
+        (
+            "  epochs: 3",
+            "  epochs: 3\nrules: [{when: {arc: cnn3}, set: {epochs: 1}}]",
+            "a.yaml:13: rules[0].when.arc: there is no axis 'arc' (closest: arch)",
+        ),
+        (
+            "  epochs: 3",
+            "  epochs: 3\nexclude: [{lr: 0.1}]",
+            "a.yaml:13: exclude[0].lr: there is no compared axis 'lr'",
+        ),
+        (
+            "  epochs: 3",
+            "  epochs: 3\n  schedule: cosin",
+            "a.yaml:13: fixed.schedule: unknown name 'cosin' (closest: cosine)",
+        ),
+    ],
+)
+def test_a_problem_names_its_place_and_what_to_do(old: str, new: str, expected: str) -> None:
+    assert old in GOOD
+    found = problems(GOOD.replace(old, new))
+    assert any(problem.startswith(expected) for problem in found), found
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
+    text = GOOD.replace("cnn3", "cnn33").replace("trials: 4", "trials: x").replace("3\n", "-3\n")
+    lines = [int(problem.split(":")[1]) for problem in problems(text)]
+    assert lines == [3, 6, 12]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [1", "a.yaml:1: not YAML"),
+        ("sweep: s\nsweep: t", "a.yaml:2: not YAML: found duplicate key"),
+        ("- 1", "a.yaml: a sweep file holds keys and values"),
+        ("", "a.yaml: a sweep file holds keys and values"),
+    ],
+)
+def test_what_is_no_sweep_file_is_refused(text: str, expected: str) -> None:
+    assert problems(text)[0].startswith(expected)
+
+
+def test_stopping_needs_something_to_choose_between() -> None:
+    text = "sweep: s\ncompare: {arch: [cnn3]}\nstop: {asha: {}}\n"
+    assert problems(text)[0].startswith("a.yaml:3: stop: needs `tune`")
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("tune: {trials: 4}", "tune.axes: is required"),
+        ("tune: {trials: 4, axes: {}}", "tune.axes: is empty"),
+        (
+            "tune: {trials: 4, axes: {lr: [1]}, confirm: {top: 2}}",
+            "tune.confirm.seeds: is required",
+        ),
+        (
+            "tune: {trials: 4, axes: {lr: [1]}, confirm: {seeds: 2}}\nseeds: [1000000]",
+            "seeds: seeds of 1,000,000 and up are those of tune.confirm",
+        ),
+        ("tune: {trials: 4, axes: {activation: [relu]}}", "tune.axes.activation: is also compared"),
+        (
+            "tune: {trials: 4, axes: {lr: [1]}}\nstop: {asha: {}, median: {}}",
+            "stop: give one of asha, halving, hyperband, median, first_epochs, but got asha and",
+        ),
+        ("tune: {trials: 4, axes: {lr: [1]}}\nstop: {}", "stop: give one of asha"),
+        ("tune: {trials: 4, axes: {lr: [1]}}\nstop: {asha: {grace: 1}}", "(closest: grace_epochs)"),
+        (
+            "tune: {trials: 4, sampler: cmaes, axes: {lr: {uniform: [0.1, 1]}}}",
+            "tune.sampler: cmaes needs two axes or more",
+        ),
+        (
+            "tune: {trials: 4, sampler: cmaes, axes: {lr: [1], momentum: {uniform: [0, 0.5]}}}",
+            "tune.axes.lr: cmaes cannot search a choice",
+        ),
+        (
+            "tune: {trials: 4, sampler: gp, axes: {lr: [1, 2], "
+            "momentum: {uniform: [0, 0.5], when: {lr: 1}}}}",
+            "tune.axes.momentum.when: gp cannot search an axis that exists only for some",
+        ),
+        (
+            "tune: {trials: 4, axes: {lr: [1]}, drop: {}}\nseeds: [0, 1]",
+            "tune.drop.after: must be below the number of seeds times folds (2), but got 2",
+        ),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(more: str, expected: str) -> None:
+    text = "sweep: s\ncompare: {activation: [relu, sigmoid]}\nfixed: {arch: cnn3}\n"
+    assert expected in problems(text + more + "\n")[0]
+
+
+def test_conditions_in_a_circle_are_refused() -> None:
+    axes = "{momentum: {uniform: [0, 0.5], when: {lr: 1}}, lr: {choice: [1], when: {momentum: 0}}}"
+    text = f"sweep: s\ncompare: {{arch: [cnn3]}}\ntune: {{trials: 1, axes: {axes}}}\n"
+    assert "goes in a circle: lr -> momentum" in problems(text)[0]
+
+
+def test_missing_files_and_presets_say_what_to_do() -> None:
+    with pytest.raises(SweepError, match=r"no-such\.yaml: no such file; `cnngrid init"):
+        load_sweep("no-such.yaml")
+    with pytest.raises(SweepError, match=r"no preset of that name \(closest: digits\)"):
+        load_sweep("digit")
+
+
+def test_every_preset_is_a_good_file() -> None:
+    for name in read_presets():
+        assert load_sweep(name).sweep == name
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("lr=1", "lr is tuned in a.yaml"),
+        ("arch=cnn3", "arch is compared in a.yaml"),
+        ("epoch=1", r"unknown key 'epoch' \(closest: epochs\)"),
+        ("keep=last", "keep is a key of the sweep file, not of a config; change it in"),
+        ("epochs", "write key=value"),
+        ("epochs=many", "input should be a valid integer"),
+        ("seeds=[-1]", "seeds are whole numbers"),
+    ],
+)
+def test_changes_are_checked(change: str, expected: str) -> None:
+    spec = parse_sweep(GOOD, "a.yaml")
+    with pytest.raises(SweepError, match=expected):
+        parse_changes([change], spec)
+
+
+def test_changes_are_read_as_yaml() -> None:
+    spec = parse_sweep(GOOD, "a.yaml")
+    changes = parse_changes(["epochs=2", "seeds=[3, 4]", "schedule={step: {every: 2}}"], spec)
+    assert changes["epochs"] == 2
+    assert changes["seeds"] == (3, 4)
+    assert changes["schedule"].every == 2
