@@ -17,7 +17,7 @@ from grid.phrases import counted
 if TYPE_CHECKING:
     from grid.plan.ids import Trial
     from grid.plan.plan import Plan
-    from grid.trial.assignment import Job
+    from grid.trial.assignment import Assignment
 
 
 def find_trial(plan: Plan, wanted: str | None) -> Trial:
@@ -42,7 +42,7 @@ def find_trial(plan: Plan, wanted: str | None) -> Trial:
     )
 
 
-def debug_trial(job: Job, steps: int | None) -> Iterator[str]:
+def debug_trial(assignment: Assignment, steps: int | None) -> Iterator[str]:
     """Train in small pieces, a line of text each; exceptions pass through untouched."""
     from cnncore.measure.evaluate import predict
     from cnncore.measure.metrics import classification_metrics
@@ -50,11 +50,12 @@ def debug_trial(job: Job, steps: int | None) -> Iterator[str]:
     from cnncore.training.train import EpochResult, train
     from grid.trial.trial import open_trial
 
-    trial = open_trial(job)
-    config = job.trial.config
+    trial = open_trial(assignment)
+    config = assignment.trial.config
     yield (
         f"{config.arch} on {config.dataset}, {len(trial.splits.train)} training images, "
-        f"{job.device}, {counted(job.threads, 'thread')}, seed {job.trial.seed}"
+        f"{assignment.device}, {counted(assignment.threads, 'thread')}, "
+        f"seed {assignment.trial.seed}"
     )
     events = train(trial.state, trial.splits, config, pause_s=0.0)
     for step, event in enumerate(events, start=1):
@@ -92,10 +93,10 @@ def debug(
 
     from grid.api import default_data_dir
     from grid.cost.slots import pick_device
-    from grid.trial.assignment import Job
+    from grid.trial.assignment import Assignment
 
     spec, plan_ = planned(sweep, change, data, skip_unreadable, download=True)
-    job = Job(
+    assignment = Assignment(
         trial=find_trial(plan_, trial),
         sweep=spec.sweep,
         results="",
@@ -110,7 +111,7 @@ def debug(
         skip_unreadable=skip_unreadable,
     )
     try:
-        for line in debug_trial(job, steps):
+        for line in debug_trial(assignment, steps):
             print(line)
     except Exception as error:
         traceback.print_exc()

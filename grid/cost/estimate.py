@@ -142,7 +142,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     from cnncore.data import load_dataset, open_splits
     from cnncore.training.train import EpochResult, train
     from grid.plan.ids import make_trial
-    from grid.trial.assignment import Job
+    from grid.trial.assignment import Assignment
     from grid.trial.trial import network_options, open_trial
 
     import torch  # isort: skip
@@ -166,7 +166,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
             "epochs": 2,
         }
     )
-    job = Job(
+    assignment = Assignment(
         trial=make_trial(probe, 0, ""),
         sweep="",
         results="",
@@ -180,7 +180,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
         module_path=str(Path.cwd()),
         skip_unreadable=plan.skip_unreadable,
     )
-    trial = open_trial(job)
+    trial = open_trial(assignment)
     rate = 1.0
     for event in train(trial.state, trial.splits, probe, pause_s=1e9):
         if isinstance(event, EpochResult):

@@ -22,7 +22,7 @@ from grid.errors import ResultsError, StoreError
 from grid.lock.heartbeat import (
     EXPIRES_S,
     POLL_S,
-    Watch,
+    HeartbeatWatch,
     in_bucket,
     is_here,
     myself,
@@ -74,28 +74,28 @@ def _impatient(store: Store) -> Store:
     """The same results, opened for a thread that must not wait for a lost connection."""
     from grid.store.bucket import BucketStore
 
-    own = open_store(store.place)
+    own = open_store(store.location)
     assert isinstance(own, BucketStore)
     own.bucket.patience_s = 0.0
     return own
 
 
 def _take(store: Store, mine: dict[str, Any]) -> None:
-    watch = Watch(in_bucket(store))
+    watch = HeartbeatWatch(in_bucket(store))
     while (alive := watch.alive) is None:
         time.sleep(POLL_S)
     holder = watch.content
     lost = holder.get("pid") == os.getpid() and holder.get("name") not in _held
     if alive and not (is_here(holder) and lost):
         raise ResultsError(
-            f"{store.shown}: another driver holds these results "
+            f"{store.display_name}: another driver holds these results "
             f"(process {holder.get('pid', '?')} on {holder.get('host', '?')}); wait for it, or "
             "stop it"
         )
     _say(store, mine)
     time.sleep(SETTLE_S)
     if store.read_run("driver.json").get("name") != mine["name"]:
-        raise ResultsError(f"{store.shown}: another driver took these results just now")
+        raise ResultsError(f"{store.display_name}: another driver took these results just now")
     store.remove(store.run / "stop.json")  # meant for an earlier driver
 
 
@@ -120,7 +120,7 @@ def _beat(store: Store, mine: dict[str, Any], ended: threading.Event) -> None:
                 log.warning(
                     "%s: process %s on %s took these results over, after %g s without a word from "
                     "this driver; it stops",
-                    *(store.shown, holder.get("pid"), holder.get("host"), EXPIRES_S),
+                    *(store.display_name, holder.get("pid"), holder.get("host"), EXPIRES_S),
                 )
                 stop_this_process(now=False)
                 return

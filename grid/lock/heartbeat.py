@@ -27,7 +27,7 @@ POLL_S = 0.5
 Read = Callable[[], dict[str, Any] | None]
 
 
-class Watch:
+class HeartbeatWatch:
     """Whether the driver that says something lives, seen by its heartbeat; `alive` is None while
     unsure.
 
@@ -67,9 +67,9 @@ def in_file(path: Path) -> dict[str, Any] | None:
     return content if content or path.exists() else None
 
 
-def watch_file(path: Path) -> Watch:
+def watch_file(path: Path) -> HeartbeatWatch:
     """Watch the driver behind a file."""
-    return Watch(partial(in_file, path))
+    return HeartbeatWatch(partial(in_file, path))
 
 
 def in_bucket(store: Store) -> Read:

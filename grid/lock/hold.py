@@ -25,7 +25,7 @@ from grid.lock.heartbeat import (
     HEARTBEAT_S,
     LISTEN_S,
     POLL_S,
-    Watch,
+    HeartbeatWatch,
     in_bucket,
     in_file,
     myself,
@@ -87,7 +87,7 @@ def drivers_alive(store: Store) -> list[dict[str, Any]]:
     reads = [in_bucket(store)] if store.remote else [partial(in_file, path) for path in paths]
     found = []
     for read in reads:
-        watch = Watch(read, HEARTBEAT_S + LISTEN_S)
+        watch = HeartbeatWatch(read, HEARTBEAT_S + LISTEN_S)
         ours = abs(time.time() - float(watch.content.get("heartbeat", 0))) < EXPIRES_S
         while (alive := watch.alive) is None and not ours:
             time.sleep(POLL_S)

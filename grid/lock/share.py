@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from grid.lock.heartbeat import Watch, watch_file
+from grid.lock.heartbeat import HeartbeatWatch, watch_file
 from grid.lock.hold import driver_file
 from grid.store.folder import Store
 
@@ -25,7 +25,7 @@ class Share:
         self._store = store
         self._name = name
         self._folder = store.run / "taken"
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[str, HeartbeatWatch] = {}
         self._mine: set[str] = set()
 
     def take(self, unit: str) -> bool:

@@ -15,7 +15,7 @@ from grid.plan.resolve import ConfigProblem, Inspect, Resolver, Values
 from grid.sweep.axes import Choice, finite_points, holds
 from grid.sweep.checks import FIRST_CONFIRM_SEED
 from grid.sweep.spec import STARTUP_TRIALS, SweepSpec
-from grid.sweep.yaml_source import Path_
+from grid.sweep.yaml_source import KeyPath
 
 # Points of a cell are counted where its axes' values make no more combinations than this.
 MOST_COUNTED = 1_000
@@ -136,7 +136,7 @@ def make_plan(
     changes = dict(changes or {})
     settings = {key: value for key, value in changes.items() if key != "seeds"}
     resolver = Resolver(spec, settings, inspect)
-    problems: list[tuple[Path_, str]] = []
+    problems: list[tuple[KeyPath, str]] = []
     cells, configs = [], []
     seen: dict[str, Cell] = {}
     combinations = _combinations(spec)
@@ -172,7 +172,7 @@ def make_plan(
     if spec.folds and smallest_class and not problems:
         problems += _fold_problems(spec.folds, configs, smallest_class)
     if problems:
-        raise SweepError(_once(f"{spec.source.place(path)}: {text}" for path, text in problems))
+        raise SweepError(_once(f"{spec.source.position(path)}: {text}" for path, text in problems))
     seeds = tuple(changes.get("seeds", spec.seeds))
     trials: tuple[Trial, ...] = ()
     if spec.tune is None:
@@ -190,7 +190,7 @@ def make_plan(
 
 def _fold_problems(
     folds: int, configs: Iterable[TrialConfig], smallest_class: SmallestClass
-) -> Iterator[tuple[Path_, str]]:
+) -> Iterator[tuple[KeyPath, str]]:
     """Data sets with a class that has fewer training images than there are folds."""
     for config in configs:
         name, images = smallest_class(config)
@@ -264,7 +264,7 @@ def _combinations(spec: SweepSpec) -> list[dict[str, Any]]:
 
 def _idle_exclusions(
     spec: SweepSpec, combinations: list[dict[str, Any]]
-) -> Iterator[tuple[Path_, str]]:
+) -> Iterator[tuple[KeyPath, str]]:
     """Exclusions that leave out nothing, such as one with a misspelt value."""
     for place, excluded in enumerate(spec.exclude):
         if not any(holds(excluded, combination) for combination in combinations):
@@ -283,7 +283,7 @@ def _budget(spec: SweepSpec, values: Values) -> int:
     return spec.tune.trials if points is None else min(spec.tune.trials, len(points))
 
 
-def _late_comparisons(spec: SweepSpec, cells: list[Cell]) -> Iterator[tuple[Path_, str]]:
+def _late_comparisons(spec: SweepSpec, cells: list[Cell]) -> Iterator[tuple[KeyPath, str]]:
     """A rule of `stop` that would compare nothing in some cell, because trials end before."""
     if spec.stop is None or not cells:
         return

@@ -20,7 +20,7 @@ from cnncore.models.weights import IMAGENET, WeightsError, check_imagenet, finge
 from grid.plan.ids import digest, plain
 from grid.sweep.axes import holds
 from grid.sweep.spec import SweepSpec
-from grid.sweep.yaml_source import Path_
+from grid.sweep.yaml_source import KeyPath
 
 Values = Mapping[str, Any]
 
@@ -43,7 +43,7 @@ Inspect = Callable[[str, int | None], DataFacts]
 class ConfigProblem(Exception):
     """Why a combination cannot be trained, and the place in the sweep file to look at."""
 
-    def __init__(self, path: Path_, text: str) -> None:
+    def __init__(self, path: KeyPath, text: str) -> None:
         self.path = path
         super().__init__(text)
 
@@ -166,7 +166,7 @@ class Resolver:
                 raise ConfigProblem(self._place("dataset"), str(error)) from None
         return self._facts[key]
 
-    def _explain(self, error: ValidationError) -> tuple[Path_, str]:
+    def _explain(self, error: ValidationError) -> tuple[KeyPath, str]:
         details = error.errors()[0]
         key = str(details["loc"][0]) if details["loc"] else ""
         if details["type"] == "missing":
@@ -174,7 +174,7 @@ class Resolver:
         message = details["msg"].removeprefix("Value error, ")
         return self._place(key), f"{message}, but got {details['input']!r}"
 
-    def _place(self, *keys: str) -> Path_:
+    def _place(self, *keys: str) -> KeyPath:
         """Where the sweep file sets the first of these keys that it sets at all."""
         for key in keys:
             if key in self.spec.compare:

@@ -143,7 +143,7 @@ class Display:
         label = f"{running.label} ({trial.trial_id})" if running else trial.trial_id
         self.note(f"lost: {label}: {why}; it goes on from its last checkpoint")
 
-    def again(self, trial: Trial, reason: str) -> None:
+    def retry_alone(self, trial: Trial, reason: str) -> None:
         """A trial ran out of memory; it will be started again, alone."""
         running = self._running.pop(trial.trial_id, None)
         self._see(trial, "planned")

@@ -16,11 +16,11 @@ from grid.lock.heartbeat import POLL_S
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan
 from grid.run.checkpoints import Keeper
-from grid.run.lost_trials import MAX_UNSTARTED, Cause, hopeless, note_loss
+from grid.run.lost_trials import MAX_UNSTARTED, Cause, note_loss, reason_to_give_up
 from grid.search.outcomes import Outcome
 from grid.search.sweep_search import Search
 from grid.store.folder import Store, moment
-from grid.trial.assignment import Job, Progress
+from grid.trial.assignment import Assignment, Progress
 from grid.trial.lineage import Lineage
 from grid.trial.rows import end_failed, end_pruned, never_started, pause
 
@@ -71,14 +71,14 @@ class Driver:
     fatal: GridError | None = None
     # `--on-error stop`: a trial failed.
     gave_up: bool = False
-    out: dict[str, Trial] = field(default_factory=dict)
+    running: dict[str, Trial] = field(default_factory=dict)
     # When trials that are run again ended before, in microseconds.
     ended_before: dict[str, int] = field(default_factory=dict)
     # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
     listen: Callable[[], None] = lambda: None
     # Trials that ran out of memory, to be run with a device to themselves; and all that ever did.
-    again: list[Trial] = field(default_factory=list)
-    alone: set[str] = field(default_factory=set)
+    retry_alone: list[Trial] = field(default_factory=list)
+    ran_out_of_memory: set[str] = field(default_factory=set)
     # Nothing starts before something ends: `disk_gib` has no room for one more.
     _no_room: bool = False
     # Brings `display.slots` up to date, on a cluster whose nodes come and go.
@@ -89,25 +89,25 @@ class Driver:
     # Cell -> why its last trials failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
 
-    def next(self) -> Job | None:
+    def next(self) -> Assignment | None:
         """The next trial with all it needs, or None when there is none now (see `over`)."""
         self.listen()
         self.fit()
-        full = self._no_room or len(self.out) >= self.display.slots
+        full = self._no_room or len(self.running) >= self.display.slots
         trial = None if self.stopping or full else self._next_trial()
-        while trial is None and not (full or self.out or self.over):
+        while trial is None and not (full or self.running or self.over):
             time.sleep(POLL_S)  # until it is certain what the other drivers of the folder do
             trial = self._next_trial()
         if trial is None or not self._has_room(trial):
             return None
-        self.out[trial.trial_id] = trial
+        self.running[trial.trial_id] = trial
         self.display.start(trial)
         self._prepare()
         spec = self.plan.spec
-        return Job(
+        return Assignment(
             trial=trial,
             sweep=spec.sweep,
-            results=self.store.place,
+            results=self.store.location,
             data_dir=str(self.options.data_dir),
             threads=spec.resources.cpus,
             device=self.device,
@@ -117,10 +117,10 @@ class Driver:
             git_commit=self.commit,
             module_path=str(Path.cwd()),
             skip_unreadable=self.plan.skip_unreadable,
-            waits=self.search.waits(trial),
+            pause_epochs=self.search.pause_epochs(trial),
             continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,
             heartbeat_s=min(HEARTBEAT_S, spec.hung_after_s / 4 or HEARTBEAT_S),
-            alone=trial.trial_id in self.alone,
+            alone=trial.trial_id in self.ran_out_of_memory,
         )
 
     @property
@@ -131,19 +131,19 @@ class Driver:
     def _has_room(self, trial: Trial) -> bool:
         """Whether a trial may start now; else it comes again once something has ended."""
         try:
-            if self.keeper.has_room(trial, self.out.values()):
+            if self.keeper.has_room(trial, self.running.values()):
                 return True
         except StoreError as problem:
             self.fail(problem)
-        if trial.trial_id in self.alone:
-            self.again.insert(0, trial)
+        if trial.trial_id in self.ran_out_of_memory:
+            self.retry_alone.insert(0, trial)
         else:
             self.search.give_back(trial)
         self._no_room = True
         return False
 
     def _next_trial(self) -> Trial | None:
-        if self.device == "cpu" and self.alone & self.out.keys():
+        if self.device == "cpu" and self.ran_out_of_memory & self.running.keys():
             return None  # on a GPU the one that runs alone has asked for a whole one
         while True:
             trial = self.search.next()
@@ -157,15 +157,15 @@ class Driver:
         """A trial that ran out of memory, once there is nothing else to hand out; without a GPU
         once nothing else runs.
         """
-        if not self.again or (self.device == "cpu" and self.out):
+        if not self.retry_alone or (self.device == "cpu" and self.running):
             return None
-        return self.again.pop(0)
+        return self.retry_alone.pop(0)
 
     def progress(self, progress: Progress) -> bool:
         """Take an epoch's result; True if the trial must stop now (its row is then stored)."""
         if progress.pause:
             return False
-        trial = self.out[progress.trial_id]
+        trial = self.running[progress.trial_id]
         self._unstarted = 0
         self.display.update(progress)
         verdict = self.search.judge(trial, progress.epoch, progress.val_top1)
@@ -177,24 +177,24 @@ class Driver:
             return True
         self._no_room = False
         row = pause(self.store, progress, verdict.reason)
-        del self.out[progress.trial_id]
+        del self.running[progress.trial_id]
         self.display.pause(progress.trial_id)
         self.search.wait(trial, Outcome("paused", row.get("val_top1"), row.get("epochs_run")))
         return True
 
     def finished(self, progress: Progress) -> None:
         """Take the end of a trial whose row is stored, or that must run again."""
-        if progress.again is None:
+        if progress.retry_alone is None:
             self._ended(progress, progress.row)
             return
         self._no_room = False
-        self.again.append(trial := self.out.pop(progress.trial_id))
-        self.alone.add(trial.trial_id)
-        self.display.again(trial, progress.again)
+        self.retry_alone.append(trial := self.running.pop(progress.trial_id))
+        self.ran_out_of_memory.add(trial.trial_id)
+        self.display.retry_alone(trial, progress.retry_alone)
 
     def lost(self, trial_id: str, cause: Cause) -> None:
         """A trial's process is gone: the trial comes again, first."""
-        if self.stopping or (trial := self.out.get(trial_id)) is None:
+        if self.stopping or (trial := self.running.get(trial_id)) is None:
             return  # it had to end anyway, or died after it had said so
         row = self.store.row(trial_id)
         if row and row["ended_at"] != self.ended_before.get(trial_id):  # it died before it said so
@@ -206,7 +206,7 @@ class Driver:
         note_loss(self.store, trial_id, cause)
         if self._given_up(trial):
             return
-        del self.out[trial_id]
+        del self.running[trial_id]
         self.display.lost(trial, cause.text)
         self.search.give_back(trial)
         self._unstarted = self._unstarted + 1 if cause.what == "start" else 0
@@ -215,9 +215,9 @@ class Driver:
 
     def _given_up(self, trial: Trial) -> bool:
         """Whether a trial was lost once too often; it is `failed` then."""
-        reason = hopeless(self.store, trial.trial_id, self.plan.spec.max_attempts)
+        reason = reason_to_give_up(self.store, trial.trial_id, self.plan.spec.max_attempts)
         if reason:
-            self.out[trial.trial_id] = trial
+            self.running[trial.trial_id] = trial
             failed = end_failed(self.store, trial, self.plan.spec.sweep, reason)
             self._ended(failed, failed.row)
         return reason is not None
@@ -241,7 +241,7 @@ class Driver:
 
     def _pruned_before(self, trial: Trial) -> bool:
         """Whether a trial ends where its shorter one was pruned; it is stored then."""
-        rungs = self.search.waits(trial) if trial.lineage_id else ()
+        rungs = self.search.pause_epochs(trial) if trial.lineage_id else ()
         shorter = self.lineage.shorter(trial) if rungs else None
         if shorter is None or shorter.state != "pruned":
             return False
@@ -271,7 +271,7 @@ class Driver:
         self.states[state] = self.states.get(state, 0) + 1
 
     def _ended(self, progress: Progress, row: dict[str, Any]) -> None:
-        trial = self.out.pop(progress.trial_id)
+        trial = self.running.pop(progress.trial_id)
         state = str(row["state"])
         self._no_room = False
         if state == "complete":

@@ -14,8 +14,8 @@ def run_local(driver: Driver) -> None:
     """Run everything the driver hands out."""
     from grid.trial.trial import run_trial
 
-    while (job := driver.next()) is not None:
-        trial = run_trial(job, driver.store)
+    while (assignment := driver.next()) is not None:
+        trial = run_trial(assignment, driver.store)
         try:
             for progress in trial:
                 if progress.done:

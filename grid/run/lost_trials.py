@@ -48,7 +48,7 @@ def note_loss(store: Store, trial_id: str, cause: Cause) -> None:
     store.write_claim(trial_id, {**claim, **counts, "heartbeat": 0})
 
 
-def hopeless(store: Store, trial_id: str, max_attempts: int) -> str | None:
+def reason_to_give_up(store: Store, trial_id: str, max_attempts: int) -> str | None:
     """Why a trial is not to be started once more; None where it is.
 
     It is given up whose process died `max_attempts` times in a row without saving anything new,

@@ -81,7 +81,9 @@ def _check_options(store: Store, plan: Plan, options: RunOptions) -> None:
             raise GridError(f"{name} wants the results folder for itself: leave --share out")
     for name, given in (("--share", options.share), ("disk_gib", plan.spec.disk_gib)):
         if store.remote and given:
-            raise GridError(f"{name} wants a results folder, not an object store ({store.shown})")
+            raise GridError(
+                f"{name} wants a results folder, not an object store ({store.display_name})"
+            )
 
 
 def _run_held(
@@ -94,7 +96,7 @@ def _run_held(
     # JSON is YAML too: a sweep made in Python has no text of its own.
     store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
 
-    def reread(trial_id: str | None = None) -> dict[str, Finished]:
+    def read_finished(trial_id: str | None = None) -> dict[str, Finished]:
         return _finished(store.finished(trial_id), plan, retry=options.retry)
 
     rows = store.finished()
@@ -102,7 +104,7 @@ def _run_held(
     if share is None:  # else what is claimed may run elsewhere
         settle_claims(store, finished, local=options.local)
     _write_plan(store, plan)
-    search = Search(plan, store, finished, share=share, reread=reread)
+    search = Search(plan, store, finished, share=share, read_finished=read_finished)
     trials = search.trials()
     earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
     lineage = Lineage(store, finished)
@@ -129,7 +131,7 @@ def _run_held(
         driver.display.count(trial, "pruned")
     with _signals(driver), driver.display.live():
         _run(driver)
-    for trial_id in driver.out:
+    for trial_id in driver.running:
         with suppress(StoreError):  # where it matters, `fatal` says it
             store.silence_claim(trial_id)
     if driver.fatal:
@@ -137,7 +139,7 @@ def _run_held(
     wall_time_s = time.monotonic() - started
     summary = _summary(plan, search, store, driver, earlier, wall_time_s, warnings)
     if share:  # others ended trials too
-        ended = reread()
+        ended = read_finished()
         open_keeper(plan, store, options.data_dir, search, lineage, console).restore(ended)
         known = search.trials()
         states = Counter(row.state for trial_id, row in ended.items() if trial_id in known)
@@ -148,7 +150,7 @@ def _run_held(
 def _tidy(store: Store) -> list[str]:
     """Put away what killed processes left; what was damaged."""
     damaged = [
-        f"{store.shown}/{path.relative_to(store.folder)}: damaged, set aside as "
+        f"{store.display_name}/{path.relative_to(store.folder)}: damaged, set aside as "
         f"{path.name}.damaged; its trial is run again"
         for path in store.set_damaged_aside()
     ]
@@ -247,7 +249,7 @@ def _write_plan(store: Store, plan: Plan) -> None:
 
 def _warn_of_strangers(console: Console, store: Store, finished: Collection[str]) -> None:
     console.print(
-        f"{store.shown}: none of its {len(finished)} finished trials belongs to this plan; "
+        f"{store.display_name}: none of its {len(finished)} finished trials belongs to this plan; "
         "they stay, and leave the tables (--all shows them)",
         style="yellow",
         highlight=False,
@@ -270,7 +272,7 @@ def _summary(
     for row in earlier.values():
         states[row.state] = states.get(row.state, 0) + 1
     return Summary(
-        folder=store.place if store.remote else store.folder,
+        folder=store.location if store.remote else store.folder,
         planned=plan.planned,
         states=dict(sorted(states.items())),
         ran=ran,

@@ -149,12 +149,12 @@ class CellSearch:
             return GO
         return self._rule.judge(suggestion.number, epoch, val_top1, trial.config.epochs)
 
-    def waits(self, trial: Trial) -> tuple[int, ...]:
+    def pause_epochs(self, trial: Trial) -> tuple[int, ...]:
         """Epochs after which a trial may have to wait, so that it needs a checkpoint then."""
         suggestion = self._of_trial.get(trial.trial_id)
         if self._rule is None or suggestion is None or trial != suggestion.trials[0]:
             return ()
-        return self._rule.waits(suggestion.number, trial.config.epochs)
+        return self._rule.pause_epochs(suggestion.number, trial.config.epochs)
 
     def wait(self, trial: Trial, outcome: Outcome) -> None:
         """A trial stopped with a checkpoint; it may go on later."""

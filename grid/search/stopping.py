@@ -103,7 +103,7 @@ class CellRule(ABC):
         return self._judge(number, epoch)
 
     @abstractmethod
-    def waits(self, number: int, epochs: int) -> tuple[int, ...]:
+    def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
         """The epochs, below `epochs`, after which a config may be told to wait."""
 
     @abstractmethod
@@ -151,11 +151,11 @@ class AsyncHalving(CellRule):
         else:
             super().note(number, epoch, value)
 
-    def waits(self, number: int, epochs: int) -> tuple[int, ...]:
+    def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
         return rung_epochs(self.grace_epochs, self.reduction, epochs)
 
     def most_waiting(self, configs: int, epochs: int) -> int:
-        if not (rungs := self.waits(0, epochs)):
+        if not (rungs := self.pause_epochs(0, epochs)):
             return 0
         through: int = configs // self.reduction ** len(rungs)
         return max(0, configs - max(through, self.wanted))
@@ -200,14 +200,14 @@ class SyncHalving(CellRule):
         rungs = rung_epochs(rule.grace_epochs, rule.reduction, epochs)
         self.rungs = rungs if rule.rungs is None else rungs[: rule.rungs]
 
-    def waits(self, number: int, epochs: int) -> tuple[int, ...]:
+    def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
         rungs = tuple(rung for rung in self.rungs if rung < epochs)
         if self.gap is None or not rungs:
             return rungs
         return (*rungs, *range(2 * rungs[-1], epochs, rungs[-1]))
 
     def most_waiting(self, configs: int, epochs: int) -> int:
-        return configs if self.waits(0, epochs) else 0
+        return configs if self.pause_epochs(0, epochs) else 0
 
     def _judge(self, number: int, epoch: int) -> Verdict:
         value = self.curves.best(number, epoch)
@@ -257,8 +257,8 @@ class Brackets(CellRule):
         super().note(number, epoch, value)
         self._of(number).note(number, epoch, value)
 
-    def waits(self, number: int, epochs: int) -> tuple[int, ...]:
-        return self._of(number).waits(number, epochs)
+    def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
+        return self._of(number).pause_epochs(number, epochs)
 
     def most_waiting(self, configs: int, epochs: int) -> int:
         brackets = [self._of(number) for number in range(configs)]
@@ -298,7 +298,7 @@ class MedianRule(CellRule):
         super().__init__(wanted)
         self.rule = rule
 
-    def waits(self, number: int, epochs: int) -> tuple[int, ...]:
+    def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
         return ()
 
     def most_waiting(self, configs: int, epochs: int) -> int:
@@ -331,11 +331,11 @@ class First(CellRule):
         super().__init__(max(wanted, rule.keep))
         self.rule = rule
 
-    def waits(self, number: int, epochs: int) -> tuple[int, ...]:
+    def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
         return (self.rule.epochs,) if self.rule.epochs < epochs else ()
 
     def most_waiting(self, configs: int, epochs: int) -> int:
-        return configs if self.waits(0, epochs) else 0
+        return configs if self.pause_epochs(0, epochs) else 0
 
     def _judge(self, number: int, epoch: int) -> Verdict:
         if epoch != self.rule.epochs:

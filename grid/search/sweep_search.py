@@ -36,17 +36,18 @@ class Search:
         *,
         keep: bool = True,
         share: Share | None = None,
-        reread: Callable[..., Mapping[str, Finished]] = lambda *trial_id: {},
+        read_finished: Callable[..., Mapping[str, Finished]] = lambda *trial_id: {},
     ) -> None:
         """Without a `store` nothing is read, and without `keep` nothing is written: a rehearsal.
 
-        `reread` says again what has ended, all trials or one: with a `share` others end some, too.
+        `read_finished` says again what has ended, all trials or one: with a `share` others end
+        some, too.
         """
         self._plan = plan
         self._store = store
         self._keep = keep
         self._share = share
-        self._reread = reread
+        self._read_finished = read_finished
         self._ledger = Ledger({})
         self._note(finished)
         self._queue = deque(t for t in plan.trials if t.trial_id not in self._ledger.ended)
@@ -111,7 +112,7 @@ class Search:
         if not self._share.take(trial.trial_id):
             self._elsewhere.append(trial)
             return False
-        if ended := self._reread(trial.trial_id):
+        if ended := self._read_finished(trial.trial_id):
             self._note(ended)
             self._share.release([trial.trial_id])
         return not ended
@@ -121,7 +122,7 @@ class Search:
         for cell in self._untaken if self._share else ():
             if self._share and self._share.take(cell.cell_id):
                 self._untaken.remove(cell)
-                finished = self._reread()
+                finished = self._read_finished()
                 self._note(finished)
                 self._open([cell], finished)
                 return True
@@ -164,10 +165,10 @@ class Search:
         cell = self._cells.get(trial.cell_id)
         return cell.judge(trial, epoch, val_top1) if cell else GO
 
-    def waits(self, trial: Trial) -> tuple[int, ...]:
+    def pause_epochs(self, trial: Trial) -> tuple[int, ...]:
         """Epochs after which a trial may be told to wait."""
         cell = self._cells.get(trial.cell_id)
-        return cell.waits(trial) if cell else ()
+        return cell.pause_epochs(trial) if cell else ()
 
     def wait(self, trial: Trial, outcome: Outcome) -> None:
         """A trial waits with a checkpoint, as `judge` said."""

@@ -57,12 +57,12 @@ class BucketStore(Store):
         self._behind: set[str] = set()
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The address."""
         return self.address
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """The address."""
         return self.address
 

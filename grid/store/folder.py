@@ -63,12 +63,12 @@ class Store:
     # -- where things are ------------------------------------------------------------------
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """What another process opens the same results by (`grid/store/open.py`)."""
         return str(self.folder.resolve())
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """The same, for people."""
         return str(self.folder)
 
@@ -109,14 +109,14 @@ class Store:
         other = self.sweep_name()
         if other is not None and other != sweep:
             raise ResultsError(
-                f"{self.shown}: holds the sweep {other!r}, not {sweep!r}; "
+                f"{self.display_name}: holds the sweep {other!r}, not {sweep!r}; "
                 "give --results another folder, or rename the sweep"
             )
         if other is None:
             known = {*PER_TRIAL, "paused", "plan", "asked", "checkpoints", "logs", "report", "run"}
             if strange := [name for name in self.contents() if name not in known]:
                 raise ResultsError(
-                    f"{self.shown}: is not a results folder (it holds {strange[0]}); "
+                    f"{self.display_name}: is not a results folder (it holds {strange[0]}); "
                     "give --results another folder"
                 )
         try:

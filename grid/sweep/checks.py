@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from grid.sweep.axes import Choice
 from grid.sweep.config_keys import check_value, config_keys, unknown_key
-from grid.sweep.yaml_source import Path_
+from grid.sweep.yaml_source import KeyPath
 
 if TYPE_CHECKING:
     from grid.sweep.spec import SweepSpec, Tune
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Seeds of confirming trials start here.
 FIRST_CONFIRM_SEED = 1_000_000
 
-Problems = Iterable[tuple[Path_, str]]
+Problems = Iterable[tuple[KeyPath, str]]
 
 
 def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
@@ -140,7 +140,7 @@ def _circle(needs: Mapping[str, set[str]]) -> list[str]:
 
 
 def _when_problems(
-    path: Path_, when: Mapping[str, Any], spec: SweepSpec, own: str | None = None
+    path: KeyPath, when: Mapping[str, Any], spec: SweepSpec, own: str | None = None
 ) -> Problems:
     known = {*spec.axis_keys(), *spec.fixed} - {own}
     for key in when:

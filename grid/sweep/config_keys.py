@@ -62,7 +62,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     return f"unknown key {key!r}; known: {', '.join(sorted(known))}"
 
 
-def explain(details: Any) -> str:
+def describe_error(details: Any) -> str:
     """One of pydantic's errors in a sentence that says what was got."""
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     kind = details["type"]
@@ -101,7 +101,7 @@ def _explain_inside(details: Any) -> str:
     if details["type"] == "extra_forbidden":
         inside = inside[:-1]
     names = dotted(tuple(inside))
-    return f"{names}: {explain(details)}" if names else explain(details)
+    return f"{names}: {describe_error(details)}" if names else describe_error(details)
 
 
 WITH_KIND = AxisKind | ScheduleKind | AugmentKind

@@ -17,7 +17,7 @@ from pydantic import (
 
 from grid.errors import SweepError
 from grid.sweep.checks import Problems, cross_problems, value_problems
-from grid.sweep.config_keys import UNION_TAGS, check_value, config_keys, explain, unknown_key
+from grid.sweep.config_keys import UNION_TAGS, check_value, config_keys, describe_error, unknown_key
 from grid.sweep.spec import (
     Asha,
     Confirm,
@@ -33,7 +33,7 @@ from grid.sweep.spec import (
     Top,
     Tune,
 )
-from grid.sweep.yaml_source import Path_, Source, read_yaml
+from grid.sweep.yaml_source import KeyPath, Source, read_yaml
 
 # A sweep file is written by hand; anything larger is something else.
 LARGEST_FILE_BYTES = 1_000_000
@@ -141,13 +141,13 @@ def parse_changes(changes: Iterable[str], spec: SweepSpec) -> dict[str, Any]:
 def _in_file_order(source: Source, problems: Problems) -> list[str]:
     """Problems as text, each once."""
 
-    def line(path: Path_) -> int:
+    def line(path: KeyPath) -> int:
         return next(
             (source.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in source.lines), 0
         )
 
     ordered = sorted(problems, key=lambda problem: line(problem[0]))
-    return list(dict.fromkeys(f"{source.place(path)}: {text}" for path, text in ordered))
+    return list(dict.fromkeys(f"{source.position(path)}: {text}" for path, text in ordered))
 
 
 def _pydantic_problems(error: ValidationError, model: type[BaseModel]) -> Problems:
@@ -157,10 +157,10 @@ def _pydantic_problems(error: ValidationError, model: type[BaseModel]) -> Proble
             known = _fields_at(model, path[:-1])
             yield path, unknown_key(str(path[-1]), known)
         else:
-            yield path, explain(details)
+            yield path, describe_error(details)
 
 
-def _fields_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
+def _fields_at(model: type[BaseModel], path: KeyPath) -> tuple[str, ...]:
     """The keys of the section at `path` of the sweep file."""
     sections: dict[str, type[BaseModel]] = {
         "tune": Tune, "confirm": Confirm, "drop": Drop,

@@ -13,7 +13,7 @@ from grid.errors import SweepError
 MOST_VALUES = 100_000
 
 # A place in a sweep file: `("tune", "axes", "lr")`.
-Path_ = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Source:
 
     name: str
     text: str
-    lines: Mapping[Path_, int] = field(default_factory=dict)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
 
-    def place(self, path: Path_) -> str:
+    def position(self, path: KeyPath) -> str:
         """`a.yaml:14: tune.axes.lr`, with the line of the nearest key that the file has."""
         line = next(
             (self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None
@@ -33,12 +33,12 @@ class Source:
         return f"{start}: {dotted(path)}" if path else start
 
 
-def read_yaml(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
+def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
     """Plain Python values, and the line of every key and item; `SweepError` where it is no YAML."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    lines: dict[Path_, int] = {}
+    lines: dict[KeyPath, int] = {}
     try:
         # ruamel keeps an alias as the one value it names; here each becomes a value of its own.
         return _plain(YAML(typ="rt").load(io.StringIO(text)), (), lines, Room(name)), lines
@@ -68,7 +68,7 @@ class Room:
             raise SweepError([f"{self.name}: {text}"])
 
 
-def _plain(node: Any, path: Path_, lines: dict[Path_, int], room: Room) -> Any:
+def _plain(node: Any, path: KeyPath, lines: dict[KeyPath, int], room: Room) -> Any:
     """ruamel's tree as plain Python, noting the line of every key and item."""
     room.take()
     if isinstance(node, Mapping):
@@ -92,7 +92,7 @@ def _plain(node: Any, path: Path_, lines: dict[Path_, int], room: Room) -> Any:
     return str(node)
 
 
-def dotted(path: Path_) -> str:
+def dotted(path: KeyPath) -> str:
     """A place as people write it: `rules[0].set.lr`."""
     return "".join(
         f"[{part}]" if isinstance(part, int) else f"{'.' if index else ''}{part}"

@@ -9,7 +9,7 @@ from grid.plan.ids import Trial
 
 
 @dataclass(frozen=True)
-class Job:
+class Assignment:
     """A trial and everything it needs to run on some machine."""
 
     trial: Trial
@@ -26,7 +26,7 @@ class Job:
     module_path: str | None = None
     skip_unreadable: bool = False
     # Epochs after which the trial may have to wait: its checkpoint is written before it says so.
-    waits: tuple[int, ...] = ()
+    pause_epochs: tuple[int, ...] = ()
     # A finished trial of the same lineage and fewer epochs, whose last checkpoint it starts from.
     continued_from: str | None = None
     # The claim is renewed at least this often, in seconds, while steps go on.
@@ -51,9 +51,9 @@ class Progress:
     row: dict[str, Any]
     pause: bool = False
     # Why the trial, whose process is done with it, must be run once more with a device to itself.
-    again: str | None = None
+    retry_alone: str | None = None
 
     @property
     def state(self) -> str:
         """How the trial ended; `running` while it has not."""
-        return str(self.row["state"]) if self.done and not self.again else "running"
+        return str(self.row["state"]) if self.done and not self.retry_alone else "running"

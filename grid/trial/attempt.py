@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grid.errors import Superseded
 from grid.store.folder import Store, now
-from grid.trial.assignment import Job, Progress
+from grid.trial.assignment import Assignment, Progress
 from grid.trial.provenance import host
 from grid.trial.rows import config_columns, drop_checkpoints
 
@@ -27,7 +27,7 @@ REMOTE_CHECK_S = 25.0
 class Attempt:
     """The row under way, and what earlier attempts at the same trial left in the claim."""
 
-    job: Job
+    assignment: Assignment
     store: Store
     row: dict[str, Any]
     number: int
@@ -41,28 +41,28 @@ class Attempt:
     losses: int
     reasons: list[str]
     further: bool = False
-    beaten: float = 0.0
+    heartbeat_at: float = 0.0
     checked: float = 0.0
     # Its first step is done.
     trains: bool = False
 
     @classmethod
-    def begin(cls, job: Job, store: Store) -> Attempt:
-        claim = store.read_claim(job.trial.trial_id)
+    def begin(cls, assignment: Assignment, store: Store) -> Attempt:
+        claim = store.read_claim(assignment.trial.trial_id)
         number = int(claim.get("attempt", 0)) + 1
         first = claim.get("started_at")
         started_at = datetime.fromtimestamp(first, UTC) if first else now()
         row = {
-            **config_columns(job.trial, job.sweep),
+            **config_columns(assignment.trial, assignment.sweep),
             "attempts": number,
-            "threads": job.threads,
+            "threads": assignment.threads,
             "host": host(),
-            "git_commit": job.git_commit,
+            "git_commit": assignment.git_commit,
             "started_at": started_at,
         }
         epoch, step = claim.get("saved") or (0, 0)
         return cls(
-            job,
+            assignment,
             store,
             row,
             number,
@@ -79,7 +79,7 @@ class Attempt:
         """Raise `Superseded` where this attempt no longer is the trial's last: it was out of
         sight, and the trial was started again elsewhere, or has ended there.
         """
-        trial_id, remote = self.job.trial.trial_id, self.store.remote
+        trial_id, remote = self.assignment.trial.trial_id, self.store.remote
         if remote and time.perf_counter() - self.checked < REMOTE_CHECK_S:
             return  # every look is a request
         self.checked = time.perf_counter()
@@ -94,29 +94,29 @@ class Attempt:
                 "which started it later"
             )
 
-    def beat(self, started: float) -> None:
+    def renew(self, started: float) -> None:
         """Renew the claim, unless it is another attempt's."""
         self.check()
         self.claim(started)
 
     def claim(self, started: float) -> None:
         """Say where this trial runs and how far it is."""
-        self.beaten = time.perf_counter()
+        self.heartbeat_at = time.perf_counter()
         last = self.epochs[-1] if self.epochs else {}
         self.store.write_claim(
-            self.job.trial.trial_id,
+            self.assignment.trial.trial_id,
             {
                 "host": host(),
                 "pid": os.getpid(),
-                "device": _device(self.job.device),
+                "device": _device(self.assignment.device),
                 "attempt": self.number,
                 "started_at": self.started_at.timestamp(),
                 "wall_time_s": self.earlier_s + time.perf_counter() - started,
                 "heartbeat": time.time(),
                 "trains": self.trains,
-                "arch": self.job.trial.config.arch,
+                "arch": self.assignment.trial.config.arch,
                 "epoch": last.get("epoch", 0),
-                "epochs": self.job.trial.config.epochs,
+                "epochs": self.assignment.trial.config.epochs,
                 "val_top1": last.get("val_top1"),
                 "saved": self.saved,
                 "deaths": self.deaths,
@@ -126,10 +126,10 @@ class Attempt:
             },
         )
 
-    def pulse(self, started: float) -> None:
+    def renew_if_due(self, started: float) -> None:
         """Renew the claim where it is due."""
-        if time.perf_counter() - self.beaten >= self.job.heartbeat_s:
-            self.beat(started)
+        if time.perf_counter() - self.heartbeat_at >= self.assignment.heartbeat_s:
+            self.renew(started)
 
     def save(self, epoch: int, step: int) -> None:
         """Note that a checkpoint was written there: what is lost from now on gets further."""
@@ -141,7 +141,7 @@ class Attempt:
         self.check()
         self.epochs.append(
             {
-                "trial_id": self.job.trial.trial_id,
+                "trial_id": self.assignment.trial.trial_id,
                 "epoch": result.epoch,
                 "attempt": self.number,
                 "lr": result.lr,
@@ -156,11 +156,11 @@ class Attempt:
                 "ended_at": now(),
             }
         )
-        self.store.write("epochs", self.job.trial.trial_id, self.epochs)
+        self.store.write("epochs", self.assignment.trial.trial_id, self.epochs)
 
     def take_over(self, epochs: list[dict[str, Any]], continued_from: str | None) -> None:
         """Take the epochs of a checkpoint; those of the trial it continues count as attempt 0."""
-        own = self.job.trial.trial_id
+        own = self.assignment.trial.trial_id
         self.epochs = [
             {
                 **row,
@@ -194,7 +194,7 @@ class Attempt:
 
     def end(self, state: str, reason: str | None, started: float) -> Progress:
         """Store the trial's row: it is done."""
-        trial_id = self.job.trial.trial_id
+        trial_id = self.assignment.trial.trial_id
         self.check()
         self.row.update(
             state=state,
@@ -209,17 +209,17 @@ class Attempt:
             drop_checkpoints(self.store, trial_id)
         return self.progress(done=True)
 
-    def again(self, reason: str) -> Progress:
+    def retry_alone(self, reason: str) -> Progress:
         """The trial did not end, but goes no further here; what it claimed stays for the next."""
-        self.store.silence_claim(self.job.trial.trial_id)
-        return replace(self.progress(done=True), again=reason)
+        self.store.silence_claim(self.assignment.trial.trial_id)
+        return replace(self.progress(done=True), retry_alone=reason)
 
     def progress(self, *, done: bool, pause: bool = False) -> Progress:
         last = self.epochs[-1] if self.epochs else {}
         return Progress(
-            trial_id=self.job.trial.trial_id,
+            trial_id=self.assignment.trial.trial_id,
             epoch=last.get("epoch", 0),
-            epochs=self.job.trial.config.epochs,
+            epochs=self.assignment.trial.config.epochs,
             val_top1=last.get("val_top1"),
             done=done,
             row=dict(self.row),

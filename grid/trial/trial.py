@@ -38,7 +38,7 @@ from grid.errors import StoreError, Superseded
 from grid.plan.ids import config_json
 from grid.store.atomic import remove, storing
 from grid.store.folder import Store, now
-from grid.trial.assignment import Job, Progress
+from grid.trial.assignment import Assignment, Progress
 from grid.trial.attempt import Attempt
 from grid.trial.rows import drop_checkpoints
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 BEST = "best.pt"
 
 
-def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
+def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None, None]:
     """Train, evaluate and record one trial, going on from its last checkpoint if it has one.
 
     Yields after every epoch but the last of the budget, which nobody has to judge, and at the end:
@@ -59,34 +59,37 @@ def run_trial(job: Job, store: Store) -> Generator[Progress, None, None]:
     trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
     """
     started = time.perf_counter()
-    attempt = Attempt.begin(job, store)
+    attempt = Attempt.begin(assignment, store)
     try:
-        yield from _steps(job, store, attempt, started)
+        yield from _steps(assignment, store, attempt, started)
     except (StoreError, Superseded):
         raise
     except Diverged as problem:
         yield attempt.end("diverged", f"{problem}", started)
         return
     except Exception as error:
-        again, reason = is_out_of_memory(error) and not job.alone, _reason(job, attempt, error)
+        again, reason = (
+            is_out_of_memory(error) and not assignment.alone,
+            _reason(assignment, attempt, error),
+        )
         if not again:
-            _write_log(store, job, error)
+            _write_log(store, assignment, error)
     else:
         return
     # Out here, because the traceback holds the network and its batches.
     give_memory_back()
-    yield attempt.again(reason) if again else attempt.end("failed", reason, started)
+    yield attempt.retry_alone(reason) if again else attempt.end("failed", reason, started)
 
 
-def _reason(job: Job, attempt: Attempt, error: Exception) -> str:
+def _reason(assignment: Assignment, attempt: Attempt, error: Exception) -> str:
     """Why the trial failed, in a line; of memory that ran out, how much it needed."""
     if not is_out_of_memory(error):
         return f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
-    device = torch.device(job.device)
+    device = torch.device(assignment.device)
     attempt.row["peak_memory_mib"] = needed = needed_mib(error, device)
     has = device_memory_mib(device)
     return (
-        f"out of memory{', with nothing else on the device' if job.alone else ''}: "
+        f"out of memory{', with nothing else on the device' if assignment.alone else ''}: "
         f"it needs {needed:,.0f} MiB or more{f' of {has:,.0f}' if has else ''}"
     )
 
@@ -101,22 +104,22 @@ class OpenTrial:
     device: torch.device
 
 
-def open_trial(job: Job) -> OpenTrial:
+def open_trial(assignment: Assignment) -> OpenTrial:
     """Load the data and build the network; its weights are pre-trained or follow from the seed."""
-    config, seed = job.trial.config, job.trial.seed
+    config, seed = assignment.trial.config, assignment.trial.seed
     assert config.image_size is not None  # the plan fills it in
-    if job.module_path and job.module_path not in sys.path:
-        sys.path.append(job.module_path)
-    torch.set_num_threads(job.threads)
-    device = torch.device(job.device)
+    if assignment.module_path and assignment.module_path not in sys.path:
+        sys.path.append(assignment.module_path)
+    torch.set_num_threads(assignment.threads)
+    device = torch.device(assignment.device)
     data = load_dataset(
         config.dataset,
-        Path(job.data_dir),
+        Path(assignment.data_dir),
         config.image_size,
         config.labels,
-        skip_unreadable=job.skip_unreadable,
+        skip_unreadable=assignment.skip_unreadable,
     )
-    fold, folds = job.trial.fold, job.trial.folds
+    fold, folds = assignment.trial.fold, assignment.trial.folds
     part = None if fold is None or folds is None else (fold, folds)
     splits = open_splits(config, data, device, part)
     seed_everything(derive_seed(seed, "weights"))
@@ -137,15 +140,15 @@ def open_trial(job: Job) -> OpenTrial:
 
 
 def _steps(
-    job: Job, store: Store, attempt: Attempt, started: float
+    assignment: Assignment, store: Store, attempt: Attempt, started: float
 ) -> Generator[Progress, None, None]:
-    config = job.trial.config
+    config = assignment.trial.config
     attempt.claim(started)
-    trial = open_trial(job)
+    trial = open_trial(assignment)
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
     for split in (splits.val, splits.test):
-        split.before_batch = lambda: attempt.pulse(started)
-    attempt.pulse(started)
+        split.before_batch = lambda: attempt.renew_if_due(started)
+    attempt.renew_if_due(started)
     attempt.row.update(
         _cost_columns(config, state.model, len(data.class_names)),
         device=device_name(device),
@@ -153,10 +156,10 @@ def _steps(
         skipped_images=data.skipped,
         checkpoint_mib=_size_mib(state.model),
     )
-    attempt.pulse(started)
+    attempt.renew_if_due(started)
     energy = energy_meter(device)
     reset_peak_memory(device)
-    earlier_j = _resume(job, store, attempt, state)
+    earlier_j = _resume(assignment, store, attempt, state)
     checkpointed = time.perf_counter()
     if state.epoch:
         # A shorter trial's early stop ends this one too: it looks at its own history alone.
@@ -165,21 +168,23 @@ def _steps(
         # Said again, because the driver may have died before it judged this epoch.
         yield attempt.progress(done=False)
 
-    for event in train(state, splits, config, pause_s=min(job.heartbeat_s, job.checkpoint_s)):
+    for event in train(
+        state, splits, config, pause_s=min(assignment.heartbeat_s, assignment.checkpoint_s)
+    ):
         is_epoch = isinstance(event, EpochResult)
         attempt.trains = True
         if isinstance(event, EpochResult):
             attempt.add_epoch(event)
             attempt.update(state.best_epoch, len(splits.train), started)
             attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
-        saved = is_epoch and event.epoch in job.waits
-        if saved or time.perf_counter() - checkpointed >= job.checkpoint_s:
-            _save(job, store, attempt, state)
+        saved = is_epoch and event.epoch in assignment.pause_epochs
+        if saved or time.perf_counter() - checkpointed >= assignment.checkpoint_s:
+            _save(assignment, store, attempt, state)
             saved, checkpointed = True, time.perf_counter()
         if is_epoch or saved:
-            attempt.beat(started)
+            attempt.renew(started)
         else:
-            attempt.pulse(started)
+            attempt.renew_if_due(started)
         if not is_epoch or event.epoch < config.epochs:
             try:
                 yield attempt.progress(done=False, pause=not is_epoch)
@@ -188,16 +193,16 @@ def _steps(
                 # has to do.
                 if not saved:
                     with contextlib.suppress(StoreError, Superseded):
-                        _save(job, store, attempt, state)
+                        _save(assignment, store, attempt, state)
                 raise
 
-    _finish(job, store, attempt, trial)
+    _finish(assignment, store, attempt, trial)
     ended = attempt.end("complete", state.stop_reason, started)
     # Only now, for what is cut off before its row is stored goes on from there.
-    if job.keep == "best":
-        store.remove(store.last_checkpoint(job.trial.trial_id))
-    elif job.keep == "none":
-        drop_checkpoints(store, job.trial.trial_id)
+    if assignment.keep == "best":
+        store.remove(store.last_checkpoint(assignment.trial.trial_id))
+    elif assignment.keep == "none":
+        drop_checkpoints(store, assignment.trial.trial_id)
     yield ended
 
 
@@ -227,17 +232,17 @@ def _size_mib(model: torch.nn.Module) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
 
 
-def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> float:
+def _resume(assignment: Assignment, store: Store, attempt: Attempt, state: TrainState) -> float:
     """Go on from the trial's last checkpoint, else from that of the shorter trial it continues.
 
     Returns the energy so far.
     """
-    folder = store.checkpoints(job.trial.trial_id)
+    folder = store.checkpoints(assignment.trial.trial_id)
     if folder.is_symlink():  # not ours: what it points to stays as it is
         remove(folder)
     for part in folder.glob("*.tmp"):
         remove(part)  # what an attempt was writing when it died
-    for trial_id in (job.trial.trial_id, job.continued_from):
+    for trial_id in (assignment.trial.trial_id, assignment.continued_from):
         path = store.last_checkpoint(trial_id) if trial_id else None
         if path is None or not store.fetch(path):
             continue
@@ -249,13 +254,13 @@ def _resume(job: Job, store: Store, attempt: Attempt, state: TrainState) -> floa
             continue
         assert payload is not None
         state.load_state_dict(payload["state"])
-        own = trial_id == job.trial.trial_id
+        own = trial_id == assignment.trial.trial_id
         attempt.take_over(payload["epochs"], payload["continued_from"] if own else trial_id)
         return float(payload["energy_j"] or 0.0)
     return 0.0
 
 
-def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
+def _save(assignment: Assignment, store: Store, attempt: Attempt, state: TrainState) -> None:
     """Write the checkpoint that the trial would go on from."""
     attempt.check()
     payload = {
@@ -264,7 +269,7 @@ def _save(job: Job, store: Store, attempt: Attempt, state: TrainState) -> None:
         "energy_j": attempt.row.get("energy_j"),
         "continued_from": attempt.row.get("continued_from"),
     }
-    _write_checkpoint(store, store.last_checkpoint(job.trial.trial_id), payload)
+    _write_checkpoint(store, store.last_checkpoint(assignment.trial.trial_id), payload)
     attempt.save(state.epoch, state.step)
 
 
@@ -274,14 +279,14 @@ def _write_checkpoint(store: Store, path: Path, payload: dict[str, Any]) -> None
     store.was_written(path)
 
 
-def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
+def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
     """Measure the chosen weights: validation, then test, read for the first and only time."""
-    config, trial_id = job.trial.config, job.trial.trial_id
+    config, trial_id = assignment.trial.config, assignment.trial.trial_id
     state, data, splits, device = trial.state, trial.data, trial.splits, trial.device
     assert config.image_size is not None
     # The checkpoint of the end comes first: a cut during the evaluation then costs no training.
-    if job.keep == "last" or attempt.row["wall_time_s"] >= job.checkpoint_s:
-        _save(job, store, attempt, state)
+    if assignment.keep == "last" or attempt.row["wall_time_s"] >= assignment.checkpoint_s:
+        _save(assignment, store, attempt, state)
     model = chosen_model(state)
     # The chosen epoch's validation is at hand, unless that epoch lies before a checkpoint.
     val = state.best_predictions or predict(
@@ -321,15 +326,17 @@ def _finish(job: Job, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
     ]
     attempt.check()
     store.write("classes", trial_id, rows)
-    if job.keep_predictions == "all" or job.keep_predictions == job.trial.role:
+    if assignment.keep_predictions == "all" or assignment.keep_predictions == assignment.trial.role:
         columns = prediction_columns(found["test"], trial_id=trial_id, split="test")
         store.write_columns("predictions", trial_id, columns)
-    if job.keep == "best":
+    if assignment.keep == "best":
         folder = store.checkpoints(trial_id)
         _write_checkpoint(store, folder / BEST, {"weights": model.state_dict()})
 
 
-def _write_log(store: Store, job: Job, error: Exception) -> None:
-    about = f"{now().isoformat()} {job.trial.trial_id} {config_json(job.trial.config)}\n"
+def _write_log(store: Store, assignment: Assignment, error: Exception) -> None:
+    about = (
+        f"{now().isoformat()} {assignment.trial.trial_id} {config_json(assignment.trial.config)}\n"
+    )
     text = about + "".join(traceback.format_exception(error))
-    store.write_file(store.log(job.trial.trial_id), text.encode())
+    store.write_file(store.log(assignment.trial.trial_id), text.encode())

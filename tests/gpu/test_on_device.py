@@ -23,7 +23,7 @@ from cnncore.training.state import TrainState
 from cnncore.training.train import EpochResult, Pause, start, train
 from grid.plan.ids import make_trial
 from grid.store.folder import Store
-from grid.trial.assignment import Job
+from grid.trial.assignment import Assignment
 from grid.trial.trial import network_options, run_trial
 from tests.gpu.pretend_cuda import LOG, pretend_cuda
 
@@ -233,8 +233,8 @@ def test_images_that_do_not_fit_stay_on_the_host(
         assert got == expected
 
 
-def make_job(config: TrialConfig, store: Store, data_dir: Path) -> Job:
-    return Job(
+def make_job(config: TrialConfig, store: Store, data_dir: Path) -> Assignment:
+    return Assignment(
         trial=make_trial(config, 1, ""),
         sweep="s",
         results=str(store.folder),
@@ -275,7 +275,7 @@ def test_memory_that_runs_out_is_told_from_other_faults(
     config = make_config(arch="resnet18", batch_size=96, image_size=224)
     last = run(config, tmp_path / "results", data_dir)
     del hog
-    assert last.again is not None, last.row.get("reason")
+    assert last.retry_alone is not None, last.row.get("reason")
 
 
 # A process of its own, since none gets its context back.

@@ -118,7 +118,7 @@ def check_nodes(store: Store) -> None:
                 node,
                 ask.options(
                     scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                ).remote(store.place, probe.name, token),
+                ).remote(store.location, probe.name, token),
             )
             for node in ray.nodes()
             if node["Alive"]
@@ -164,8 +164,8 @@ def look(place: str, name: str, token: str) -> str | None:
         while store.read_run(name).get("token") != token:
             if time.monotonic() > until:
                 return (
-                    f"does not see {store.shown}; give --results a folder that all nodes see, or "
-                    "an object store"
+                    f"does not see {store.display_name}; give --results a folder that all nodes "
+                    "see, or an object store"
                 )
             time.sleep(0.5)
         store.close()

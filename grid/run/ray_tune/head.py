@@ -73,7 +73,7 @@ def _end(driver: Driver, address: str, ended: threading.Event) -> None:
     if ended.wait(END_WITHIN_S):
         return
     # The main thread waits for an answer of the head and hears nothing else, not even a signal.
-    for trial_id in [*driver.out]:
+    for trial_id in [*driver.running]:
         with contextlib.suppress(Exception):
             driver.store.silence_claim(trial_id)
     shutil.rmtree(tunes_folder(driver.store), ignore_errors=True)

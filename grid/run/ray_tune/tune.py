@@ -28,7 +28,7 @@ from grid.run.ray_tune.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from grid.run.driver import Driver
-    from grid.trial.assignment import Job, Progress
+    from grid.trial.assignment import Assignment, Progress
 
 
 # More than any cluster takes.
@@ -46,12 +46,12 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first trial."""
-        self._begin(config["job"])
+        self._begin(config["assignment"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial."""
         self.cleanup()
-        self._begin(new_config["job"])
+        self._begin(new_config["assignment"])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -69,12 +69,12 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         self._steps.close()
         self._store.close()
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, assignment: Assignment) -> None:
         from grid.store.open import open_store
         from grid.trial.trial import run_trial
 
-        self._store = open_store(job.results)
-        self._steps = run_trial(job, self._store)
+        self._store = open_store(assignment.results)
+        self._steps = run_trial(assignment, self._store)
 
 
 class DriverHandle:
@@ -105,16 +105,16 @@ class DriverSearcher(Searcher):  # type: ignore[misc]
         self._driver = driver
 
     def suggest(self, trial_id: str) -> Any:
-        """A config that is nothing but the job, or the end."""
+        """A config that is nothing but the assignment, or the end."""
         try:
-            job = self._driver().next()
+            assignment = self._driver().next()
         except GridError as problem:
             self._driver().fail(problem)
             return Searcher.FINISHED
-        if job is None:
+        if assignment is None:
             # None: there is nothing now, ask again when something has happened.
             return Searcher.FINISHED if self._driver().over else None
-        return {"job": job}
+        return {"assignment": assignment}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -302,7 +302,7 @@ def trial_request(cpus: int, gpus: float) -> Callable[[dict[str, Any]], Any]:
     """What a trial asks Ray for: a share of a GPU, or all of it where it must be alone there."""
 
     def request(config: dict[str, Any]) -> Any:
-        whole = max(1.0, gpus) if gpus and config["job"].alone else gpus
+        whole = max(1.0, gpus) if gpus and config["assignment"].alone else gpus
         return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": whole} if whole else {})}])
 
     return request
@@ -322,7 +322,7 @@ def _tunes_files(driver: Driver, scratch: Path) -> Iterator[Path]:
 
 
 def _trial_id(trial: Any) -> str:
-    return str(trial.config["job"].trial.trial_id)
+    return str(trial.config["assignment"].trial.trial_id)
 
 
 def _cause(trial: Any) -> Cause:

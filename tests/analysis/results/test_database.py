@@ -113,7 +113,7 @@ def test_many_predictions_stay_in_their_files(tiny, opened, monkeypatch):
 
 
 def test_sql_files_open_with_a_comment_that_says_what_a_row_is():
-    folder = Path(str(sys.modules["analysis.results.database"].__file__)).parent / "sql"
+    folder = Path(str(sys.modules["analysis"].__file__)).parent / "sql"
     files = sorted(folder.rglob("*.sql"))
     assert len(files) > 30
     for file in files:

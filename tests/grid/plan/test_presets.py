@@ -13,7 +13,7 @@ from cnncore.data import DatasetInfo, ImageArrays
 from grid.cli.debug import debug_trial
 from grid.plan.plan import make_plan
 from grid.sweep.load import load_sweep
-from grid.trial.assignment import Job
+from grid.trial.assignment import Assignment
 
 STUDIES = ("xiong-2022", "hu-realm", "astrokhet-2024", "zeng-alexnet", "simpson-cifar100")
 ANALYSES = ("multipliers", "compound-scaling", "transfer", "augmentation", "auxiliary-heads",
@@ -52,7 +52,7 @@ def test_every_network_of_a_study_trains_two_steps(study, tmp_path, monkeypatch)
                 "batch_size": 2,
             }
         )
-        job = Job(
+        job = Assignment(
             trial=replace(trial, config=small),
             sweep=study,
             results="",

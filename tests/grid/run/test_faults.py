@@ -154,7 +154,7 @@ def test_a_trial_that_must_be_alone_asks_for_a_whole_gpu() -> None:
     from grid.run.ray_tune.tune import trial_request
 
     def asked(gpus: float, alone: bool) -> dict[str, float]:
-        (bundle,) = trial_request(2, gpus)({"job": SimpleNamespace(alone=alone)}).bundles
+        (bundle,) = trial_request(2, gpus)({"assignment": SimpleNamespace(alone=alone)}).bundles
         return dict(bundle)
 
     assert asked(0.25, False) == {"CPU": 2, "GPU": 0.25}

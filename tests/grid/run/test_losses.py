@@ -13,10 +13,10 @@ import pytest
 from grid import load_sweep
 from grid.api import make_plan
 from grid.errors import Superseded
-from grid.run.lost_trials import MAX_LOSSES, Cause, hopeless, note_loss, settle_claims
+from grid.run.lost_trials import MAX_LOSSES, Cause, reason_to_give_up, note_loss, settle_claims
 from grid.search.sweep_search import Search
 from grid.store.folder import Store
-from grid.trial.assignment import Job, Progress
+from grid.trial.assignment import Assignment, Progress
 
 Write = Callable[..., Path]
 MAX_ATTEMPTS = 3
@@ -30,9 +30,9 @@ def test_deaths_in_a_row_count_unless_something_was_saved_in_between(tmp_path: P
     store.write_claim("t", {**store.read_claim("t"), "further": True, "heartbeat": 1})
     for _ in range(MAX_ATTEMPTS - 1):
         note_loss(store, "t", DIED)
-        assert hopeless(store, "t", MAX_ATTEMPTS) is None
+        assert reason_to_give_up(store, "t", MAX_ATTEMPTS) is None
     note_loss(store, "t", DIED)
-    assert hopeless(store, "t", MAX_ATTEMPTS) == "given up after 3 attempts: its process died"
+    assert reason_to_give_up(store, "t", MAX_ATTEMPTS) == "given up after 3 attempts: its process died"
 
 
 def test_a_lost_node_is_held_against_no_trial_but_not_for_ever(tmp_path: Path) -> None:
@@ -40,9 +40,9 @@ def test_a_lost_node_is_held_against_no_trial_but_not_for_ever(tmp_path: Path) -
     for _ in range(MAX_LOSSES - 1):
         note_loss(store, "t", NODE)
         note_loss(store, "t", Cause("start", "no such folder"))
-        assert hopeless(store, "t", MAX_ATTEMPTS) is None
+        assert reason_to_give_up(store, "t", MAX_ATTEMPTS) is None
     note_loss(store, "t", NODE)
-    assert "its node was lost 10 times in a row" in (hopeless(store, "t", MAX_ATTEMPTS) or "")
+    assert "its node was lost 10 times in a row" in (reason_to_give_up(store, "t", MAX_ATTEMPTS) or "")
 
 
 def test_what_a_killed_driver_left_counts_only_where_it_was_the_trials_process(
@@ -61,11 +61,11 @@ def test_what_a_killed_driver_left_counts_only_where_it_was_the_trials_process(
         assert {claim["heartbeat"] for claim in claims.values()} == {0}
 
 
-def job(sweep: Path, store: Store, data_dir: Path) -> Job:
+def job(sweep: Path, store: Store, data_dir: Path) -> Assignment:
     spec = load_sweep(sweep)
     trial = Search(make_plan(spec, data_dir=data_dir), None, {}).next()
     assert trial is not None
-    return Job(trial, spec.sweep, str(store.folder), str(data_dir), 1, "cpu", "none", "all",
+    return Assignment(trial, spec.sweep, str(store.folder), str(data_dir), 1, "cpu", "none", "all",
                spec.checkpoint_s, None)  # fmt: skip
 
 

@@ -267,13 +267,13 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
 
 def _job(sweep: Path, store: Store, data_dir: Path) -> Any:
     from grid.api import make_plan
-    from grid.trial.assignment import Job
+    from grid.trial.assignment import Assignment
 
     spec = load_sweep(sweep)
     plan = make_plan(spec, data_dir=data_dir)
     trial = Search(plan, None, {}).next()
     assert trial is not None
-    return Job(trial, spec.sweep, str(store.folder), str(data_dir), 1, "cpu", "best", "all",
+    return Assignment(trial, spec.sweep, str(store.folder), str(data_dir), 1, "cpu", "best", "all",
                spec.checkpoint_s, None)  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def test_synchronous_halving_trains_exactly_the_best_of_each_rung(
 def test_survivors_of_halving_that_fall_far_behind_wait() -> None:
     stop = Stop(halving=Halving(grace_epochs=1, reduction=2, rungs=2, gap=0.05))
     rule = cell_rule(stop, 9, 1)
-    assert rule.waits(0, 9) == (1, 2, 4, 6, 8)
+    assert rule.pause_epochs(0, 9) == (1, 2, 4, 6, 8)
     curves = {0: [0.1, 0.2, 0.3, 0.4, 0.4, 0.5], 1: [0.1, 0.2, 0.3, 0.36, 0.1, 0.2]}
     for number, curve in curves.items():
         for epoch, value in enumerate(curve, 1):
@@ -160,7 +160,7 @@ def test_a_config_that_went_on_before_a_cut_goes_on_again() -> None:
 def test_hyperbands_brackets_share_the_configs_as_in_the_paper() -> None:
     # R = 27, eta = 3: brackets of 27, 12, 6 and 4 configs that start at 1, 3, 9 and 27 epochs.
     rule = cell_rule(Stop(hyperband=Hyperband()), 27, 1)
-    firsts = [(rule.waits(n, 27) or (27,))[0] for n in range(49)]
+    firsts = [(rule.pause_epochs(n, 27) or (27,))[0] for n in range(49)]
     assert [firsts.count(start) for start in (1, 3, 9, 27)] == [27, 12, 6, 4]
     assert set(firsts[:9]) == {1, 3, 9, 27}  # side by side, not one after the other
 
