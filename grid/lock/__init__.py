@@ -1,1 +1,1 @@
-"""Who may work on a results folder."""
+"""The lock of a results folder: which drivers may work on it."""

@@ -1,9 +1,9 @@
-"""One driver at a time where no file can be created exclusively: an object store.
+"""One driver at a time in an object store, which cannot create an object exclusively.
 
-`run/driver.json` is read, written, and read again a moment later. Of two drivers that start in the
-same moment the one that wrote last stays. A driver that finds another's name there stops itself,
-so two never go on for longer than a heartbeat; and what both wrote meanwhile is the same, because
-a trial's numbers do not depend on who runs it.
+A driver reads `run/driver.json`, writes it, and reads it again a moment later. Of two drivers that
+start in the same moment the one that wrote last stays. A driver that finds another's name there
+stops itself, so two never go on for longer than a heartbeat. Both write the same results meanwhile,
+because a trial's numbers do not depend on who runs it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from grid.errors import ResultsError, StoreError
@@ -23,39 +24,41 @@ from grid.lock.heartbeat import (
     EXPIRES_S,
     POLL_S,
     HeartbeatWatch,
-    in_bucket,
     is_here,
-    myself,
     process_lives,
+    read_bucket_driver,
     stop_this_process,
+    this_driver,
 )
 from grid.store.folder import Store
 from grid.store.open import open_store
 
 log = logging.getLogger(__name__)
 
-# How often a driver says that it lives, and how often it looks whether it is to stop.
+# How often a driver renews its heartbeat, and how often it checks for a request to stop.
 HEARTBEAT_S = 5.0
 LISTEN_S = 1.0
-# After writing its name a driver waits so long for another that read before that.
+# After it wrote its name a driver waits this long for another that read before that.
 SETTLE_S = 1.5
-# What this process holds now: it may have lost results earlier and could not say so.
+# Names under which this process holds results. It may have lost others and could not remove its
+# file there.
 _held: set[str] = set()
 
 
 @contextlib.contextmanager
 def hold_bucket(store: Store) -> Iterator[None]:
     """Hold the results while the block runs. Raises `ResultsError` if another driver does."""
-    mine = {**myself(), "name": secrets.token_hex(8)}
-    own = _impatient(store)
+    driver = {**this_driver(), "name": secrets.token_hex(8)}
+    # Opened again for a thread that must not wait for a lost connection.
+    impatient = open_store(store.location, patience_s=0.0)
     try:
-        _take(own, mine)
+        _take(impatient, driver)
     except StoreError as problem:
         raise ResultsError(str(problem)) from None
-    _held.add(mine["name"])
+    _held.add(driver["name"])
     ended = threading.Event()
     thread = threading.Thread(
-        target=_beat, args=(own, mine, ended), name="driver-heartbeat", daemon=True
+        target=_beat, args=(impatient, driver, ended), name="driver-heartbeat", daemon=True
     )
     thread.start()
     try:
@@ -63,25 +66,15 @@ def hold_bucket(store: Store) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        _held.discard(mine["name"])
+        _held.discard(driver["name"])
         with contextlib.suppress(StoreError):  # else it expires
-            if own.read_run("driver.json").get("name") == mine["name"]:
-                own.remove(own.run / "driver.json", own.run / "stop.json")
-        own.close()
+            if impatient.read_run("driver.json").get("name") == driver["name"]:
+                impatient.files.remove(impatient.run / "driver.json", impatient.run / "stop.json")
+        impatient.close()
 
 
-def _impatient(store: Store) -> Store:
-    """The same results, opened for a thread that must not wait for a lost connection."""
-    from grid.store.bucket import BucketStore
-
-    own = open_store(store.location)
-    assert isinstance(own, BucketStore)
-    own.bucket.patience_s = 0.0
-    return own
-
-
-def _take(store: Store, mine: dict[str, Any]) -> None:
-    watch = HeartbeatWatch(in_bucket(store))
+def _take(store: Store, driver: dict[str, Any]) -> None:
+    watch = HeartbeatWatch(partial(read_bucket_driver, store))
     while (alive := watch.alive) is None:
         time.sleep(POLL_S)
     holder = watch.content
@@ -92,30 +85,31 @@ def _take(store: Store, mine: dict[str, Any]) -> None:
             f"(process {holder.get('pid', '?')} on {holder.get('host', '?')}); wait for it, or "
             "stop it"
         )
-    _say(store, mine)
+    _write_heartbeat(store, driver)
     time.sleep(SETTLE_S)
-    if store.read_run("driver.json").get("name") != mine["name"]:
+    if store.read_run("driver.json").get("name") != driver["name"]:
         raise ResultsError(f"{store.display_name}: another driver took these results just now")
-    store.remove(store.run / "stop.json")  # meant for an earlier driver
+    store.files.remove(store.run / "stop.json")  # meant for an earlier driver
 
 
-def _say(store: Store, mine: dict[str, Any]) -> None:
-    content = json.dumps({**mine, "heartbeat": time.time()}).encode()
-    store.write_file(store.run / "driver.json", content)
+def _write_heartbeat(store: Store, driver: dict[str, Any]) -> None:
+    content = json.dumps({**driver, "heartbeat": time.time()}).encode()
+    store.files.write(store.run / "driver.json", content)
 
 
-def _beat(store: Store, mine: dict[str, Any], ended: threading.Event) -> None:
-    beaten = time.monotonic()
+def _beat(store: Store, driver: dict[str, Any], ended: threading.Event) -> None:
+    """Renew the heartbeat, and obey requests to stop, until the event is set."""
+    heartbeat_at = time.monotonic()
     while not ended.wait(LISTEN_S):
-        # A lost connection must not end the sweep here; the next write of a result says so.
+        # A lost connection must not end the sweep here; the next write of a result raises.
         with contextlib.suppress(StoreError):
-            if asked := store.read_run("stop.json"):
-                store.remove(store.run / "stop.json")
-                stop_this_process(now=bool(asked.get("now")))
-            if time.monotonic() - beaten < HEARTBEAT_S:
+            if request := store.read_run("stop.json"):
+                store.files.remove(store.run / "stop.json")
+                stop_this_process(now=bool(request.get("now")))
+            if time.monotonic() - heartbeat_at < HEARTBEAT_S:
                 continue
             holder = store.read_run("driver.json")
-            other = holder.get("name", mine["name"]) != mine["name"]
+            other = holder.get("name", driver["name"]) != driver["name"]
             if other and (process_lives(holder) or not is_here(holder)):
                 log.warning(
                     "%s: process %s on %s took these results over, after %g s without a word from "
@@ -124,5 +118,5 @@ def _beat(store: Store, mine: dict[str, Any], ended: threading.Event) -> None:
                 )
                 stop_this_process(now=False)
                 return
-            _say(store, mine)
-            beaten = time.monotonic()
+            _write_heartbeat(store, driver)
+            heartbeat_at = time.monotonic()

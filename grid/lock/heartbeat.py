@@ -1,4 +1,7 @@
-"""Whether a driver lives, seen by its process or by its heartbeat."""
+"""Heartbeats of drivers: a driver lives if its process runs, or elsewhere if its heartbeat changes.
+
+A driver's file holds its machine, its process and the time of its last heartbeat.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from analysis.results.processes import process_exists
 from grid.store.atomic import read_json
 from grid.store.folder import Store
 
 HEARTBEAT_S = 5.0
-# How often a driver looks whether it is asked to stop.
+# How often a driver checks for a request to stop.
 LISTEN_S = 1.0
-# A driver on another machine whose heartbeat has not changed for this long is taken for dead.
+# A driver on another machine whose heartbeat has not changed for this long counts as dead.
 EXPIRES_S = 30.0
-# One that seems to have been silent for this long is not watched first. Clocks of a cluster differ
-# by less: munge, which Slurm relies on, refuses what is more than 5 minutes old.
+# A driver that seems silent for this long is not watched first. Clocks of a cluster differ by less:
+# munge, which Slurm relies on, refuses messages that are more than 5 minutes old.
 LONG_DEAD_S = 600.0
 # How often a driver on another machine is looked at while it may be dead.
 POLL_S = 0.5
@@ -28,12 +32,11 @@ Read = Callable[[], dict[str, Any] | None]
 
 
 class HeartbeatWatch:
-    """Whether the driver that says something lives, seen by its heartbeat; `alive` is None while
-    unsure.
+    """A watch on one driver: `alive` tells whether it lives, None while that is unsure.
 
-    On this machine its process tells at once. On another what it says must change, or stay as it is
-    for `patience_s`; only where it seems silent for very long is nothing waited for. `read` gives
-    what it says now: None where it said nothing, empty where that cannot be read.
+    On this machine its process decides at once. On another machine its content must change, or stay
+    the same for `patience_s`; only a driver that seems silent for very long is not waited for.
+    `read` returns the content: None if there is none, empty if it is unreadable.
     """
 
     def __init__(self, read: Read, patience_s: float | None = None) -> None:
@@ -41,11 +44,11 @@ class HeartbeatWatch:
         self.content = read() or {}
         self._patience_s = EXPIRES_S if patience_s is None else patience_s
         self._since = time.monotonic()
-        self._moved = False
+        self._changed = False
 
     @property
     def alive(self) -> bool | None:
-        """True, False, or None where one must look again later."""
+        """True, False, or None if one must look again later."""
         content = self._read()
         if content is None:
             return False
@@ -53,32 +56,33 @@ class HeartbeatWatch:
             self.content = content
             return process_lives(content)
         if content != self.content:
-            self.content, self._since, self._moved = content, time.monotonic(), True
+            self.content, self._since, self._changed = content, time.monotonic(), True
         if time.monotonic() - self._since >= self._patience_s:
             return False
-        if self._moved:
+        if self._changed:
             return True
         heartbeat = float(content.get("heartbeat", 0))
         return False if content and time.time() - heartbeat > LONG_DEAD_S else None
 
 
-def in_file(path: Path) -> dict[str, Any] | None:
+def read_driver(path: Path) -> dict[str, Any] | None:
+    """Return the content of a driver's file: None if there is none, empty if it is unreadable."""
     content = read_json(path)
     return content if content or path.exists() else None
 
 
+def read_bucket_driver(store: Store) -> dict[str, Any] | None:
+    """Return what the driver of an object store wrote: None if it is absent or unreadable."""
+    return store.read_run("driver.json") or None
+
+
 def watch_file(path: Path) -> HeartbeatWatch:
-    """Watch the driver behind a file."""
-    return HeartbeatWatch(partial(in_file, path))
+    """Watch the driver that writes a file."""
+    return HeartbeatWatch(partial(read_driver, path))
 
 
-def in_bucket(store: Store) -> Read:
-    """What the driver of an object store says."""
-    return lambda: store.read_run("driver.json") or None
-
-
-def myself() -> dict[str, Any]:
-    """What this driver says of itself."""
+def this_driver() -> dict[str, Any]:
+    """Return the content of this driver's file, without a heartbeat."""
     return {
         "host": socket.gethostname(),
         "boot": boot(),
@@ -89,27 +93,30 @@ def myself() -> dict[str, Any]:
 
 
 def stop_this_process(*, now: bool) -> None:
-    """Do what a user's Ctrl-C does, twice where it is to be at once."""
+    """Send this process the signal of a user's Ctrl-C, twice if it must stop at once."""
     os.kill(os.getpid(), signal.SIGTERM)
     if now:
         time.sleep(POLL_S)  # else the two are one
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def process_lives(holder: dict[str, Any]) -> bool:
-    """Whether a driver of this machine that left this still runs."""
-    pid = holder.get("pid")
-    return isinstance(pid, int) and process_started(pid) == holder.get("process_started")
+def process_lives(driver: dict[str, Any]) -> bool:
+    """Return whether the process of a driver of this machine still runs."""
+    pid = driver.get("pid")
+    return isinstance(pid, int) and process_started(pid) == driver.get("process_started")
 
 
-def is_here(holder: dict[str, Any]) -> bool:
-    """Whether a driver is on this machine; hosts far apart may have one name, but not one start."""
-    start = holder.get("boot", boot())
-    return holder.get("host") == socket.gethostname() and bool(start == boot())
+def is_here(driver: dict[str, Any]) -> bool:
+    """Return whether a driver is on this machine.
+
+    Machines far apart may have the same name, but not the same boot.
+    """
+    start = driver.get("boot", boot())
+    return driver.get("host") == socket.gethostname() and bool(start == boot())
 
 
 def boot() -> str:
-    """What the kernel calls this start of the machine; empty where it does not say."""
+    """Return the kernel's id of this boot of the machine; empty if it has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -117,24 +124,14 @@ def boot() -> str:
 
 
 def process_started(pid: int) -> str | None:
-    """When a process of this machine started, in the kernel's ticks; None if it is gone.
+    """Return the start of a process of this machine, in the kernel's ticks; None if it is gone.
 
-    Together with the pid this names a process for good: pids are used again.
+    Together with the pid this names a process for good: pids are used again. If the kernel does not
+    tell the start, as without /proc, it is "?".
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return _exists(pid)
+        return "?" if process_exists(pid) else None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in ("Z", "X") else fields[19]
-
-
-def _exists(pid: int) -> str | None:
-    """The same on a system without /proc: only whether the process is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return "?"
-    return "?" if not Path("/proc/self").exists() else None

@@ -1,6 +1,6 @@
-"""Who works on a results folder: one driver, or several that share it, each with a heartbeat.
+"""Drivers of a results folder: one alone, or several that share it, each with a heartbeat.
 
-A driver alone holds `run/driver.json`; drivers that share have a file each under `run/drivers/`
+A driver alone holds `run/driver.json`. Drivers that share have a file each under `run/drivers/`
 and take units of work (`grid/lock/share.py`). Clocks of machines differ, so a driver on another
 machine is judged by whether its heartbeat changes, on our own clock.
 """
@@ -20,16 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from grid.errors import ResultsError, StoreError
+from grid.lock.bucket import hold_bucket
 from grid.lock.heartbeat import (
     EXPIRES_S,
     HEARTBEAT_S,
     LISTEN_S,
     POLL_S,
     HeartbeatWatch,
-    in_bucket,
-    in_file,
-    myself,
+    read_bucket_driver,
+    read_driver,
     stop_this_process,
+    this_driver,
     watch_file,
 )
 from grid.store.atomic import read_json, storing, write_whole
@@ -39,21 +40,19 @@ from grid.store.folder import Store
 @contextlib.contextmanager
 def hold(store: Store) -> Iterator[None]:
     """Hold the folder alone while the block runs. Raises `ResultsError` if another driver works."""
-    if store.remote:
-        from grid.lock.bucket import hold_bucket
-
+    if not store.files.exclusive_create:
         with hold_bucket(store):
             yield
         return
     path = store.run / "driver.json"
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        mine = myself()
-        _take(path, {**mine, "heartbeat": time.time()})
-    with _beating(path, mine):
+        driver = this_driver()
+        _take(path, {**driver, "heartbeat": time.time()})
+    with _beating(path, driver):
         if (holder := _living(_sharing(store))) is not None:
-            raise _held(store, holder, "shares")
-        shutil.rmtree(store.run / "taken", ignore_errors=True)  # what dead ones had
+            raise _held(store.folder, holder, "shares")
+        shutil.rmtree(store.run / "taken", ignore_errors=True)  # left by dead drivers
         yield
 
 
@@ -63,67 +62,71 @@ def join(store: Store) -> Iterator[str]:
 
     Raises `ResultsError` if a driver holds the folder alone.
     """
-    mine = myself()
-    path = driver_file(store, _name(mine))
+    driver = this_driver()
+    path = driver_file(store, _name(driver))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({**mine, "heartbeat": time.time()}).encode(), flush=False)
-    with _beating(path, mine):
+    write_whole(path, json.dumps({**driver, "heartbeat": time.time()}).encode(), flush=False)
+    with _beating(path, driver):
         if (holder := _living([store.run / "driver.json"])) is not None:
-            raise _held(store, holder, "holds")
+            raise _held(store.folder, holder, "holds")
         yield path.stem
 
 
 def driver_file(store: Store, name: str) -> Path:
-    """File of a driver that shares the folder."""
+    """Return the file of a driver that shares the folder."""
     return store.run / "drivers" / f"{name}.json"
 
 
 def drivers_alive(store: Store) -> list[dict[str, Any]]:
-    """The drivers that work on the folder now: none, one, or several that share it.
+    """Return the drivers that work on the folder now: none, one, or several that share it.
 
-    For people, who do not want to wait: where its clock seems to be ours a heartbeat is believed.
+    A user does not want to wait, so a heartbeat is believed if its clock seems to be ours.
     """
-    paths = [store.run / "driver.json", *_sharing(store)]
-    reads = [in_bucket(store)] if store.remote else [partial(in_file, path) for path in paths]
-    found = []
+    reads = (
+        [partial(read_driver, path) for path in (store.run / "driver.json", *_sharing(store))]
+        if store.files.exclusive_create
+        else [partial(read_bucket_driver, store)]
+    )
+    drivers = []
     for read in reads:
         watch = HeartbeatWatch(read, HEARTBEAT_S + LISTEN_S)
         ours = abs(time.time() - float(watch.content.get("heartbeat", 0))) < EXPIRES_S
         while (alive := watch.alive) is None and not ours:
             time.sleep(POLL_S)
         if watch.content and alive is not False:
-            found.append(watch.content)
-    return found
+            drivers.append(watch.content)
+    return drivers
 
 
 def ask_to_stop(store: Store, *, now: bool) -> None:
-    """Tell the drivers of a folder, on whatever machine, to end in order, or at once."""
-    word = json.dumps({"now": now}).encode()
-    if store.remote:
-        store.write_file(store.run / "stop.json", word)
+    """Ask the drivers of a folder, on any machine, to end in order, or at once."""
+    request = json.dumps({"now": now}).encode()
+    if not store.files.exclusive_create:
+        store.files.write(store.run / "stop.json", request)
+        return
     for path in (store.run / "driver.json", *_sharing(store)):
         if path.exists():
-            write_whole(path.with_suffix(".stop"), word)
+            write_whole(path.with_suffix(".stop"), request)
 
 
 @contextlib.contextmanager
-def _beating(path: Path, mine: dict[str, Any]) -> Iterator[None]:
-    """Renew the heartbeat in a driver's file, and heed its stop file, while the block runs."""
+def _beating(path: Path, driver: dict[str, Any]) -> Iterator[None]:
+    """Renew the heartbeat in a driver's file, and obey its stop file, while the block runs."""
     ended = threading.Event()
-    asked = path.with_suffix(".stop")
-    asked.unlink(missing_ok=True)  # meant for an earlier driver
+    request = path.with_suffix(".stop")
+    request.unlink(missing_ok=True)  # meant for an earlier driver
 
     def beat() -> None:
-        beaten = time.monotonic()
+        heartbeat_at = time.monotonic()
         while not ended.wait(LISTEN_S):
-            if asked.exists():
-                _stop_here(asked)
-            if time.monotonic() - beaten < HEARTBEAT_S:
+            if request.exists():
+                _stop_here(request)
+            if time.monotonic() - heartbeat_at < HEARTBEAT_S:
                 continue
-            beaten = time.monotonic()
-            # A full disk must not end the sweep here; the next write of a result will say so.
+            heartbeat_at = time.monotonic()
+            # A full disk must not end the sweep here; the next write of a result raises.
             with contextlib.suppress(Exception):
-                content = json.dumps({**mine, "heartbeat": time.time()}).encode()
+                content = json.dumps({**driver, "heartbeat": time.time()}).encode()
                 write_whole(path, content, flush=False)
 
     thread = threading.Thread(target=beat, name="driver-heartbeat", daemon=True)
@@ -135,18 +138,18 @@ def _beating(path: Path, mine: dict[str, Any]) -> Iterator[None]:
         thread.join()
         with contextlib.suppress(OSError):  # the disk may be read-only by now
             path.unlink(missing_ok=True)
-            asked.unlink(missing_ok=True)
+            request.unlink(missing_ok=True)
 
 
 def let_go(store: Store) -> None:
-    """Give the folder back, for a driver that ends without leaving its `hold` or `join` block."""
-    if store.remote:
+    """Release the folder, for a driver that ends without leaving its `hold` or `join` block."""
+    if not store.files.exclusive_create:
         with contextlib.suppress(StoreError):  # else it expires
-            store.remove(store.run / "driver.json")
+            store.files.remove(store.run / "driver.json")
         return
-    mine = myself()
-    for path in (store.run / "driver.json", driver_file(store, _name(mine))):
-        if read_json(path).get("pid") == mine["pid"]:
+    driver = this_driver()
+    for path in (store.run / "driver.json", driver_file(store, _name(driver))):
+        if read_json(path).get("pid") == driver["pid"]:
             path.unlink(missing_ok=True)
 
 
@@ -158,21 +161,21 @@ def _sharing(store: Store) -> list[Path]:
     return sorted((store.run / "drivers").glob("*.json"))
 
 
-def _held(store: Store, holder: dict[str, Any], verb: str) -> ResultsError:
+def _held(folder: Path, holder: dict[str, Any], verb: str) -> ResultsError:
     return ResultsError(
-        f"{store.folder}: another driver {verb} this folder (process {holder.get('pid', '?')} on "
-        f"{holder.get('host', '?')}); wait for it, or stop it: cnngrid stop {store.folder}"
+        f"{folder}: another driver {verb} this folder (process {holder.get('pid', '?')} on "
+        f"{holder.get('host', '?')}); wait for it, or stop it: cnngrid stop {folder}"
     )
 
 
-def _stop_here(asked: Path) -> None:
-    now = bool(read_json(asked).get("now"))
-    asked.unlink(missing_ok=True)
+def _stop_here(request: Path) -> None:
+    now = bool(read_json(request).get("now"))
+    request.unlink(missing_ok=True)
     stop_this_process(now=now)
 
 
 def _living(paths: Iterable[Path]) -> dict[str, Any] | None:
-    """A driver that lives behind one of these files; where none does the files are removed."""
+    """Return a driver of these files that lives; if none does, remove the files."""
     watches = {path: watch_file(path) for path in paths if path.exists()}
     while True:
         alive = {path: watch.alive for path, watch in watches.items()}
@@ -188,6 +191,7 @@ def _living(paths: Iterable[Path]) -> dict[str, Any] | None:
 
 
 def _take(path: Path, content: dict[str, Any]) -> None:
+    """Create a driver's file exclusively, after removing a dead driver's."""
     for _ in range(3):
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -196,7 +200,7 @@ def _take(path: Path, content: dict[str, Any]) -> None:
             while watch.alive is None:
                 time.sleep(POLL_S)
             if watch.alive:
-                raise _held(Store(path.parent.parent), watch.content, "holds") from None
+                raise _held(path.parent.parent, watch.content, "holds") from None
             _remove_dead(path, watch.content)
         else:
             with os.fdopen(descriptor, "w") as file:

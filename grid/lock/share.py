@@ -1,4 +1,4 @@
-"""A results folder that several drivers share: each takes units of work that nobody else has.
+"""Units of work on a results folder that several drivers share: each unit is taken by one driver.
 
 A unit is a trial of a grid, or a tuned cell, whose search is one driver's. `run/taken/UNIT` is a
 symbolic link to the driver's name, because a link is made exclusively and whole in one step. It
@@ -18,7 +18,7 @@ from grid.store.folder import Store
 
 
 class Share:
-    """What one of these drivers has taken, and what it knows of the others."""
+    """The units that this driver has taken, and watches on the drivers of others."""
 
     def __init__(self, store: Store, name: str) -> None:
         """`name` is this driver's among those that share the folder (`grid.lock.hold.join`)."""
@@ -26,13 +26,13 @@ class Share:
         self._name = name
         self._folder = store.run / "taken"
         self._watches: dict[str, HeartbeatWatch] = {}
-        self._mine: set[str] = set()
+        self._taken: set[str] = set()
 
     def take(self, unit: str) -> bool:
         """Take a unit, unless another driver has it that is alive or may be."""
         path = self._folder / unit
         self._folder.mkdir(parents=True, exist_ok=True)
-        while unit not in self._mine:
+        while unit not in self._taken:
             try:
                 os.symlink(self._name, path)
             except FileExistsError:
@@ -42,11 +42,11 @@ class Share:
                         return False
                     self._remove_dead(path, holder)
                     continue
-            self._mine.add(unit)
+            self._taken.add(unit)
         return True
 
     def held(self, unit: str) -> bool | None:
-        """Whether another driver has a unit and is alive; None where that takes time to tell."""
+        """Return whether another driver that lives has a unit; None while that is unsure."""
         holder = self._holder(unit)
         if holder in (None, self._name):
             return False
@@ -55,10 +55,10 @@ class Share:
         return self._watches[holder].alive
 
     def release(self, units: Iterable[str] | None = None) -> None:
-        """Units are done, or left to others; all that were taken, unless some are named."""
-        for unit in list(self._mine) if units is None else units:
-            if unit in self._mine:
-                self._mine.discard(unit)
+        """Release units that are done or left to others: those named, or all that were taken."""
+        for unit in list(self._taken) if units is None else units:
+            if unit in self._taken:
+                self._taken.discard(unit)
                 (self._folder / unit).unlink(missing_ok=True)
 
     def _holder(self, unit: str) -> str | None:

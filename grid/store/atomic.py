@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from grid.errors import StoreError
 
 # Errors that say that there is no room, for anybody or for this user.
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# A file that is being written grows at least this often, in seconds.
+STALE_S = 60.0
 
 
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Raise `StoreError` for what the disk refuses to do with `path` while the block runs."""
+    """Raise `StoreError` if the disk refuses to do something with `path` while the block runs."""
     try:
         yield
     except OSError as error:
@@ -31,7 +34,10 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes | memoryview, *, flush: bool = True) -> None:
-    """Write a file whole or not at all. Raises `StoreError` where the disk refuses."""
+    """Write a file under another name, flush it to disk and rename it.
+
+    Raises `StoreError` if the disk refuses.
+    """
     # A name of its own: a worker out of sight may write the same file at the same time.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     with storing(path):
@@ -50,13 +56,27 @@ def write_whole(path: Path, data: bytes | memoryview, *, flush: bool = True) -> 
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there. Raises `StoreError` where the disk refuses."""
+    """Remove a file, if it exists. Raises `StoreError` if the disk refuses."""
     with storing(path):
         path.unlink(missing_ok=True)
 
 
+def remove_temporary(folder: Path, older_than_s: float = STALE_S) -> list[Path]:
+    """Remove the files that killed processes were writing; return their paths.
+
+    Younger files stay: a process may be writing them now.
+    """
+    removed = []
+    for path in folder.rglob("*.tmp"):
+        with contextlib.suppress(OSError):
+            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A small state file; empty where it is absent or half gone."""
+    """Return the content of a small state file; empty if it is absent or unreadable."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

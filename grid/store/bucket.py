@@ -1,8 +1,8 @@
-"""Results in an object store: a mirror on this machine's disk, and objects put and got whole.
+"""Files in an object store: a mirror on this machine's disk, and objects put and got whole.
 
-Each process has a mirror of its own, of what it needs: the driver every table that a sweep is gone
-on from, a worker its trial's checkpoint. What is written goes into the object store at once, except
-for epochs and claims, which would be a request for every epoch.
+Each process has a mirror of its own with the files it needs: the driver has every table that a
+resumed sweep needs, a worker its trial's checkpoint. Files are uploaded as they are written, except
+for epochs and claims, which would cost a request per epoch.
 """
 
 from __future__ import annotations
@@ -12,96 +12,132 @@ import json
 import shutil
 import time
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from analysis.results.bucket import Bucket, BucketError, Entry
 from analysis.results.location import last_part
 from grid.errors import ResultsError, StoreError
 from grid.store.atomic import write_whole
-from grid.store.folder import PER_TRIAL, Store
+from grid.store.files import ClaimLimits, DiskFiles, Files
 from grid.store.scratch import drop_scratch, scratch_folder
 
-# A trial's epochs are put at most this often while it runs, in seconds, its claim so often.
+# Shortest time between two uploads of a trial's epochs while it runs, in seconds.
 EPOCHS_S = 60.0
-CLAIM_S = 25.0
-# How long a lost connection is waited for before the sweep is given up.
+# The same of its claim, and between two downloads of it by its own attempt. A trial counts as hung
+# only after several claims were due.
+CLAIMS = ClaimLimits(write_every_s=25.0, check_every_s=25.0, silence_s=120.0, may_be_lost=True)
+# A lost connection is retried for this long before the sweep is given up.
 PATIENCE_S = 120.0
-# How often a state file is read again that somebody was just writing.
-RACES = 5
-# What a store is asked for; anything else is only written.
-ASKED_FOR = ("sweep.yaml", "trials", "epochs", "paused", "plan", "asked")
+# Attempts to read a state file that somebody is just writing.
+READ_ATTEMPTS = 5
+# Files that this process reads again, so the mirror keeps them; others are only uploaded.
+MIRRORED = ("sweep.yaml", "trials", "epochs", "paused", "plan", "asked")
 
 
-class BucketStore(Store):
-    """The results below an address such as `s3://bucket/prefix/sweep`."""
+class BucketFiles(Files):
+    """Objects below an address such as `s3://bucket/prefix/sweep`.
 
-    remote = True
+    `patience_s` is the time for which a lost connection is retried, by default `PATIENCE_S`.
+    """
 
-    def __init__(self, address: str) -> None:
-        self.address = address.rstrip("/")
+    exclusive_create = False
+    all_on_disk = False
+    claim_limits = CLAIMS
+
+    def __init__(self, address: str, patience_s: float | None = None) -> None:
+        self._address = address.rstrip("/")
         scratch = scratch_folder()
         self._clean = weakref.finalize(self, drop_scratch, scratch)
-        super().__init__(scratch / last_part(self.address))
+        self._mirror = DiskFiles(scratch / last_part(self._address))
+        self.folder = self._mirror.folder
         try:
-            self.bucket = Bucket(self.address, PATIENCE_S)
+            self._bucket = Bucket(self._address, PATIENCE_S if patience_s is None else patience_s)
         except BucketError as problem:
             raise ResultsError(str(problem)) from None
+        # Objects by name, as of the last `fetch_tables`.
         self._listed: dict[str, Entry] = {}
-        # When a trial's epochs and claim were put last, and whose epochs were written since.
+        # Times of the last upload of a trial's epochs, and trials with epochs not uploaded yet.
         self._epochs_put: dict[str, float] = {}
-        self._claim_put: dict[str, float] = {}
         self._behind: set[str] = set()
+
+    @property
+    def origin(self) -> str:
+        """The address."""
+        return self._address
 
     @property
     def location(self) -> str:
         """The address."""
-        return self.address
+        return self._address
 
-    @property
-    def display_name(self) -> str:
-        """The address."""
-        return self.address
+    # -- reading -----------------------------------------------------------------------------
 
-    # -- opening ---------------------------------------------------------------------------
+    def names(self) -> list[str]:
+        """Return the names right below the address, as of the last `fetch_tables`."""
+        return sorted({name.partition("/")[0] for name in self._listed})
+
+    def list_paths(self, folder: str, suffix: str) -> list[str]:
+        """Return the sorted paths of a folder's files in the mirror."""
+        return self._mirror.list_paths(folder, suffix)
+
+    def has(self, path: Path) -> bool:
+        """Return whether an object existed when the tables were fetched."""
+        return path.is_file() or self._name(path) in self._listed
+
+    def fetch(self, path: Path) -> bool:
+        """Download an object into the mirror; return whether it exists."""
+        if path.is_file():
+            return True
+        with self._storing():
+            self._bucket.get_all({self._name(path): path})
+        return path.is_file()
 
     def fetch_tables(self) -> None:
-        """Copy what a sweep is gone on from. Raises `ResultsError`."""
+        """List the objects, and download those that a resumed sweep needs."""
         try:
-            self.bucket.check()
-            self._listed = self.bucket.list()
-            self._fetch(ASKED_FOR)
+            self._bucket.check()
+            self._listed = self._bucket.list()
+        except BucketError as problem:
+            raise ResultsError(str(problem)) from None
+        self.fetch_folders(MIRRORED)
+
+    def fetch_folders(self, folders: Collection[str]) -> None:
+        """Download all objects of the folders that were listed and are not in the mirror."""
+        try:
+            self._bucket.get_all(
+                {
+                    name: self.folder / name
+                    for name in self._listed
+                    if name.partition("/")[0] in folders and not (self.folder / name).is_file()
+                }
+            )
         except BucketError as problem:
             raise ResultsError(str(problem)) from None
 
-    def check_usable(self, sweep: str) -> None:
-        """The same check, of what is there now."""
-        self.fetch_tables()
-        super().check_usable(sweep)
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """Download a state file's content; empty if it is absent or unreadable."""
+        # An object that is replaced during a read is cut to the size it had before.
+        for _ in range(READ_ATTEMPTS):
+            with self._storing():
+                data = self._bucket.get(self._name(path))
+            if data is None:
+                break
+            try:
+                content = json.loads(data)
+            except ValueError:
+                continue
+            return content if isinstance(content, dict) else {}
+        return {}
 
-    def contents(self) -> list[str]:
-        """Names of what lies right below the address."""
-        return sorted({name.partition("/")[0] for name in self._listed})
+    # -- writing -----------------------------------------------------------------------------
 
-    def _fetch(self, parts: Collection[str]) -> None:
-        self.bucket.get_all(
-            {
-                name: self.folder / name
-                for name in self._listed
-                if name.partition("/")[0] in parts and not (self.folder / name).is_file()
-            }
-        )
-
-    # -- files -----------------------------------------------------------------------------
-
-    def write_file(self, path: Path, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
-        """Put an object; epochs not more often than once a minute, but before their trial's row."""
+    def write(self, path: Path, data: bytes | memoryview, *, flush: bool = True) -> None:
+        """Upload a file; epochs at most once a minute, but before their trial's row."""
         name = self._name(path)
         table = name.partition("/")[0]
-        if table in ASKED_FOR:
+        if table in MIRRORED:
             write_whole(path, data, flush=False)  # the mirror does not outlive this process
         if table == "epochs" and time.monotonic() - self._epochs_put.get(path.stem, -EPOCHS_S) < (
             EPOCHS_S
@@ -109,55 +145,37 @@ class BucketStore(Store):
             self._behind.add(path.stem)
             return
         if table == "trials":
-            self._put_epochs(path.stem)
-        with self._stored():
-            self.bucket.put(name, data)
+            self._upload_epochs(path.stem)
+        with self._storing():
+            self._bucket.put(name, data)
         if table == "epochs":
             self._epochs_put[path.stem] = time.monotonic()
             self._behind.discard(path.stem)
 
-    def was_written(self, path: Path) -> None:
-        """Put a checkpoint, and before it the epochs that it holds."""
-        self._put_epochs(path.parent.name)
-        with self._stored():
-            self.bucket.put_file(self._name(path), path)
+    def upload(self, path: Path) -> None:
+        """Upload a checkpoint, and before it the epochs that it holds."""
+        self._upload_epochs(path.parent.name)
+        with self._storing():
+            self._bucket.put_file(self._name(path), path)
 
     def remove(self, *paths: Path) -> None:
-        """Remove objects, and what the mirror has of them."""
-        super().remove(*paths)
-        with self._stored():
-            self.bucket.remove(*map(self._name, paths))
+        """Remove objects, and their files in the mirror."""
+        self._mirror.remove(*paths)
+        with self._storing():
+            self._bucket.remove(*map(self._name, paths))
 
     def remove_folder(self, folder: Path) -> None:
         """Remove all objects below a prefix."""
         shutil.rmtree(folder, ignore_errors=True)
-        with self._stored():
-            self.bucket.remove_all(self._name(folder))
+        with self._storing():
+            self._bucket.remove_all(self._name(folder))
 
     def set_aside(self, path: Path) -> None:
-        """Let a damaged object be known by another name."""
+        """Rename a damaged object to `*.damaged`."""
         name = self._name(path)
-        with self._stored():
-            self.bucket.rename(name, f"{name}.damaged")
-        super().set_aside(path)
-
-    def has(self, path: Path) -> bool:
-        """Whether there was such an object when the tables were fetched."""
-        return path.is_file() or self._name(path) in self._listed
-
-    def fetch(self, path: Path) -> bool:
-        """Whether there is such an object; the mirror has it then."""
-        if path.is_file():
-            return True
-        with self._stored():
-            self.bucket.get_all({self._name(path): path})
-        return path.is_file()
-
-    def settle(self, trial_id: str) -> None:
-        """Put what is behind, and let go of the trial's checkpoints here."""
-        shutil.rmtree(self.checkpoints(trial_id), ignore_errors=True)
-        with contextlib.suppress(StoreError):  # its epochs are trained again
-            self._put_epochs(trial_id)
+        with self._storing():
+            self._bucket.rename(name, f"{name}.damaged")
+        self._mirror.set_aside(path)
 
     def close(self) -> None:
         """Remove the mirror."""
@@ -166,68 +184,20 @@ class BucketStore(Store):
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
-    def _put_epochs(self, trial_id: str) -> None:
+    def _upload_epochs(self, trial_id: str) -> None:
         if trial_id not in self._behind:
             return
-        path = self.table_path("epochs", trial_id)
-        with self._stored():
-            self.bucket.put_file(self._name(path), path)
+        path = self.folder / "epochs" / f"{trial_id}.parquet"
+        with self._storing():
+            self._bucket.put_file(self._name(path), path)
         self._epochs_put[trial_id] = time.monotonic()
         self._behind.discard(trial_id)
 
     @contextlib.contextmanager
-    def _stored(self) -> Iterator[None]:
+    def _storing(self) -> Iterator[None]:
         try:
             yield
         except BucketError as problem:
             raise StoreError(
                 f"{problem}; what finished is kept: run the same command again"
             ) from None
-
-    # -- what runs now ---------------------------------------------------------------------
-
-    def read_run(self, name: str) -> dict[str, Any]:
-        """What a state file says now; empty where it is absent or unreadable."""
-        # An object that is replaced while it is read comes cut to the size it had before.
-        for _ in range(RACES):
-            with self._stored():
-                content = self.bucket.get(f"run/{name}")
-            if content is None:
-                break
-            try:
-                said = json.loads(content)
-            except ValueError:
-                continue
-            return said if isinstance(said, dict) else {}
-        return {}
-
-    def read_claim(self, trial_id: str) -> dict[str, Any]:
-        """What the last attempt of a trial, on whatever node, left."""
-        return self.read_run(f"trials/{trial_id}.json")
-
-    def write_claim(self, trial_id: str, claim: Mapping[str, Any]) -> None:
-        """Say where a trial runs, now and then. Where that is lost the sweep goes on."""
-        now = time.monotonic()
-        if claim["heartbeat"] and now - self._claim_put.get(trial_id, -CLAIM_S) < CLAIM_S:
-            return
-        self._claim_put[trial_id] = now
-        with contextlib.suppress(StoreError):
-            super().write_claim(trial_id, claim)
-
-    def silence_claim(self, trial_id: str) -> None:
-        """Say that a trial no longer runs, where that can be said."""
-        with contextlib.suppress(StoreError):
-            super().silence_claim(trial_id)
-
-    # -- many small files into few ---------------------------------------------------------
-
-    def compact(self) -> dict[str, int]:
-        """Merge the objects of ended trials: all of them are copied here and put back as few."""
-        try:
-            self._fetch(PER_TRIAL)
-        except BucketError as problem:
-            raise ResultsError(str(problem)) from None
-        return super().compact()
-
-    def tidy(self) -> None:
-        """Nothing: every object would go through the driver while trials wait for it."""

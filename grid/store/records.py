@@ -1,10 +1,11 @@
-"""Rows of the store: every table's columns, their Arrow types, units and meaning, in one place.
+"""Columns of every table of the store: their Arrow types, units and meaning, in one place.
 
 Columns are added, never renamed or reused. No column is ever typed `null`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ TIME = pa.timestamp("us", tz="UTC")
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name carries the unit, `meaning` says the rest."""
+    """A column: its name carries the unit, `meaning` the rest."""
 
     name: str
     type: pa.DataType
@@ -254,14 +255,25 @@ TABLES: dict[str, tuple[Column, ...]] = {
 
 
 def schema(table: str) -> pa.Schema:
-    """The Arrow schema of a table."""
+    """Return the Arrow schema of a table."""
     return pa.schema([pa.field(column.name, column.type) for column in TABLES[table]])
 
 
 def to_table(table: str, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table; absent keys are null, unknown keys a `ValueError`."""
+    """Return rows as an Arrow table; absent keys are null, unknown keys a `ValueError`."""
     known = {column.name for column in TABLES[table]}
     for row in rows:
         if unknown := row.keys() - known:
             raise ValueError(f"table {table} has no column {', '.join(sorted(unknown))}")
     return pa.Table.from_pylist(rows, schema=schema(table))
+
+
+def columns_to_table(table: str, columns: Mapping[str, Any]) -> pa.Table:
+    """Return columns, arrays of equal length, as an Arrow table; absent columns are null."""
+    arrays = [
+        pa.array(columns[field.name], type=field.type)
+        if field.name in columns
+        else pa.nulls(len(next(iter(columns.values()))), field.type)
+        for field in schema(table)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema(table))

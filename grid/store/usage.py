@@ -10,37 +10,37 @@ from pathlib import Path
 
 GIB = 2**30
 MIB = 2**20
-# What other programs than the driver put into the folder, or what it removes itself.
+# Folders that other programs than the driver write, or that it removes itself.
 NOT_COUNTED = ("report", "run")
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk of a folder that need not be there yet."""
+    """Return the free bytes on the disk of a folder that need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def taken(folder: Path) -> int:
-    """Bytes of a results folder, but for what is `NOT_COUNTED`."""
+    """Return the bytes of a results folder, without the folders `NOT_COUNTED`."""
     return sum(tree_bytes(folder / name) for name in _names(folder) if name not in NOT_COUNTED)
 
 
 def taken_by_trial(checkpoints: Path) -> dict[str, int]:
-    """Bytes of every trial's checkpoints, unfinished files included."""
+    """Return the bytes of every trial's checkpoints, unfinished files included."""
     return {name: tree_bytes(checkpoints / name) for name in _names(checkpoints)}
 
 
 def tree_bytes(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder; of what has gone meanwhile, none."""
+    """Return the bytes of a file, or of all files below a folder; files that went count nothing."""
     paths = [path]
     for folder, _, names in os.walk(path):
         paths += [Path(folder, name) for name in names]
     total = 0
     for one in paths:
         with contextlib.suppress(OSError):
-            found = one.lstat()
-            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+            status = one.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
 
 

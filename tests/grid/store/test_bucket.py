@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from analysis.results.bucket import Bucket
-from grid import load_sweep, run_sweep
 from grid.errors import ResultsError
 from grid.lock.hold import drivers_alive, hold
 from grid.store.open import open_store
 from tests.object_store import ObjectStore, object_store
 from tests.processes import Process, wait_for
-from tests.small_sweeps import metrics
+from tests.small_sweeps import metrics, run_local
 
 Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -30,7 +29,7 @@ Start = Callable[..., Process]
 def s3(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ObjectStore]:
-    """An object store of the test's own, in the environment, and a cache that has none of it."""
+    """An object store of the test's own, in the environment, and an empty cache."""
     with object_store() as store:
         for name, value in store.environment.items():
             monkeypatch.setenv(name, value)
@@ -45,9 +44,8 @@ def objects(under: str = "") -> set[str]:
 def local_metrics(
     sweep: Path, tmp_path: Path, data_dir: Path
 ) -> dict[str, list[dict[str, object]]]:
-    """Of the same sweep in a folder."""
-    run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
-              quiet=True)  # fmt: skip
+    """Run the same sweep in a folder and return its metrics."""
+    run_local(sweep, tmp_path / "whole", data_dir)
     return metrics(tmp_path / "whole" / "small")
 
 
@@ -55,37 +53,37 @@ def local_metrics(
 def test_a_sweep_is_run_and_asked_as_in_a_folder(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore
 ) -> None:
-    sweep, place = write_sweep(), "s3://store/results/small"
+    sweep, address = write_sweep(), "s3://store/results/small"
     expected = local_metrics(sweep, tmp_path, data_dir)
     done = cnngrid("run", sweep, "--local", "--results", "s3://store/results")
     assert done.returncode == 0, done.stderr
-    assert f"{place}: 4 complete" in done.stdout
+    assert f"{address}: 4 complete" in done.stdout
     assert not objects("run"), "neither a driver nor a claim stays"
 
     assert tables(s3.got()) == {"plan": 1, "trials": 4}, "for the comparison that run prints"
-    assert "Complete: 4/4" in cnngrid("status", place).stdout
+    assert "Complete: 4/4" in cnngrid("status", address).stdout
     assert tables(s3.got()) == {"epochs": 4}
-    assert metrics(place) == expected
+    assert metrics(address) == expected
     assert tables(s3.got()) == {"classes": 4, "predictions": 4}
-    answer = cnngrid("sql", place, "SELECT results, count(*) AS n FROM predictions GROUP BY ALL",
+    answer = cnngrid("sql", address, "SELECT results, count(*) AS n FROM predictions GROUP BY ALL",
                      "--format", "csv")  # fmt: skip
     assert answer.stdout.split() == ["results,n", "small,160"]
     assert s3.got() == [], "nothing is copied twice"
 
-    assert cnngrid("report", place).stdout.strip() == "small-report/index.html"
+    assert cnngrid("report", address).stdout.strip() == "small-report/index.html"
     assert (tmp_path / "small-report" / "index.html").is_file()
     trial_id = next(iter(open_store(tmp_path / "whole" / "small").finished()))
-    assert "epoch 3: " in cnngrid("logs", place, trial_id[:8]).stdout
-    assert cnngrid("explain", place, "predictions").returncode == 0
+    assert "epoch 3: " in cnngrid("logs", address, trial_id[:8]).stdout
+    assert cnngrid("explain", address, "predictions").returncode == 0
 
-    assert "trials: 4 files merged" in cnngrid("compact", place).stdout
+    assert "trials: 4 files merged" in cnngrid("compact", address).stdout
     assert len(objects("trials")) == 1
     s3.got()
-    assert metrics(place) == expected
+    assert metrics(address) == expected
     assert tables(s3.got()) == {"trials": 1, "epochs": 1, "classes": 1, "predictions": 1}
     s3.put("results/small/trials/half.parquet", b"PAR1")
     again = cnngrid("run", sweep, "--local", "--results", "s3://store/results")
-    assert f"{place}/trials/half.parquet: damaged, set aside as half.parquet.damaged" in (
+    assert f"{address}/trials/half.parquet: damaged, set aside as half.parquet.damaged" in (
         again.stderr
     )
     assert objects("trials") == {"trials/compacted-1.parquet", "trials/half.parquet.damaged"}
@@ -93,7 +91,7 @@ def test_a_sweep_is_run_and_asked_as_in_a_folder(
 
 
 def tables(names: list[str]) -> dict[str, int]:
-    """How many objects of each table, of those that were asked for."""
+    """Count the objects of each table among those that were downloaded."""
     return Counter(name.split("/")[2] for name in names if name.endswith(".parquet"))
 
 
@@ -102,18 +100,18 @@ def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore,
     start: Start,
 ) -> None:  # fmt: skip
-    sweep = write_sweep(checkpoint_s=0.4, fixed={"epochs": 40})
+    sweep = write_sweep(checkpoint_s=0.4, fixed={"epochs": 25}, seeds=[0])
     options = ("run", sweep, "--local", "--results", "s3://store/results")
-    place = "s3://store/results/small"
+    address = "s3://store/results/small"
     process = start(*options)
     wait_for("a checkpoint", lambda: bool(objects("checkpoints")), process)
     refused = cnngrid(*options)
     assert refused.returncode == 2
-    assert f"{place}: another driver holds these results (process {process.pid} on" in (
+    assert f"{address}: another driver holds these results (process {process.pid} on" in (
         refused.stderr
     )
-    assert f"running: process {process.pid} on" in cnngrid("status", place).stdout
-    assert "has stopped; run the same command again" in cnngrid("stop", place).stdout
+    assert f"running: process {process.pid} on" in cnngrid("status", address).stdout
+    assert "has stopped; run the same command again" in cnngrid("stop", address).stdout
     output = process.end()
     assert process.returncode == 130, output
 
@@ -127,18 +125,18 @@ def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
     process.kill_and_wait()
     cut = saved(s3.requests)
     assert cut
-    assert "no driver is running" in cnngrid("status", place).stdout
+    assert "no driver is running" in cnngrid("status", address).stdout
     done = cnngrid(*options)
     assert done.returncode == 0, done.stderr
-    assert metrics(place) == local_metrics(sweep, tmp_path, data_dir)
-    store = open_store(place)
-    store.fetch_tables()
+    assert metrics(address) == local_metrics(sweep, tmp_path, data_dir)
+    store = open_store(address)
+    store.files.fetch_tables()
     attempts = {row["attempt"] for row in store.epochs() if row["trial_id"] == cut}
     assert len(attempts) > 1, "it went on from its checkpoint"
 
 
 def saved(requests: list[str]) -> str | None:
-    """The trial that runs and whose checkpoint holds an epoch."""
+    """Return the running trial whose checkpoint holds an epoch, None if there is none."""
     epochs: set[str] = set()
     found = None
     for request in requests:
@@ -154,7 +152,7 @@ def saved(requests: list[str]) -> str | None:
 
 @contextmanager
 def goes_away(s3: ObjectStore, back_in_s: float | None) -> Iterator[None]:
-    """Let the store go away once a trial has ended in the block, for a while or for good."""
+    """Stop the store once a trial has ended in the block, for a while or for good."""
     over = threading.Event()
 
     def watch() -> None:
@@ -180,9 +178,9 @@ def test_a_lost_connection_is_waited_for_and_then_ends_the_run(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    sweep = write_sweep(seeds=[0, 1, 2])
+    sweep = write_sweep()
     options = ("run", sweep, "--local", "--results", "s3://store/results")
-    monkeypatch.setattr("grid.store.bucket.PATIENCE_S", 3.0)
+    monkeypatch.setattr("grid.store.bucket.PATIENCE_S", 1.0)
     with goes_away(s3, back_in_s=None):
         done = cnngrid(*options)
     assert done.returncode == 1
@@ -190,16 +188,17 @@ def test_a_lost_connection_is_waited_for_and_then_ends_the_run(
         done.stderr
     )
     s3.start()
-    assert 1 <= len(objects("trials")) < 6
+    assert 1 <= len(objects("trials")) < 4
     s3.requests.clear()
     monkeypatch.setattr("grid.store.bucket.PATIENCE_S", 60.0)
-    with goes_away(s3, back_in_s=2.0):
+    with goes_away(s3, back_in_s=1.0):
         done = cnngrid(*options)
     assert done.returncode == 0, done.stderr
     assert metrics("s3://store/results/small") == local_metrics(sweep, tmp_path, data_dir)
 
 
-@pytest.mark.parametrize("clock_s", [-300.0, 0.0, 1e6])
+@pytest.mark.slow
+@pytest.mark.parametrize("clock_s", [-300.0, 1e6])
 def test_whether_a_driver_elsewhere_lives_does_not_depend_on_its_clock(
     s3: ObjectStore, monkeypatch: pytest.MonkeyPatch, clock_s: float
 ) -> None:

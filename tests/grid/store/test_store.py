@@ -142,6 +142,12 @@ def test_folders_that_are_not_ours_are_refused(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "below").check_usable("mine")
 
 
+def test_a_folder_whose_first_driver_is_writing_the_sweep_file_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml.0123abcd.tmp").touch()
+    (tmp_path / "run").mkdir()
+    Store(tmp_path).check_usable("mine")
+
+
 def test_one_driver_at_a_time(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with hold(store):
