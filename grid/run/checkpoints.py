@@ -1,7 +1,7 @@
-"""Which checkpoints of ended trials stay: the best of each cell, and what `disk_gib` has room for.
+"""Checkpoints that stay after their trial: the best of each cell, as many as `disk_gib` allows.
 
-Everything is worked out from what the results folder has, so it is the same after a restart. A
-trial that falls behind k others stays behind them, so what was removed is never wanted back.
+All decisions follow from the results folder, so they are the same after a restart. A trial that
+falls behind k others stays behind them, so no removed checkpoint is ever wanted back.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from grid.trial.rows import drop_checkpoints
 if TYPE_CHECKING:
     from rich.console import Console
 
-# A running trial's share for its rows, far more than they take.
+# Room reserved for a running trial's rows, far more than they take.
 ROWS_BYTES = MIB
-# A complete trial in its cell, the best first: less its val_top1, when it ended, its id.
-Place = tuple[float, int, str]
+# A complete trial in the ranking of its cell: minus its val_top1, the time of its end, its id.
+Ranked = tuple[float, int, str]
 
 
 @dataclass
 class Keeper:
     """The checkpoints of one results folder while a driver holds it.
 
-    `sizes` says what a trial's checkpoints will take, `sources` which ended trials others will go
-    on from; both are asked only under `disk_gib`.
+    `sizes` returns the bytes of a trial's checkpoints, `sources` the ended trials that others will
+    continue; both are called only under `disk_gib`.
     """
 
     plan: Plan
@@ -45,13 +45,13 @@ class Keeper:
     sizes: Callable[[Trial], Sizes]
     sources: Callable[[], Collection[str]]
     note: Callable[[str], None]
-    _ranked: dict[str, list[Place]] = field(default_factory=dict)
-    # Every trial of the plan that was ever handed out or asked, ended or not.
+    _ranked: dict[str, list[Ranked]] = field(default_factory=dict)
+    # Every trial of the plan that was ever handed out or suggested, ended or not.
     _members: set[str] = field(default_factory=set)
-    _said: bool = False
+    _noted: bool = False
 
     def restore(self, finished: Mapping[str, Finished]) -> None:
-        """Take up what the results folder says, and remove what `keep` does not want."""
+        """Rank the complete trials of the folder; remove the checkpoints that `keep` excludes."""
         cells = {cell.cell_id for cell in self.plan.cells}
         member_of = {trial.trial_id: trial.cell_id for trial in self.plan.trials}
         for asked in self.store.asked() if self.plan.spec.tune else ():
@@ -60,53 +60,53 @@ class Keeper:
         self._members.update(member_of)
         for trial_id, row in finished.items():
             if trial_id in member_of and row.state == "complete":
-                self._place(member_of[trial_id], row.val_top1, row.ended_at, trial_id)
-        there = taken_by_trial(self.store.folder / "checkpoints")
+                self._rank(member_of[trial_id], row.val_top1, row.ended_at, trial_id)
+        on_disk = taken_by_trial(self.store.folder / "checkpoints")
         for cell_id in self._ranked:
             for trial_id in self._fallen_out(cell_id):
-                if trial_id in there:
+                if trial_id in on_disk:
                     drop_checkpoints(self.store, trial_id)
 
     def take(self, trial: Trial, row: Mapping[str, Any]) -> None:
-        """A trial is complete: of its cell only the best keep their weights."""
+        """Rank a complete trial; remove the checkpoints of trials no longer among the best."""
         ended_at = (row["ended_at"] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-        self._place(trial.cell_id, row["val_top1"], ended_at, trial.trial_id)
+        self._rank(trial.cell_id, row["val_top1"], ended_at, trial.trial_id)
         for trial_id in self._fallen_out(trial.cell_id):
             drop_checkpoints(self.store, trial_id)
 
     def has_room(self, trial: Trial, running: Collection[Trial]) -> bool:
-        """Whether a trial may start under `disk_gib`; frees what is least worth keeping for it.
+        """Return whether a trial may start under `disk_gib`; free the least valuable checkpoints.
 
-        Raises `StoreError` where it may not and nothing runs that could change it.
+        Raises `StoreError` if it may not and nothing runs that could change this.
         """
         if self.plan.spec.disk_gib is None:
             return True
         self._members.add(trial.trial_id)
-        there = taken_by_trial(self.store.folder / "checkpoints")
+        on_disk = taken_by_trial(self.store.folder / "checkpoints")
         reserved = {t.trial_id: self.sizes(t).most + ROWS_BYTES for t in (*running, trial)}
-        more = sum(max(0, size - there.get(name, 0)) for name, size in reserved.items())
+        more = sum(max(0, size - on_disk.get(name, 0)) for name, size in reserved.items())
         now = taken(self.store.folder)
         excess = now + more - int(self.plan.spec.disk_gib * GIB)
         if excess <= 0:
             return True
-        victims = self._least_worth(there)
-        if sum(there[victim] for victim in victims) < excess:
+        victims = self._least_worth(on_disk)
+        if sum(on_disk[victim] for victim in victims) < excess:
             if running:
                 return False
             raise StoreError(self._full(now, more))
-        self._say()
+        self._note_removal()
         for victim in victims:
             drop_checkpoints(self.store, victim)
-            excess -= there[victim]
+            excess -= on_disk[victim]
             if excess <= 0:
                 break
         return True
 
-    def _place(self, cell_id: str, val_top1: float | None, ended_at: int, trial_id: str) -> None:
+    def _rank(self, cell_id: str, val_top1: float | None, ended_at: int, trial_id: str) -> None:
         insort(self._ranked.setdefault(cell_id, []), (-(val_top1 or 0.0), ended_at, trial_id))
 
     def _fallen_out(self, cell_id: str) -> list[str]:
-        """Trials of a cell that `keep` has no place for; they are no longer ranked."""
+        """Remove the trials beyond `keep`'s number from a cell's ranking and return them."""
         ranked, top = self._ranked[cell_id], self.plan.spec.keep_top
         if top is None:
             return []
@@ -114,28 +114,28 @@ class Keeper:
         del ranked[top:]
         return fallen
 
-    def _least_worth(self, there: Mapping[str, int]) -> list[str]:
-        """Trials whose checkpoints may go, the least worth keeping first.
+    def _least_worth(self, on_disk: Mapping[str, int]) -> list[str]:
+        """Return the trials whose checkpoints may go, the least valuable first.
 
-        Those that the plan no longer has; then the complete ones that are not the best of their
-        cell, the furthest behind first, of equals the least accurate. Never those that a trial of
-        the plan goes on from, its own or another's.
+        First come trials that the plan no longer has; then complete ones that are not the best of
+        their cell, the lowest ranks first, of equal ranks the least accurate. Never those that a
+        trial of the plan continues, itself or a longer one.
         """
         sources = self.sources()
-        strangers = [name for name in sorted(there) if name not in self._members | set(sources)]
+        strangers = [name for name in sorted(on_disk) if name not in self._members | set(sources)]
         behind = [
             (-rank, -worse, trial_id)
             for ranked in self._ranked.values()
             for rank, (worse, _, trial_id) in enumerate(ranked)
             if rank >= (self.plan.spec.keep_top or 1)
-            and trial_id in there
+            and trial_id in on_disk
             and trial_id not in sources
         ]
         return [*strangers, *(trial_id for _, _, trial_id in sorted(behind))]
 
-    def _say(self) -> None:
-        if not self._said:
-            self._said = True
+    def _note_removal(self) -> None:
+        if not self._noted:
+            self._noted = True
             self.note(
                 f"disk_gib {self.plan.spec.disk_gib:g} is reached: checkpoints that are least "
                 "worth keeping are removed (docs/sweep-file.md says which)"
@@ -153,7 +153,7 @@ class Keeper:
 def open_keeper(
     plan: Plan, store: Store, data_dir: Path, search: Search, lineage: Lineage, console: Console
 ) -> Keeper:
-    """The keeper of a folder that a driver holds; `restore` it first."""
+    """Make the keeper of a folder that a driver holds; call its `restore` first."""
 
     def sizes(trial: Trial) -> Sizes:
         return trial_sizes(trial.config, data_dir, skip_unreadable=plan.skip_unreadable)

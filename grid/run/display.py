@@ -1,4 +1,4 @@
-"""The live display: what runs, its accuracy so far, how much is done, and the time left."""
+"""The live display: running trials, their accuracy so far, the share done, the time left."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from grid.cost.forecast import CellWork, Seen, time_left_s
+from grid.cost.forecast import CellWork, StartedTrial, time_left_s
 from grid.phrases import format_s
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from grid.plan.ids import Trial
+    from grid.run.capacity import Capacity
     from grid.store.folder import Finished
     from grid.sweep.spec import Stop
     from grid.trial.assignment import Progress
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # Without a terminal (a log file, CI): at most one line in this many seconds, and one per trial
 # that did not complete.
 LINE_EVERY_S = 10.0
-# The picture is drawn more often than a large sweep should be counted.
+# The shortest time between two forecasts: counting a large sweep takes longer than drawing it.
 FORECAST_EVERY_S = 1.0
 
 
@@ -41,34 +42,34 @@ class Display:
     console: Console
     sweep: str
     planned: int
-    slots: int
+    capacity: Capacity
     labels: Mapping[str, str]
     counts: dict[str, int] = field(default_factory=dict)
     earlier: int = 0
-    # What the cells' trials did so far, by cell, and the rule that stops some early.
+    # Epochs and seconds of the cells' trials so far, by cell, and the rule that stops some early.
     work: dict[str, CellWork] = field(default_factory=dict)
     stop: Stop | None = None
-    # Configs of a cell that are trained to the end whatever the rule says.
+    # Number of configs of a cell that are trained to the end whatever the rule decides.
     wanted: int = 1
-    # Seed and fold of the trials that such a rule compares.
+    # Seed and fold of the trials that the rule compares.
     first: tuple[int, int | None] = (0, None)
     best: tuple[float, str] | None = None
     _running: dict[str, _Running] = field(default_factory=dict)
     # Trials that wait with a checkpoint.
     _paused: set[str] = field(default_factory=set)
     _last_line: float = 0.0
-    # When the time left was estimated last, and what it was.
+    # Time of the last forecast, and its result.
     _left: tuple[float, float | None] = (float("-inf"), None)
     _notes: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> int:
-        """Trials that have ended, in this run or before."""
+        """Number of trials that have ended, in this run or before."""
         return self.earlier + sum(self.counts.values())
 
     @contextmanager
     def live(self) -> Iterator[None]:
-        """Draw while the block runs; on anything but a terminal print a line now and then."""
+        """Draw while the block runs; without a terminal, `_line` prints a line now and then."""
         if not self.console.is_terminal:
             yield
             return
@@ -84,38 +85,38 @@ class Display:
             yield
 
     def take_up(self, trials: Mapping[str, Trial], earlier: Mapping[str, Finished]) -> None:
-        """Trials that ended before this run."""
+        """Take over the trials that ended before this run."""
         self.earlier = len(earlier)
         for trial_id, row in earlier.items():
-            self._see(trials[trial_id], row.state)
+            self._record(trials[trial_id], row.state)
             cell = self.work[trials[trial_id].cell_id]
-            cell.seen[trial_id] = replace(
-                cell.seen[trial_id], epochs=row.epochs_run or 0, seconds=row.wall_time_s or 0.0
+            cell.started[trial_id] = replace(
+                cell.started[trial_id], epochs=row.epochs_run or 0, seconds=row.wall_time_s or 0.0
             )
 
     def start(self, trial: Trial) -> None:
-        """A trial was handed to a slot."""
+        """Show a trial that was handed to a slot."""
         self._paused.discard(trial.trial_id)
-        self._see(trial, "running")
+        self._record(trial, "running")
         label = f"{self.labels.get(trial.cell_id, trial.cell_id)} seed {trial.seed}"
         if trial.suggestion is not None:
             label += f" #{trial.suggestion}"
         self._running[trial.trial_id] = _Running(trial, label, time.monotonic())
 
     def update(self, progress: Progress) -> None:
-        """An epoch of a running trial ended."""
+        """Show an ended epoch of a running trial."""
         if running := self._running.get(progress.trial_id):
             running.last = progress
-            self._see(running.trial, "running", progress)
+            self._record(running.trial, "running", progress)
         self._line()
 
     def end(self, progress: Progress, state: str, reason: str | None) -> None:
-        """A trial ended in a state that is stored."""
+        """Count a trial that ended with a stored row; note failures."""
         running = self._running.pop(progress.trial_id, None)
         self.counts[state] = self.counts.get(state, 0) + 1
         label = running.label if running else progress.trial_id
         if running:
-            self._see(running.trial, state, progress)
+            self._record(running.trial, state, progress)
         value = progress.row.get("val_top1")
         if state == "complete" and value is not None and (not self.best or value > self.best[0]):
             self.best = (value, label)
@@ -124,29 +125,29 @@ class Display:
         self._line()
 
     def pause(self, trial_id: str) -> None:
-        """A trial gave up its slot; it waits, and may go on later."""
+        """Count a trial that gave up its slot and may go on later."""
         if running := self._running.pop(trial_id, None):
-            self._see(running.trial, "paused")
+            self._record(running.trial, "paused")
         self._paused.add(trial_id)
         self._line()
 
     def count(self, trial: Trial, state: str) -> None:
-        """A trial ended without running (again)."""
+        """Count a trial that ended without running (again)."""
         self._paused.discard(trial.trial_id)
-        self._see(trial, state)
+        self._record(trial, state)
         self.counts[state] = self.counts.get(state, 0) + 1
 
     def lost(self, trial: Trial, why: str) -> None:
-        """A trial's process died; the trial will be started again."""
+        """Note the loss of a trial's process; the trial will be started again."""
         running = self._running.pop(trial.trial_id, None)
-        self._see(trial, "planned")
+        self._record(trial, "planned")
         label = f"{running.label} ({trial.trial_id})" if running else trial.trial_id
         self.note(f"lost: {label}: {why}; it goes on from its last checkpoint")
 
     def retry_alone(self, trial: Trial, reason: str) -> None:
-        """A trial ran out of memory; it will be started again, alone."""
+        """Note a trial that ran out of memory; it will be started again, alone."""
         running = self._running.pop(trial.trial_id, None)
-        self._see(trial, "planned")
+        self._record(trial, "planned")
         label = running.label if running else trial.trial_id
         self.note(
             f"again: {label} ({trial.trial_id}): {reason}; it will run once more with the device "
@@ -154,22 +155,22 @@ class Display:
         )
 
     def note(self, text: str) -> None:
-        """Something to keep on the screen."""
-        self.console.print(text, style="yellow", highlight=False, markup=False)
+        """Print a line that stays on the screen."""
+        print_note(self.console, text)
 
     def time_left_s(self) -> float | None:
-        """From what epochs took so far; None before the first ended."""
+        """Forecast the seconds left from the epochs so far; None before the first has ended."""
         if time.monotonic() - self._left[0] > FORECAST_EVERY_S:
-            # Copies, because the picture is drawn by a thread of its own.
-            work = [replace(cell, seen=dict(cell.seen)) for cell in self.work.values()]
-            left = time_left_s(work, self.stop, self.wanted, self.slots)
+            # Copies, because another thread draws.
+            work = [replace(cell, started=dict(cell.started)) for cell in self.work.values()]
+            left = time_left_s(work, self.stop, self.wanted, self.capacity.slots)
             self._left = (time.monotonic(), left)
         return self._left[1]
 
-    def _see(self, trial: Trial, state: str, progress: Progress | None = None) -> None:
+    def _record(self, trial: Trial, state: str, progress: Progress | None = None) -> None:
         if (cell := self.work.get(trial.cell_id)) is None:
             return
-        known = cell.seen.get(trial.trial_id) or Seen(
+        known = cell.started.get(trial.trial_id) or StartedTrial(
             state,
             0,
             confirmed=trial.role == "confirmed",
@@ -181,10 +182,10 @@ class Display:
             seconds = progress.row.get("wall_time_s") or known.seconds
             epochs = max(progress.epoch, progress.row.get("epochs_run") or 0)
             known = replace(known, state=state, epochs=epochs, seconds=seconds)
-        cell.seen[trial.trial_id] = known
+        cell.started[trial.trial_id] = known
 
     def summary(self) -> str:
-        """One line: done/total, states, best so far, time left."""
+        """Return one line: done/total, states, best so far, time left."""
         counts = {**self.counts, **({"paused": len(self._paused)} if self._paused else {})}
         states = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
         earlier = f"{self.earlier} from before, " if self.earlier else ""
@@ -196,7 +197,7 @@ class Display:
         return ", ".join(parts)
 
     def render(self) -> RenderableType:
-        """The whole picture: a line per slot under the summary."""
+        """Return the whole picture: the summary, and a line per running trial."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -239,3 +240,8 @@ class Display:
             markup=False,
             soft_wrap=True,
         )
+
+
+def print_note(console: Console, text: str) -> None:
+    """Print a warning or a remark in yellow."""
+    console.print(text, style="yellow", highlight=False, markup=False)

@@ -1,12 +1,12 @@
-"""The driver of a sweep: hands out trials and takes what becomes of them.
+"""The driver of a sweep: hands out trials and takes their results.
 
-`local.py` and `tune.py` are two ways to run what it hands out; every decision is made here.
+`local.py` and `ray_tune/tune.py` are two ways to run the trials; every decision is made here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,38 +22,40 @@ from grid.search.sweep_search import Search
 from grid.store.folder import Store, moment
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.lineage import Lineage
-from grid.trial.rows import end_failed, end_pruned, never_started, pause
+from grid.trial.rows import unstarted_row, write_failed, write_paused, write_pruned
 
 if TYPE_CHECKING:
+    from grid.run.capacity import Capacity
     from grid.run.display import Display
+    from grid.run.signals import StopSignals
 
-# Merge small files whenever this many trials have ended since the last time.
+# Small files are merged each time this many trials have ended.
 COMPACT_EVERY = 500
-# A running trial renews its claim at least this often, more often where `hung_after_s` is short.
+# Seconds between two renewals of a running trial's claim, at most; less if `hung_after_s` is short.
 HEARTBEAT_S = 10.0
-# A cell is given up after so many trials in a row that failed alike before their first epoch.
+# A cell is given up after this many trials in a row that failed alike before their first epoch.
 SAME_ERRORS = 3
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a sweep is run, none of which changes a metric."""
+    """Options of a run; none of them changes a metric."""
 
     results: Path | str
     data_dir: Path
     local: bool = False
     slots: int | None = None
     address: str | None = None
-    # Trials that ended in these states are run again.
+    # States whose trials are run again.
     retry: frozenset[str] = frozenset()
-    # Other drivers work on the same folder; each takes what nobody else has.
+    # Other drivers work on the same folder; each takes units that no other has.
     share: bool = False
     on_error: Literal["continue", "stop"] = "continue"
 
 
 @dataclass
 class Driver:
-    """Hands out trials and takes what becomes of them; used by one thread."""
+    """Hands out trials and takes their results; used by one thread."""
 
     plan: Plan
     store: Store
@@ -62,44 +64,43 @@ class Driver:
     lineage: Lineage
     display: Display
     keeper: Keeper
-    device: str
+    capacity: Capacity
+    signals: StopSignals
     commit: str | None
-    started: float = field(default_factory=time.monotonic)
+    # The earlier ends of trials that are run again, in microseconds.
+    ended_before: Mapping[str, int] = field(default_factory=dict)
+    # Counts of the trials that this run ended, by state.
     states: dict[str, int] = field(default_factory=dict)
-    interrupted: bool = False
-    # What made it impossible to go on: the disk is full, say.
-    fatal: GridError | None = None
-    # `--on-error stop`: a trial failed.
-    gave_up: bool = False
     running: dict[str, Trial] = field(default_factory=dict)
-    # When trials that are run again ended before, in microseconds.
-    ended_before: dict[str, int] = field(default_factory=dict)
-    # Takes the signals back: `ray.init` and Tune put handlers of their own in place of ours.
-    listen: Callable[[], None] = lambda: None
-    # Trials that ran out of memory, to be run with a device to themselves; and all that ever did.
+    # Trials to run once more with a device to themselves; and all that ever ran out of memory.
     retry_alone: list[Trial] = field(default_factory=list)
     ran_out_of_memory: set[str] = field(default_factory=set)
-    # Nothing starts before something ends: `disk_gib` has no room for one more.
+    # The problem that ends the sweep, such as a full disk.
+    fatal: GridError | None = None
+    # True after a failed trial under `--on-error stop`.
+    gave_up: bool = False
+    # True while `disk_gib` has no room for one more trial: nothing starts before something ends.
     _no_room: bool = False
-    # Brings `display.slots` up to date, on a cluster whose nodes come and go.
-    fit: Callable[[], None] = lambda: None
     _since_compaction: int = 0
     # Processes in a row that could not be started.
     _unstarted: int = 0
-    # Cell -> why its last trials failed before their first epoch.
+    # Cell -> reasons of its last trials that failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
 
     def next(self) -> Assignment | None:
-        """The next trial with all it needs, or None when there is none now (see `over`)."""
-        self.listen()
-        self.fit()
-        full = self._no_room or len(self.running) >= self.display.slots
+        """Return the next trial with all it needs, or None if there is none now (see `over`)."""
+        self.signals.reinstall()
+        self.capacity.refresh()
+        full = self._no_room or self.capacity.full
         trial = None if self.stopping or full else self._next_trial()
         while trial is None and not (full or self.running or self.over):
             time.sleep(POLL_S)  # until it is certain what the other drivers of the folder do
             trial = self._next_trial()
         if trial is None or not self._has_room(trial):
             return None
+        return self._start(trial)
+
+    def _start(self, trial: Trial) -> Assignment:
         self.running[trial.trial_id] = trial
         self.display.start(trial)
         self._prepare()
@@ -110,7 +111,7 @@ class Driver:
             results=self.store.location,
             data_dir=str(self.options.data_dir),
             threads=spec.resources.cpus,
-            device=self.device,
+            device=self.capacity.device,
             keep=spec.keep_at_end,
             keep_predictions=spec.keep_predictions,
             checkpoint_s=spec.checkpoint_s,
@@ -121,15 +122,21 @@ class Driver:
             continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,
             heartbeat_s=min(HEARTBEAT_S, spec.hung_after_s / 4 or HEARTBEAT_S),
             alone=trial.trial_id in self.ran_out_of_memory,
+            slot=self.capacity.take(trial.trial_id),
         )
+
+    def _vacate(self, trial_id: str) -> Trial:
+        """Free the slot of a trial that no longer runs."""
+        self.capacity.release(trial_id)
+        return self.running.pop(trial_id)
 
     @property
     def over(self) -> bool:
-        """Whether `next`, having returned None, will do so for ever."""
+        """True if `next`, having returned None, will return None for ever."""
         return self.stopping or self.search.over
 
     def _has_room(self, trial: Trial) -> bool:
-        """Whether a trial may start now; else it comes again once something has ended."""
+        """Return whether a trial may start now; otherwise it comes again once another has ended."""
         try:
             if self.keeper.has_room(trial, self.running.values()):
                 return True
@@ -143,8 +150,8 @@ class Driver:
         return False
 
     def _next_trial(self) -> Trial | None:
-        if self.device == "cpu" and self.ran_out_of_memory & self.running.keys():
-            return None  # on a GPU the one that runs alone has asked for a whole one
+        if self.capacity.device == "cpu" and self.ran_out_of_memory & self.running.keys():
+            return None  # on a GPU the trial that runs alone has asked Ray for a whole one
         while True:
             trial = self.search.next()
             self._end_skipped()
@@ -154,16 +161,17 @@ class Driver:
                 return trial
 
     def _next_alone(self) -> Trial | None:
-        """A trial that ran out of memory, once there is nothing else to hand out; without a GPU
-        once nothing else runs.
+        """Return a trial that ran out of memory, if no other is left to hand out.
+
+        Without a GPU it also waits until no other trial runs.
         """
-        if not self.retry_alone or (self.device == "cpu" and self.running):
+        if not self.retry_alone or (self.capacity.device == "cpu" and self.running):
             return None
         return self.retry_alone.pop(0)
 
     def progress(self, progress: Progress) -> bool:
-        """Take an epoch's result; True if the trial must stop now (its row is then stored)."""
-        if progress.pause:
+        """Take an epoch's result; return True if the trial must stop now, its row stored."""
+        if progress.within_epoch:
             return False
         trial = self.running[progress.trial_id]
         self._unstarted = 0
@@ -173,31 +181,31 @@ class Driver:
             self._prepare()
             return False
         if verdict.action == "end":
-            self._ended(progress, end_pruned(self.store, progress.row, verdict.reason))
+            self._ended(progress, write_pruned(self.store, progress.row, verdict.reason))
             return True
         self._no_room = False
-        row = pause(self.store, progress, verdict.reason)
-        del self.running[progress.trial_id]
+        row = write_paused(self.store, progress, verdict.reason)
+        self._vacate(progress.trial_id)
         self.display.pause(progress.trial_id)
         self.search.wait(trial, Outcome("paused", row.get("val_top1"), row.get("epochs_run")))
         return True
 
     def finished(self, progress: Progress) -> None:
-        """Take the end of a trial whose row is stored, or that must run again."""
+        """Take the end of a trial whose row is stored, or that must run once more."""
         if progress.retry_alone is None:
             self._ended(progress, progress.row)
             return
         self._no_room = False
-        self.retry_alone.append(trial := self.running.pop(progress.trial_id))
+        self.retry_alone.append(trial := self._vacate(progress.trial_id))
         self.ran_out_of_memory.add(trial.trial_id)
         self.display.retry_alone(trial, progress.retry_alone)
 
     def lost(self, trial_id: str, cause: Cause) -> None:
-        """A trial's process is gone: the trial comes again, first."""
+        """Take the loss of a trial's process: the trial comes again, before others."""
         if self.stopping or (trial := self.running.get(trial_id)) is None:
-            return  # it had to end anyway, or died after it had said so
+            return  # it had to end anyway, or died after its end was reported
         row = self.store.row(trial_id)
-        if row and row["ended_at"] != self.ended_before.get(trial_id):  # it died before it said so
+        if row and row["ended_at"] != self.ended_before.get(trial_id):  # it died before its report
             row["ended_at"] = moment(row["ended_at"])
             epochs = trial.config.epochs
             self.finished(Progress(trial_id, row["epochs_run"], epochs, None, True, row))
@@ -206,7 +214,7 @@ class Driver:
         note_loss(self.store, trial_id, cause)
         if self._given_up(trial):
             return
-        del self.running[trial_id]
+        self._vacate(trial_id)
         self.display.lost(trial, cause.text)
         self.search.give_back(trial)
         self._unstarted = self._unstarted + 1 if cause.what == "start" else 0
@@ -214,33 +222,36 @@ class Driver:
             self.fail(GridError(f"no trial can be started: {cause.reason}"))
 
     def _given_up(self, trial: Trial) -> bool:
-        """Whether a trial was lost once too often; it is `failed` then."""
-        reason = reason_to_give_up(self.store, trial.trial_id, self.plan.spec.max_attempts)
-        if reason:
-            self.running[trial.trial_id] = trial
-            failed = end_failed(self.store, trial, self.plan.spec.sweep, reason)
-            self._ended(failed, failed.row)
-        return reason is not None
+        """Mark a trial failed once it exceeds its allowed losses; return whether it did."""
+        trial_id = trial.trial_id
+        reason = reason_to_give_up(self.store, trial_id, self.plan.spec.max_attempts)
+        if reason is None:
+            return False
+        row = write_failed(self.store, trial, self.plan.spec.sweep, reason)
+        self.running[trial_id] = trial  # also if it was about to start
+        self._ended(Progress(trial_id, 0, trial.config.epochs, None, True, row), row)
+        return True
 
-    def interrupt(self) -> None:
-        """Start nothing more."""
-        self.interrupted = True
+    @property
+    def interrupted(self) -> bool:
+        """True once a signal asked for the end of the sweep: nothing more starts."""
+        return self.signals.received
 
     def fail(self, problem: GridError) -> None:
-        """Nothing can be stored any more: start nothing, and let the caller raise `problem`."""
+        """Start nothing more, because nothing can be stored; the caller raises `problem`."""
         self.fatal = self.fatal or problem
 
     @property
     def stopping(self) -> bool:
-        """Whether what runs is to be stopped too."""
+        """True if running trials are to be stopped too."""
         return self.interrupted or self.gave_up or self.fatal is not None
 
     def _prepare(self) -> None:
-        if self.display.slots > 1:
+        if self.capacity.slots > 1:
             self.search.prepare()
 
     def _pruned_before(self, trial: Trial) -> bool:
-        """Whether a trial ends where its shorter one was pruned; it is stored then."""
+        """Prune a trial that continues a pruned one; return whether it did."""
         rungs = self.search.pause_epochs(trial) if trial.lineage_id else ()
         shorter = self.lineage.shorter(trial) if rungs else None
         if shorter is None or shorter.state != "pruned":
@@ -251,12 +262,12 @@ class Driver:
         for row in rows:
             self.search.judge(trial, row["epoch"], row["val_top1"])
         row = {
-            **never_started(trial, self.plan.spec.sweep),
+            **unstarted_row(trial, self.plan.spec.sweep),
             "continued_from": shorter.trial_id,
             "val_top1": shorter.val_top1,
             "epochs_run": shorter.epochs_run,
         }
-        row = end_pruned(self.store, row, shorter.reason or "")
+        row = write_pruned(self.store, row, shorter.reason or "")
         self.search.tell(trial, Outcome("pruned", shorter.val_top1, shorter.epochs_run))
         self._count("pruned")
         self.display.count(trial, "pruned")
@@ -271,7 +282,7 @@ class Driver:
         self.states[state] = self.states.get(state, 0) + 1
 
     def _ended(self, progress: Progress, row: dict[str, Any]) -> None:
-        trial = self.running.pop(progress.trial_id)
+        trial = self._vacate(progress.trial_id)
         state = str(row["state"])
         self._no_room = False
         if state == "complete":
@@ -282,13 +293,13 @@ class Driver:
         self._watch_errors(trial, row)
         self._end_skipped()
         self._since_compaction += 1
-        # Beside other drivers this would take files from under their eyes.
+        # Not beside other drivers: they may be reading the files that compaction removes.
         if self._since_compaction >= COMPACT_EVERY and not self.options.share:
             self.store.tidy()
             self._since_compaction = 0
 
     def _watch_errors(self, trial: Trial, row: dict[str, Any]) -> None:
-        """Stop where the user said so, and give a cell up that fails in the same way again."""
+        """Stop after a failure if the user wants it; give up a cell that keeps failing alike."""
         if row["state"] == "failed" and self.options.on_error == "stop":
             self.gave_up = True
             self.display.note("stopping after a failed trial (--on-error stop)")
@@ -305,9 +316,9 @@ class Driver:
 
 
 def end_skipped(search: Search, store: Store, sweep: str) -> Iterator[Trial]:
-    """Store the rows of trials that ended without running (again); yields each trial."""
+    """Store the rows of trials that ended without running (again); yield each trial."""
     for trial, reason in search.skipped():
-        waited = {} if reason else store.paused(trial.trial_id).get(trial.trial_id, {})
-        row = waited or never_started(trial, sweep)
-        end_pruned(store, row, reason or waited.get("reason") or "")
+        paused = {} if reason else store.paused(trial.trial_id).get(trial.trial_id, {})
+        row = paused or unstarted_row(trial, sweep)
+        write_pruned(store, row, reason or paused.get("reason") or "")
         yield trial

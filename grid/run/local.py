@@ -1,4 +1,4 @@
-"""The same sweep in this process, one trial after another; Ray is never imported."""
+"""A sweep in this process, one trial after another; Ray is never imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def run_local(driver: Driver) -> None:
-    """Run everything the driver hands out."""
+    """Run every trial that the driver hands out."""
     from grid.trial.trial import run_trial
 
     while (assignment := driver.next()) is not None:

@@ -1,28 +1,36 @@
-"""One run of a sweep: the results folder is held, read and tidied, a driver made and let work."""
+"""One run of a sweep, from the lock on the results folder to the summary.
+
+With the folder held, a run has four steps: tidy the folder, restore the search from it, run what
+is left, summarise.
+"""
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from analysis.results.location import inside
 from cnncore.data import prepare_dataset
+from grid.cost.forecast import planned_work
+from grid.cost.slots import count_slots, pick_device
 from grid.errors import GridError, StoreError
 from grid.lock.heartbeat import POLL_S
 from grid.lock.hold import hold, join
 from grid.lock.share import Share
+from grid.plan.ids import Trial
 from grid.plan.plan import Plan, plan_rows
+from grid.run.capacity import Capacity, ClusterCapacity
 from grid.run.checkpoints import Keeper, open_keeper
+from grid.run.display import Display, print_note
 from grid.run.driver import Driver, RunOptions, end_skipped
 from grid.run.lost_trials import settle_claims
+from grid.run.signals import StopSignals
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
 from grid.store.open import open_store
@@ -35,9 +43,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run of a sweep did."""
+    """The outcome of a run."""
 
-    folder: Path | str  # an address where the results are in an object store
+    folder: Path | str  # an address for results in an object store
     planned: int
     states: dict[str, int]
     ran: int
@@ -45,7 +53,7 @@ class Summary:
     interrupted: bool
     unfinished: int
     warnings: tuple[str, ...] = ()
-    # Trials, or tuned cells, that other drivers of the folder have.
+    # Number of trials, or tuned cells, that other drivers of the folder have.
     elsewhere: int = 0
 
     @property
@@ -57,9 +65,9 @@ class Summary:
 
 
 def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
-    """Run what the results folder lacks of a plan. Raises `GridError` children.
+    """Run the trials of a plan that its results folder lacks. Raises `GridError` children.
 
-    With nothing to do it returns at once, and neither torch nor Ray is loaded.
+    With nothing to do it returns at once and loads neither torch nor Ray.
     """
     store = open_store(inside(options.results, plan.folder))
     _check_options(store, plan, options)
@@ -78,11 +86,14 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
 def _check_options(store: Store, plan: Plan, options: RunOptions) -> None:
     for name, given in (("--retry", options.retry), ("disk_gib", plan.spec.disk_gib)):
         if options.share and given:
-            raise GridError(f"{name} wants the results folder for itself: leave --share out")
-    for name, given in (("--share", options.share), ("disk_gib", plan.spec.disk_gib)):
-        if store.remote and given:
+            raise GridError(f"{name} needs the results folder for itself: leave --share out")
+    for name, given, possible in (
+        ("--share", options.share, store.files.exclusive_create),
+        ("disk_gib", plan.spec.disk_gib, store.files.all_on_disk),
+    ):
+        if given and not possible:
             raise GridError(
-                f"{name} wants a results folder, not an object store ({store.display_name})"
+                f"{name} needs a results folder, not an object store ({store.display_name})"
             )
 
 
@@ -92,63 +103,33 @@ def _run_held(
     started = time.monotonic()
     warnings = _tidy(store)
     for warning in (*plan.warnings, *warnings):
-        console.print(warning, style="yellow", highlight=False, markup=False)
-    # JSON is YAML too: a sweep made in Python has no text of its own.
-    store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
+        print_note(console, warning)
+    restored = _restore(plan, options, console, store, share)
+    skipped = list(end_skipped(restored.search, store, plan.spec.sweep))
+    if restored.first is None:
+        states = Counter(pruned=len(skipped)) if skipped else Counter()
+        return _summarise(plan, store, restored, warnings, states=states)
+    restored.search.give_back(restored.first)
+    driver = _make_driver(plan, store, options, restored, skipped, console)
+    _run(driver)
+    summary = _summarise(
+        plan,
+        store,
+        restored,
+        warnings,
+        states=Counter(driver.states),
+        ran=sum(driver.states.values()),
+        wall_time_s=time.monotonic() - started,
+        interrupted=driver.interrupted,
+    )
+    return _with_others(summary, plan, options, console, store, restored) if share else summary
 
-    def read_finished(trial_id: str | None = None) -> dict[str, Finished]:
-        return _finished(store.finished(trial_id), plan, retry=options.retry)
 
-    rows = store.finished()
-    finished = _finished(rows, plan, retry=options.retry)
-    if share is None:  # else what is claimed may run elsewhere
-        settle_claims(store, finished, local=options.local)
-    _write_plan(store, plan)
-    search = Search(plan, store, finished, share=share, read_finished=read_finished)
-    trials = search.trials()
-    earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
-    lineage = Lineage(store, finished)
-    keeper = open_keeper(plan, store, options.data_dir, search, lineage, console)
-    keeper.restore(finished)
-    if finished and trials and not earlier and not any(map(lineage.shorter, trials.values())):
-        _warn_of_strangers(console, store, finished)
-    while (first := search.next()) is None and not search.over:
-        time.sleep(POLL_S)
-    skipped = list(end_skipped(search, store, plan.spec.sweep))
-    if first is None:
-        summary = _summary(plan, search, store, None, earlier, 0.0, warnings)
-        if skipped:
-            summary.states["pruned"] = summary.states.get("pruned", 0) + len(skipped)
-        return summary
-    search.give_back(first)
-    driver = _driver(plan, store, options, search, lineage, keeper, earlier, console)
-    driver.ended_before = {
-        trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
-    }
-    if skipped:
-        driver.states["pruned"] = len(skipped)
-    for trial in skipped:
-        driver.display.count(trial, "pruned")
-    with _signals(driver), driver.display.live():
-        _run(driver)
-    for trial_id in driver.running:
-        with suppress(StoreError):  # where it matters, `fatal` says it
-            store.silence_claim(trial_id)
-    if driver.fatal:
-        raise driver.fatal
-    wall_time_s = time.monotonic() - started
-    summary = _summary(plan, search, store, driver, earlier, wall_time_s, warnings)
-    if share:  # others ended trials too
-        ended = read_finished()
-        open_keeper(plan, store, options.data_dir, search, lineage, console).restore(ended)
-        known = search.trials()
-        states = Counter(row.state for trial_id, row in ended.items() if trial_id in known)
-        summary = replace(summary, states=dict(sorted(states.items())))
-    return summary
+# -- tidy ----------------------------------------------------------------------------------
 
 
 def _tidy(store: Store) -> list[str]:
-    """Put away what killed processes left; what was damaged."""
+    """Set aside damaged files and remove unfinished ones; return a warning for each damaged one."""
     damaged = [
         f"{store.display_name}/{path.relative_to(store.folder)}: damaged, set aside as "
         f"{path.name}.damaged; its trial is run again"
@@ -158,82 +139,73 @@ def _tidy(store: Store) -> list[str]:
     return damaged
 
 
-def _run(driver: Driver) -> None:
-    if driver.options.local:
-        from grid.run.local import run_local
-
-        run_local(driver)
-        return
-    from grid.run.ray_tune.environment import ray_environment
-
-    with ray_environment(driver.options.address) as scratch:
-        from grid.run.ray_tune.tune import run_tune
-
-        run_tune(driver, scratch)
+# -- restore -------------------------------------------------------------------------------
 
 
-def _driver(
-    plan: Plan,
-    store: Store,
-    options: RunOptions,
-    search: Search,
-    lineage: Lineage,
-    keeper: Keeper,
-    earlier: Mapping[str, Finished],
-    console: Console,
-) -> Driver:
-    from grid.cost.forecast import planned_work
-    from grid.cost.slots import count_slots, pick_device
-    from grid.run.display import Display
+@dataclass
+class Restored:
+    """The search as the results folder leaves it, and what it was restored from."""
 
-    for name, image_size in plan.resolver.datasets():
-        # Once here, not in every trial.
-        prepare_dataset(name, options.data_dir, image_size, skip_unreadable=plan.skip_unreadable)
-    for name, skipped in plan.resolver.skipped().items() if plan.skip_unreadable else ():
-        console.print(
-            f"{name}: left {skipped} unreadable image(s) out", style="yellow", highlight=False
+    search: Search
+    lineage: Lineage
+    keeper: Keeper
+    # Ended trials of this plan.
+    earlier: dict[str, Finished]
+    # The earlier ends of trials that are run again, in microseconds.
+    ended_before: dict[str, int]
+    # The next trial to run, None if nothing is left.
+    first: Trial | None
+
+
+def _restore(
+    plan: Plan, options: RunOptions, console: Console, store: Store, share: Share | None
+) -> Restored:
+    """Store the sweep file and the plan; restore the search from the ended trials."""
+    # JSON is YAML too: a sweep made in Python has no text of its own.
+    store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
+    rows = store.finished()
+    finished = _count_as_done(rows, plan, retry=options.retry)
+    if share is None:  # beside other drivers, a claimed trial may run elsewhere
+        settle_claims(store, finished, local=options.local)
+    _write_plan(store, plan)
+    read_finished = partial(_read_finished, store, plan, options.retry)
+    search = Search(plan, store, finished, share=share, read_finished=read_finished)
+    trials = search.trials()
+    earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
+    lineage = Lineage(store, finished)
+    keeper = open_keeper(plan, store, options.data_dir, search, lineage, console)
+    keeper.restore(finished)
+    if finished and trials and not earlier and not any(map(lineage.shorter, trials.values())):
+        print_note(
+            console,
+            f"{store.display_name}: none of its {len(finished)} finished trials belongs to this "
+            "plan; they stay, and leave the tables (--all shows them)",
         )
-    resources = plan.spec.resources
-    if options.address:  # the cluster says, once it is joined
-        device, slots = "cpu", 1
-    else:
-        device = pick_device(resources)
-        slots = 1 if options.local else count_slots(resources, options.slots, device)
-    display = Display(
-        console,
-        plan.folder,
-        plan.planned,
-        slots,
-        {cell.cell_id: cell.label() for cell in plan.cells},
-        work=planned_work(plan),
-        stop=plan.spec.stop,
-        wanted=tune.confirm.top if (tune := plan.spec.tune) and tune.confirm else 1,
-        first=plan.replicates[0],
-    )
-    display.take_up(search.trials(), earlier)
-    return Driver(
-        plan,
-        store,
-        options,
-        search,
-        lineage,
-        display,
-        keeper,
-        device,
-        git_commit(Path.cwd()),
-    )
+    while (first := search.next()) is None and not search.over:
+        time.sleep(POLL_S)
+    ended_before = {
+        trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
+    }
+    return Restored(search, lineage, keeper, earlier, ended_before, first)
 
 
-def _finished(
+def _read_finished(
+    store: Store, plan: Plan, retry: Collection[str], trial_id: str | None = None
+) -> dict[str, Finished]:
+    """Read the ended trials that count as done, all or one."""
+    return _count_as_done(store.finished(trial_id), plan, retry=retry)
+
+
+def _count_as_done(
     rows: Mapping[str, Finished], plan: Plan, *, retry: Collection[str]
 ) -> dict[str, Finished]:
-    """Ended trials that count as done for this plan."""
+    """Return the ended trials that count as done for this plan."""
     tune = plan.spec.tune
     prunes = plan.spec.stop is not None or (tune is not None and tune.drop is not None)
     return {
         trial_id: row
         for trial_id, row in rows.items()
-        # Without a rule that prunes, such a trial is one cut short, so it is trained to its end.
+        # Without a rule that prunes, a pruned trial is one cut short: it is trained to its end.
         if not (row.state == "pruned" and not prunes) and row.state not in retry
     }
 
@@ -247,66 +219,130 @@ def _write_plan(store: Store, plan: Plan) -> None:
     )
 
 
-def _warn_of_strangers(console: Console, store: Store, finished: Collection[str]) -> None:
-    console.print(
-        f"{store.display_name}: none of its {len(finished)} finished trials belongs to this plan; "
-        "they stay, and leave the tables (--all shows them)",
-        style="yellow",
-        highlight=False,
-        markup=False,
+# -- run -----------------------------------------------------------------------------------
+
+
+def _make_driver(
+    plan: Plan,
+    store: Store,
+    options: RunOptions,
+    restored: Restored,
+    skipped: Collection[Trial],
+    console: Console,
+) -> Driver:
+    for name, image_size in plan.resolver.datasets():
+        # Once here, not in every trial.
+        prepare_dataset(name, options.data_dir, image_size, skip_unreadable=plan.skip_unreadable)
+    for name, images in plan.resolver.skipped().items() if plan.skip_unreadable else ():
+        print_note(console, f"{name}: left {images} unreadable image(s) out")
+    note = partial(print_note, console)
+    capacity = _capacity(plan, options, note)
+    display = Display(
+        console,
+        plan.folder,
+        plan.planned,
+        capacity,
+        {cell.cell_id: cell.label() for cell in plan.cells},
+        work=planned_work(plan),
+        stop=plan.spec.stop,
+        wanted=tune.confirm.top if (tune := plan.spec.tune) and tune.confirm else 1,
+        first=plan.replicates[0],
+    )
+    display.take_up(restored.search.trials(), restored.earlier)
+    for trial in skipped:
+        display.count(trial, "pruned")
+    return Driver(
+        plan=plan,
+        store=store,
+        options=options,
+        search=restored.search,
+        lineage=restored.lineage,
+        display=display,
+        keeper=restored.keeper,
+        capacity=capacity,
+        signals=StopSignals(note),
+        commit=git_commit(Path.cwd()),
+        ended_before=restored.ended_before,
+        states={"pruned": len(skipped)} if skipped else {},
     )
 
 
-def _summary(
+def _capacity(plan: Plan, options: RunOptions, note: Callable[[str], None]) -> Capacity:
+    resources = plan.spec.resources
+    if options.address:
+        return ClusterCapacity(resources, options.slots, note)
+    device = pick_device(resources)
+    return Capacity(1 if options.local else count_slots(resources, options.slots, device), device)
+
+
+def _run(driver: Driver) -> None:
+    """Run all that is left; raise the problem that ended the sweep early, if there was one."""
+    with driver.signals.installed(), driver.display.live():
+        if driver.options.local:
+            from grid.run.local import run_local
+
+            run_local(driver)
+        else:
+            _run_on_ray(driver)
+    for trial_id in driver.running:
+        with suppress(StoreError):  # if it matters, `fatal` says so
+            driver.store.claims.silence(trial_id)
+    if driver.fatal:
+        raise driver.fatal
+
+
+def _run_on_ray(driver: Driver) -> None:
+    from grid.run.ray_tune.environment import ray_environment
+
+    with ray_environment(driver.options.address) as scratch:
+        from grid.run.ray_tune.tune import run_tune
+
+        run_tune(driver, scratch)
+
+
+# -- summarise -----------------------------------------------------------------------------
+
+
+def _summarise(
     plan: Plan,
-    search: Search,
     store: Store,
-    driver: Driver | None,
-    earlier: dict[str, Finished],
-    wall_time_s: float,
+    restored: Restored,
     warnings: list[str],
+    *,
+    states: Counter[str],
+    ran: int = 0,
+    wall_time_s: float = 0.0,
+    interrupted: bool = False,
 ) -> Summary:
-    states = dict(driver.states) if driver else {}
-    ran = sum(states.values())
+    """Add the trials that ended before this run to those of this run."""
+    search = restored.search
     elsewhere, unfinished = set(search.elsewhere()), set(search.unfinished())
-    for row in earlier.values():
-        states[row.state] = states.get(row.state, 0) + 1
+    states = states + Counter(row.state for row in restored.earlier.values())
     return Summary(
-        folder=store.location if store.remote else store.folder,
+        folder=store.origin,
         planned=plan.planned,
         states=dict(sorted(states.items())),
         ran=ran,
         wall_time_s=wall_time_s,
-        interrupted=bool(driver and driver.interrupted),
+        interrupted=interrupted,
         unfinished=len(unfinished - elsewhere),
         warnings=tuple(warnings),
         elsewhere=len(elsewhere),
     )
 
 
-@contextmanager
-def _signals(driver: Driver) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM, or SIGUSR1) ends the sweep in order, the second at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if driver.interrupted:
-            raise KeyboardInterrupt
-        driver.interrupt()
-        driver.display.note("stopping: finished work is kept; press Ctrl-C again to stop at once")
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = [signal.signal(number, on_signal) for number in numbers]
-
-    def listen() -> None:
-        for number in numbers:
-            signal.signal(number, on_signal)
-
-    driver.listen = listen
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+def _with_others(
+    summary: Summary,
+    plan: Plan,
+    options: RunOptions,
+    console: Console,
+    store: Store,
+    restored: Restored,
+) -> Summary:
+    """Count the trials that other drivers of the folder ended too; keep the best of all."""
+    ended = _read_finished(store, plan, options.retry)
+    search, lineage = restored.search, restored.lineage
+    open_keeper(plan, store, options.data_dir, search, lineage, console).restore(ended)
+    known = search.trials()
+    states = Counter(row.state for trial_id, row in ended.items() if trial_id in known)
+    return replace(summary, states=dict(sorted(states.items())))

@@ -1,4 +1,4 @@
-"""What a trial is given and what it says while it runs; plain values that travel to any process."""
+"""A trial on its way to a worker and a worker's reports: plain values for any process."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ class Assignment:
     keep_predictions: str
     checkpoint_s: float
     git_commit: str | None
-    # Where modules of the sweep author's own are looked for, after everything installed.
+    # Folder of the sweep author's own modules, searched after everything installed.
     module_path: str | None = None
     skip_unreadable: bool = False
-    # Epochs after which the trial may have to wait: its checkpoint is written before it says so.
+    # Epochs after which the trial may have to wait: its checkpoint is written before the report.
     pause_epochs: tuple[int, ...] = ()
-    # A finished trial of the same lineage and fewer epochs, whose last checkpoint it starts from.
+    # A finished trial of the same lineage and fewer epochs: training starts from its checkpoint.
     continued_from: str | None = None
     # The claim is renewed at least this often, in seconds, while steps go on.
     heartbeat_s: float = 10.0
-    # It ran out of memory before, and has the device to itself now.
+    # The trial ran out of memory before and has the device to itself now.
     alone: bool = False
+    # Its rank among the trials that run at the same time, from 0.
+    slot: int | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """An epoch that ended, or the end of the trial; `row` is its record as it stands.
+    """The report of an ended epoch or of the trial's end; `row` is the trial's row so far.
 
-    With `done` nothing more comes, and the row is stored unless the trial runs `again`. `pause`:
-    neither, but a step within the next epoch after which the trial may be stopped.
+    With `done` nothing more comes, and the row is stored unless `retry_alone` is set. A report
+    `within_epoch` says only that a step has ended: a moment at which the trial may be stopped.
     """
 
     trial_id: str
@@ -49,11 +51,11 @@ class Progress:
     val_top1: float | None
     done: bool
     row: dict[str, Any]
-    pause: bool = False
-    # Why the trial, whose process is done with it, must be run once more with a device to itself.
+    within_epoch: bool = False
+    # The reason to run the trial once more, with a device to itself; its process is done with it.
     retry_alone: str | None = None
 
     @property
     def state(self) -> str:
-        """How the trial ended; `running` while it has not."""
+        """State of an ended trial, else `running`."""
         return str(self.row["state"]) if self.done and not self.retry_alone else "running"

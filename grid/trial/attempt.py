@@ -1,4 +1,4 @@
-"""The record of one attempt at a trial: its row, its epochs and its claim; imports no torch."""
+"""One attempt at a trial: its row, its epochs and its claim; imports no torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from cnncore.training.train import EpochResult
 
 
-# Whether a trial runs elsewhere too is looked up in an object store at most this often, in seconds.
-REMOTE_CHECK_S = 25.0
-
-
 @dataclass
 class Attempt:
-    """The row under way, and what earlier attempts at the same trial left in the claim."""
+    """The row so far, and what earlier attempts at the same trial left in the claim.
+
+    `started` in the methods is the attempt's start on the clock `time.perf_counter`, in seconds.
+    """
 
     assignment: Assignment
     store: Store
@@ -34,21 +33,23 @@ class Attempt:
     started_at: datetime
     earlier_s: float
     epochs: list[dict[str, Any]]
-    # What earlier attempts saved last, as epoch and step, and how often in a row one was lost that
-    # saved nothing beyond it (`grid/run/lost_trials.py`).
+    # Epoch and step of the last checkpoint, and how many attempts in a row were lost since without
+    # a further one (`grid/run/lost_trials.py`).
     saved: tuple[int, int]
     deaths: int
     losses: int
     reasons: list[str]
     further: bool = False
+    # Times of the last heartbeat and of the last look for a later attempt, by `perf_counter`.
     heartbeat_at: float = 0.0
-    checked: float = 0.0
-    # Its first step is done.
+    checked_at: float = 0.0
+    # True once the first step is done.
     trains: bool = False
 
     @classmethod
     def begin(cls, assignment: Assignment, store: Store) -> Attempt:
-        claim = store.read_claim(assignment.trial.trial_id)
+        """Return the attempt after the one that the trial's claim names."""
+        claim = store.claims.read(assignment.trial.trial_id)
         number = int(claim.get("attempt", 0)) + 1
         first = claim.get("started_at")
         started_at = datetime.fromtimestamp(first, UTC) if first else now()
@@ -76,17 +77,18 @@ class Attempt:
         )
 
     def check(self) -> None:
-        """Raise `Superseded` where this attempt no longer is the trial's last: it was out of
-        sight, and the trial was started again elsewhere, or has ended there.
+        """Raise `Superseded` if this attempt is no longer the trial's last one.
+
+        It was out of the driver's sight, and the trial was started again elsewhere or ended there.
         """
-        trial_id, remote = self.assignment.trial.trial_id, self.store.remote
-        if remote and time.perf_counter() - self.checked < REMOTE_CHECK_S:
-            return  # every look is a request
-        self.checked = time.perf_counter()
-        if not (claim := self.store.read_claim(trial_id)):
-            if remote or self.store.claim_path(trial_id).exists():
-                return  # it cannot be read now, or was lost on its way
-            raise Superseded(f"{trial_id}: has ended elsewhere")
+        trial_id, claims = self.assignment.trial.trial_id, self.store.claims
+        if time.perf_counter() - self.checked_at < claims.check_every_s:
+            return
+        self.checked_at = time.perf_counter()
+        if not (claim := claims.read(trial_id)):
+            if claims.dropped(trial_id):
+                raise Superseded(f"{trial_id}: has ended elsewhere")
+            return  # unreadable for the moment, or lost on its way
         other = (claim.get("host"), claim.get("pid")) != (host(), os.getpid())
         if claim.get("attempt", 0) > self.number or (claim.get("attempt") == self.number and other):
             raise Superseded(
@@ -95,19 +97,20 @@ class Attempt:
             )
 
     def renew(self, started: float) -> None:
-        """Renew the claim, unless it is another attempt's."""
+        """Renew the claim's heartbeat; raise `Superseded` if the claim is a later attempt's."""
         self.check()
         self.claim(started)
 
     def claim(self, started: float) -> None:
-        """Say where this trial runs and how far it is."""
+        """Write the claim: where this trial runs and how far it is."""
         self.heartbeat_at = time.perf_counter()
         last = self.epochs[-1] if self.epochs else {}
-        self.store.write_claim(
+        self.store.claims.write(
             self.assignment.trial.trial_id,
             {
                 "host": host(),
                 "pid": os.getpid(),
+                "slot": self.assignment.slot,
                 "device": _device(self.assignment.device),
                 "attempt": self.number,
                 "started_at": self.started_at.timestamp(),
@@ -127,17 +130,17 @@ class Attempt:
         )
 
     def renew_if_due(self, started: float) -> None:
-        """Renew the claim where it is due."""
+        """Renew the heartbeat if the last one is old enough."""
         if time.perf_counter() - self.heartbeat_at >= self.assignment.heartbeat_s:
             self.renew(started)
 
     def save(self, epoch: int, step: int) -> None:
-        """Note that a checkpoint was written there: what is lost from now on gets further."""
+        """Note a written checkpoint: an attempt that is lost from now on got further."""
         if (epoch, step) > self.saved:
             self.saved, self.further = (epoch, step), True
 
     def add_epoch(self, result: EpochResult) -> None:
-        """Store an epoch's row; the trial's file is written again, whole."""
+        """Store an epoch's row: the trial's file is written anew, with all its epochs."""
         self.check()
         self.epochs.append(
             {
@@ -159,7 +162,7 @@ class Attempt:
         self.store.write("epochs", self.assignment.trial.trial_id, self.epochs)
 
     def take_over(self, epochs: list[dict[str, Any]], continued_from: str | None) -> None:
-        """Take the epochs of a checkpoint; those of the trial it continues count as attempt 0."""
+        """Take over the epochs of a checkpoint; those of another trial become attempt 0."""
         own = self.assignment.trial.trial_id
         self.epochs = [
             {
@@ -173,9 +176,9 @@ class Attempt:
         self.row["continued_from"] = continued_from
 
     def update(self, best_epoch: int, train_images: int, started: float) -> None:
-        """Bring the row up to date with the epochs so far."""
+        """Update the row with the epochs so far."""
         best = next(row for row in self.epochs if row["epoch"] == best_epoch)
-        # The first epoch warms caches up; it counts only where it is the only one.
+        # The first epoch warms caches up; it counts only if it is the only one.
         warm = self.epochs[1:] or self.epochs
         warm_s = sum(row["train_time_s"] for row in warm)
         self.row.update(
@@ -193,7 +196,7 @@ class Attempt:
         )
 
     def end(self, state: str, reason: str | None, started: float) -> Progress:
-        """Store the trial's row: it is done."""
+        """Store the trial's row with its final state; return the last report."""
         trial_id = self.assignment.trial.trial_id
         self.check()
         self.row.update(
@@ -204,17 +207,18 @@ class Attempt:
         )
         self.store.write("trials", trial_id, [self.row])
         self.store.drop_paused(trial_id)
-        self.store.drop_claim(trial_id)
+        self.store.claims.drop(trial_id)
         if state != "complete":
             drop_checkpoints(self.store, trial_id)
         return self.progress(done=True)
 
     def retry_alone(self, reason: str) -> Progress:
-        """The trial did not end, but goes no further here; what it claimed stays for the next."""
-        self.store.silence_claim(self.assignment.trial.trial_id)
+        """Return the report of a trial that must run once more; its claim stays for that."""
+        self.store.claims.silence(self.assignment.trial.trial_id)
         return replace(self.progress(done=True), retry_alone=reason)
 
-    def progress(self, *, done: bool, pause: bool = False) -> Progress:
+    def progress(self, *, done: bool, within_epoch: bool = False) -> Progress:
+        """Return a report with a copy of the row."""
         last = self.epochs[-1] if self.epochs else {}
         return Progress(
             trial_id=self.assignment.trial.trial_id,
@@ -223,12 +227,12 @@ class Attempt:
             val_top1=last.get("val_top1"),
             done=done,
             row=dict(self.row),
-            pause=pause,
+            within_epoch=within_epoch,
         )
 
 
 def _device(device: str) -> str:
-    """`cpu`, or which of the machine's GPUs: Ray shows a process only its own."""
+    """Return `cpu` or the machine's number of the GPU: Ray shows a process only its own."""
     if device == "cpu":
         return device
     return f"gpu {os.environ.get('CUDA_VISIBLE_DEVICES') or '0'}"

@@ -1,4 +1,4 @@
-"""What is needed to run a sweep again: commit, versions, host and the data's fingerprint."""
+"""Provenance of a row: commit, versions and host."""
 
 from __future__ import annotations
 
@@ -11,36 +11,39 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# Where a job finds the commit of the folder it was launched from.
+# Environment variable of a job: the commit of the folder it was launched from.
 COMMIT = "CNNGRID_COMMIT"
 RECORDED = ("cnngrid", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 
 
 @cache
 def versions() -> str:
-    """Versions of Python and of what can change a number, as JSON; reads no library itself."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the libraries that can change a number, as JSON.
+
+    Imports none of them.
+    """
+    versions_of = {"python": platform.python_version()}
     for name in RECORDED:
         try:
-            found[name] = metadata.version(name)
+            versions_of[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return json.dumps(found)
+    return json.dumps(versions_of)
 
 
 @cache
 def host() -> str:
-    """This machine's name."""
+    """Return this machine's name."""
     return socket.gethostname()
 
 
 def git_commit(folder: Path) -> str | None:
-    """Commit of the repository that `folder` is in, `-dirty` if it has changes; None without.
+    """Return the commit of `folder`'s repository, with `-dirty` if it has changes, else None.
 
-    A job that runs in a copy of a folder is told by its environment.
+    A job that runs in a copy of a folder takes it from its environment.
     """
-    if told := os.environ.get(COMMIT):
-        return told
+    if commit := os.environ.get(COMMIT):
+        return commit
 
     def git(*arguments: str) -> str | None:
         try:

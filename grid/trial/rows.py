@@ -1,4 +1,4 @@
-"""Rows that the driver writes for trials that cannot; imports no torch."""
+"""Rows that the driver writes for trials that cannot write them; imports no torch."""
 
 from __future__ import annotations
 
@@ -10,33 +10,22 @@ from grid.trial.assignment import Progress
 from grid.trial.provenance import host, versions
 
 
-def pause(store: Store, progress: Progress, reason: str) -> dict[str, Any]:
-    """Store where a trial waits; its checkpoint is that of this epoch."""
+def write_paused(store: Store, progress: Progress, reason: str) -> dict[str, Any]:
+    """Store the row of a trial that waits; its checkpoint is of the same epoch."""
     row = {**progress.row, "state": "paused", "reason": reason, "ended_at": now()}
     store.write("paused", progress.trial_id, [row])
-    store.silence_claim(progress.trial_id)
+    store.claims.silence(progress.trial_id)
     return row
 
 
-def end_pruned(store: Store, row: dict[str, Any], reason: str) -> dict[str, Any]:
-    """Store the row of a trial that ends where it is, because of what others reached."""
-    row = {**row, "state": "pruned", "reason": reason, "ended_at": now()}
-    trial_id = row["trial_id"]
-    store.write("trials", trial_id, [row])
-    store.drop_paused(trial_id)
-    store.drop_claim(trial_id)
-    drop_checkpoints(store, trial_id)
-    return row
+def write_pruned(store: Store, row: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Store the row of a trial that ends early because others are better; remove its files."""
+    return _write_end(store, {**row, "state": "pruned", "reason": reason, "ended_at": now()})
 
 
-def never_started(trial: Trial, sweep: str) -> dict[str, Any]:
-    """The row of a trial that is not run at all."""
-    return {**config_columns(trial, sweep), "attempts": 0, "epochs_run": 0, "host": host()}
-
-
-def end_failed(store: Store, trial: Trial, sweep: str, reason: str) -> Progress:
-    """Store the row of a trial whose process died before it could say anything itself."""
-    claim = store.read_claim(trial.trial_id)
+def write_failed(store: Store, trial: Trial, sweep: str, reason: str) -> dict[str, Any]:
+    """Store the row of a trial whose process died before it could write one itself."""
+    claim = store.claims.read(trial.trial_id)
     row = {
         **config_columns(trial, sweep),
         "state": "failed",
@@ -46,20 +35,30 @@ def end_failed(store: Store, trial: Trial, sweep: str, reason: str) -> Progress:
         "host": claim.get("host"),
         "ended_at": now(),
     }
-    store.write("trials", trial.trial_id, [row])
-    store.drop_paused(trial.trial_id)
-    store.drop_claim(trial.trial_id)
-    drop_checkpoints(store, trial.trial_id)
-    return Progress(trial.trial_id, 0, trial.config.epochs, None, True, row)
+    return _write_end(store, row)
+
+
+def _write_end(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+    trial_id = row["trial_id"]
+    store.write("trials", trial_id, [row])
+    store.drop_paused(trial_id)
+    store.claims.drop(trial_id)
+    drop_checkpoints(store, trial_id)
+    return row
+
+
+def unstarted_row(trial: Trial, sweep: str) -> dict[str, Any]:
+    """Return the row of a trial that is not run at all."""
+    return {**config_columns(trial, sweep), "attempts": 0, "epochs_run": 0, "host": host()}
 
 
 def drop_checkpoints(store: Store, trial_id: str) -> None:
     """Remove a trial's checkpoints."""
-    store.remove_folder(store.checkpoints(trial_id))
+    store.files.remove_folder(store.checkpoints(trial_id))
 
 
 def config_columns(trial: Trial, sweep: str) -> dict[str, Any]:
-    """The columns of `trials` that are known before the trial starts."""
+    """Return the columns of `trials` that are known before the trial starts."""
     config = trial.config
     same = ("arch", "dataset", "labels", "optimizer", "lr", "momentum", "weight_decay")
     more = ("batch_size", "image_size", "precision", "epochs")

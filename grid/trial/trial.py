@@ -1,14 +1,12 @@
-"""One trial: a config and a seed in, records out. Knows no Ray and no other trial."""
+"""One trial: a config and a seed in, rows out. Knows no Ray and no other trial."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import time
 import traceback
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +14,44 @@ import torch
 
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
 from cnncore.complexity import count_parameters, describe_network
-from cnncore.config import NETWORK_KEYS, TrialConfig
-from cnncore.data import ImageData, Splits, load_dataset, open_splits
+from cnncore.config import TrialConfig
+from cnncore.measure.device import device_memory_mib, device_name
+from cnncore.measure.energy import energy_meter
 from cnncore.measure.evaluate import class_rows, predict, prediction_columns
-from cnncore.measure.memory import device_memory_mib, give_memory_back, is_out_of_memory, needed_mib
-from cnncore.measure.metrics import classification_metrics
-from cnncore.measure.timing import (
-    device_name,
-    energy_meter,
-    measure_latency,
+from cnncore.measure.latency import measure_latency
+from cnncore.measure.memory import (
+    is_out_of_memory,
+    needed_mib,
     peak_memory_mib,
+    release_unused_memory,
     reset_peak_memory,
 )
-from cnncore.models import build_model
-from cnncore.models.head import freeze_features
-from cnncore.models.pretrained import load_pretrained
-from cnncore.seeding import derive_seed, seed_everything
-from cnncore.training.state import TrainState, chosen_model
-from cnncore.training.train import Diverged, EpochResult, start, train
+from cnncore.measure.metrics import classification_metrics
+from cnncore.training.train import Diverged, EpochResult, train
+from cnncore.training.train_state import TrainState, chosen_model
 from grid.errors import StoreError, Superseded
 from grid.plan.ids import config_json
 from grid.store.atomic import remove, storing
 from grid.store.folder import Store, now
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.attempt import Attempt
+from grid.trial.open import ReadyTrial, network_options, open_trial
 from grid.trial.rows import drop_checkpoints
 
 log = logging.getLogger(__name__)
 
-# The weights that were chosen, in a trial's checkpoint folder.
+# File of the chosen weights in a trial's checkpoint folder.
 BEST = "best.pt"
 
 
 def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None, None]:
-    """Train, evaluate and record one trial, going on from its last checkpoint if it has one.
+    """Train, evaluate and record one trial; resume from its last checkpoint if it has one.
 
-    Yields after every epoch but the last of the budget, which nobody has to judge, and at the end:
-    that value has `done` set, and the trial's row is stored, unless it says that the trial ran out
-    of memory and is to be run `again`, with a device to itself. In long epochs it also yields now
-    and then after a step (`pause`). Whoever closes it earlier finds the last checkpoint to be of
-    that moment, and writes the row where the trial ends there (`end_pruned`). An exception of the
+    Yields after every epoch but the last of the budget, which needs no decision, and at the end:
+    that report has `done` set, and the trial's row is stored, unless the trial ran out of memory
+    and must run once more with a device to itself (`retry_alone`). In long epochs it also yields
+    now and then after a step (`within_epoch`). Closing it earlier writes a checkpoint of that
+    moment; the caller writes the row if the trial ends there (`write_pruned`). An exception of the
     trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
     """
     started = time.perf_counter()
@@ -68,21 +64,21 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
         yield attempt.end("diverged", f"{problem}", started)
         return
     except Exception as error:
-        again, reason = (
+        retry, reason = (
             is_out_of_memory(error) and not assignment.alone,
             _reason(assignment, attempt, error),
         )
-        if not again:
+        if not retry:
             _write_log(store, assignment, error)
     else:
         return
-    # Out here, because the traceback holds the network and its batches.
-    give_memory_back()
-    yield attempt.retry_alone(reason) if again else attempt.end("failed", reason, started)
+    # Outside the handler, because the traceback holds the network and its batches.
+    release_unused_memory()
+    yield attempt.retry_alone(reason) if retry else attempt.end("failed", reason, started)
 
 
 def _reason(assignment: Assignment, attempt: Attempt, error: Exception) -> str:
-    """Why the trial failed, in a line; of memory that ran out, how much it needed."""
+    """Return a line on the trial's failure; if memory ran out, with the amount needed."""
     if not is_out_of_memory(error):
         return f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
     device = torch.device(assignment.device)
@@ -94,57 +90,19 @@ def _reason(assignment: Assignment, attempt: Attempt, error: Exception) -> str:
     )
 
 
-@dataclass(frozen=True)
-class OpenTrial:
-    """A trial ready to train: its data on the device, its network with fresh weights."""
-
-    data: ImageData
-    splits: Splits
-    state: TrainState
-    device: torch.device
-
-
-def open_trial(assignment: Assignment) -> OpenTrial:
-    """Load the data and build the network; its weights are pre-trained or follow from the seed."""
-    config, seed = assignment.trial.config, assignment.trial.seed
-    assert config.image_size is not None  # the plan fills it in
-    if assignment.module_path and assignment.module_path not in sys.path:
-        sys.path.append(assignment.module_path)
-    torch.set_num_threads(assignment.threads)
-    device = torch.device(assignment.device)
-    data = load_dataset(
-        config.dataset,
-        Path(assignment.data_dir),
-        config.image_size,
-        config.labels,
-        skip_unreadable=assignment.skip_unreadable,
-    )
-    fold, folds = assignment.trial.fold, assignment.trial.folds
-    part = None if fold is None or folds is None else (fold, folds)
-    splits = open_splits(config, data, device, part)
-    seed_everything(derive_seed(seed, "weights"))
-    model = build_model(
-        config.arch,
-        classes=len(data.class_names),
-        image_size=config.image_size,
-        **network_options(config),
-    )
-    pretrained: set[str] = set()
-    if config.pretrained:
-        pretrained = load_pretrained(
-            model, config.arch, config.pretrained, config.pretrained_fingerprint
-        )
-    if config.freeze:
-        freeze_features(model)
-    return OpenTrial(data, splits, start(config, model, seed, device, pretrained), device)
-
-
 def _steps(
     assignment: Assignment, store: Store, attempt: Attempt, started: float
 ) -> Generator[Progress, None, None]:
     config = assignment.trial.config
     attempt.claim(started)
-    trial = open_trial(assignment)
+    trial = open_trial(
+        assignment.trial,
+        data_dir=assignment.data_dir,
+        threads=assignment.threads,
+        device=assignment.device,
+        module_path=assignment.module_path,
+        skip_unreadable=assignment.skip_unreadable,
+    )
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
     for split in (splits.val, splits.test):
         split.before_batch = lambda: attempt.renew_if_due(started)
@@ -162,14 +120,14 @@ def _steps(
     earlier_j = _resume(assignment, store, attempt, state)
     checkpointed = time.perf_counter()
     if state.epoch:
-        # A shorter trial's early stop ends this one too: it looks at its own history alone.
+        # The row of a resumed trial, also if the early stop of a shorter trial ends this one too.
         attempt.update(state.best_epoch, len(splits.train), started)
     if 0 < state.epoch < config.epochs:
-        # Said again, because the driver may have died before it judged this epoch.
+        # Reported again, because the driver may have died before it judged this epoch.
         yield attempt.progress(done=False)
 
     for event in train(
-        state, splits, config, pause_s=min(assignment.heartbeat_s, assignment.checkpoint_s)
+        state, splits, config, boundary_every_s=min(assignment.heartbeat_s, assignment.checkpoint_s)
     ):
         is_epoch = isinstance(event, EpochResult)
         attempt.trains = True
@@ -187,10 +145,10 @@ def _steps(
             attempt.renew_if_due(started)
         if not is_epoch or event.epoch < config.epochs:
             try:
-                yield attempt.progress(done=False, pause=not is_epoch)
+                yield attempt.progress(done=False, within_epoch=not is_epoch)
             except GeneratorExit:
-                # Stopped; or it has ended, or runs elsewhere. On a full disk the last checkpoint
-                # has to do.
+                # Stopped, or ended or started elsewhere. If the disk is full, the checkpoint
+                # before this one has to do.
                 if not saved:
                     with contextlib.suppress(StoreError, Superseded):
                         _save(assignment, store, attempt, state)
@@ -198,23 +156,17 @@ def _steps(
 
     _finish(assignment, store, attempt, trial)
     ended = attempt.end("complete", state.stop_reason, started)
-    # Only now, for what is cut off before its row is stored goes on from there.
+    # Only now: a trial that is cut off before its row is stored resumes from these files.
     if assignment.keep == "best":
-        store.remove(store.last_checkpoint(assignment.trial.trial_id))
+        store.files.remove(store.last_checkpoint(assignment.trial.trial_id))
     elif assignment.keep == "none":
         drop_checkpoints(store, assignment.trial.trial_id)
     yield ended
 
 
-def network_options(config: TrialConfig) -> dict[str, Any]:
-    """What `build_model` is given beside classes and image size."""
-    options = {key: getattr(config, key) for key in NETWORK_KEYS}
-    return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
-
-
 def _cost_columns(config: TrialConfig, model: torch.nn.Module, classes: int) -> dict[str, int]:
     assert config.image_size is not None
-    # Counted on the trial's own network, which knows what is frozen.
+    # Counted on the trial's own network, because its frozen weights are not trainable.
     parameters = count_parameters(model)
     _, complexity = describe_network(
         config.arch, classes=classes, image_size=config.image_size, **network_options(config)
@@ -233,24 +185,24 @@ def _size_mib(model: torch.nn.Module) -> float:
 
 
 def _resume(assignment: Assignment, store: Store, attempt: Attempt, state: TrainState) -> float:
-    """Go on from the trial's last checkpoint, else from that of the shorter trial it continues.
+    """Load the trial's last checkpoint, else that of the shorter trial it continues.
 
-    Returns the energy so far.
+    Returns the energy so far, in joules.
     """
     folder = store.checkpoints(assignment.trial.trial_id)
-    if folder.is_symlink():  # not ours: what it points to stays as it is
+    if folder.is_symlink():  # not ours: its target stays as it is
         remove(folder)
     for part in folder.glob("*.tmp"):
-        remove(part)  # what an attempt was writing when it died
+        remove(part)  # left by an attempt that died while it wrote
     for trial_id in (assignment.trial.trial_id, assignment.continued_from):
         path = store.last_checkpoint(trial_id) if trial_id else None
-        if path is None or not store.fetch(path):
+        if path is None or not store.files.fetch(path):
             continue
         try:
             payload = load_checkpoint(path)
         except DamagedCheckpoint as problem:
             log.warning("%s; the trial starts again from its first epoch", problem)
-            store.remove(path)
+            store.files.remove(path)
             continue
         assert payload is not None
         state.load_state_dict(payload["state"])
@@ -261,7 +213,7 @@ def _resume(assignment: Assignment, store: Store, attempt: Attempt, state: Train
 
 
 def _save(assignment: Assignment, store: Store, attempt: Attempt, state: TrainState) -> None:
-    """Write the checkpoint that the trial would go on from."""
+    """Write the checkpoint to resume from."""
     attempt.check()
     payload = {
         "state": state.state_dict(),
@@ -276,24 +228,24 @@ def _save(assignment: Assignment, store: Store, attempt: Attempt, state: TrainSt
 def _write_checkpoint(store: Store, path: Path, payload: dict[str, Any]) -> None:
     with storing(path):
         save_checkpoint(path, payload)
-    store.was_written(path)
+    store.files.upload(path)
 
 
-def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: OpenTrial) -> None:
-    """Measure the chosen weights: validation, then test, read for the first and only time."""
+def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: ReadyTrial) -> None:
+    """Evaluate the chosen weights on validation, then on test, read for the first and only time."""
     config, trial_id = assignment.trial.config, assignment.trial.trial_id
     state, data, splits, device = trial.state, trial.data, trial.splits, trial.device
     assert config.image_size is not None
-    # The checkpoint of the end comes first: a cut during the evaluation then costs no training.
+    # The last checkpoint comes first: a kill during the evaluation then costs no training.
     if assignment.keep == "last" or attempt.row["wall_time_s"] >= assignment.checkpoint_s:
         _save(assignment, store, attempt, state)
     model = chosen_model(state)
-    # The chosen epoch's validation is at hand, unless that epoch lies before a checkpoint.
+    # The chosen epoch's predictions are in memory, unless the trial resumed after that epoch.
     val = state.best_predictions or predict(
         model, splits.val.batches(), precision=config.precision, device=device
     )
     test = predict(model, splits.test.batches(), precision=config.precision, device=device)
-    found = {"val": classification_metrics(*val), "test": classification_metrics(*test)}
+    metrics_of = {"val": classification_metrics(*val), "test": classification_metrics(*test)}
     one, sixteen = (
         measure_latency(
             model,
@@ -304,7 +256,7 @@ def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: OpenT
         )
         for size in (1, 16)
     )
-    scores = found["test"]
+    scores = metrics_of["test"]
     attempt.row.update(
         test_top1=scores.top1,
         test_top5=scores.top5,
@@ -321,13 +273,13 @@ def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: OpenT
     )
     rows = [
         row
-        for split, metrics in found.items()
+        for split, metrics in metrics_of.items()
         for row in class_rows(metrics, data.class_names, trial_id=trial_id, split=split)
     ]
     attempt.check()
     store.write("classes", trial_id, rows)
     if assignment.keep_predictions == "all" or assignment.keep_predictions == assignment.trial.role:
-        columns = prediction_columns(found["test"], trial_id=trial_id, split="test")
+        columns = prediction_columns(metrics_of["test"], trial_id=trial_id, split="test")
         store.write_columns("predictions", trial_id, columns)
     if assignment.keep == "best":
         folder = store.checkpoints(trial_id)
@@ -339,4 +291,4 @@ def _write_log(store: Store, assignment: Assignment, error: Exception) -> None:
         f"{now().isoformat()} {assignment.trial.trial_id} {config_json(assignment.trial.config)}\n"
     )
     text = about + "".join(traceback.format_exception(error))
-    store.write_file(store.log(assignment.trial.trial_id), text.encode())
+    store.files.write(store.log(assignment.trial.trial_id), text.encode())

@@ -40,14 +40,17 @@ def write_sweep(tmp_path: Path) -> Callable[..., Path]:
 def cnngrid(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command in a folder of the test's own, in this process: imports are paid once."""
+    """Run the command in a folder of the test's own, in this process: imports are paid once.
 
-    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    `run` writes a report only with `report=True`.
+    """
+
+    def call(*arguments: str | Path, report: bool = False) -> subprocess.CompletedProcess[str]:
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path)
             for name, value in environment(data_dir).items():
                 patch.setenv(name, value)
-            return call_main(*arguments)
+            return call_main(*arguments, report=report)
 
     return call
 

@@ -1,4 +1,4 @@
-"""A Ray cluster that is there already: joined after seconds or refused, its nodes looked at."""
+"""A running Ray cluster: joined or refused within seconds, its nodes checked."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from grid.errors import GridError
 from grid.store.folder import Store
 from grid.store.open import open_store
 
-# Set in a job of `cnngrid launch ray`: the Ray that it was given to, and must run on.
+# Set in a job of `cnngrid launch ray`: the Ray session that the job was submitted to.
 SESSION = "CNNGRID_RAY_SESSION"
-# Set by Ray in every job: a driver in it must not say anew what its workers run in.
+# Set by Ray in every job: a driver inside a job must not set its workers' environment again.
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# What opens a connection of HTTP/2, and empty settings: a Ray head answers with its own.
+# The opening of an HTTP/2 connection with empty settings: a Ray head answers with its own.
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 ANSWER_S = 5.0
-# A node's first worker may have to import much from a slow disk.
+# Time for a node's check, in seconds: its first worker may import much from a slow disk.
 LOOK_S = 90.0
-# A node that is gone is listed for as long as its cluster has not noticed that.
+# Time for the cluster to notice that a node is gone: until then it lists the node.
 GONE_WITHIN_S = 15.0
-# A shared file system may show a new file to others a little later.
+# Time for a shared file system to show a new file on other nodes.
 SEEN_WITHIN_S = 10.0
 
 
 def join(address: str, settings: dict[str, Any]) -> None:
-    """`ray.init` for a cluster's head at HOST:PORT; raises `GridError` where it lets nobody in."""
+    """Call `ray.init` for a cluster's head at HOST:PORT; raise `GridError` if it refuses."""
     import ray
 
     _check_answers(address)
@@ -55,7 +55,7 @@ def join(address: str, settings: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Meanwhile nothing reaches standard error: a Ray that is refused says so once a second."""
+    """Discard standard error while the block runs: a refused Ray repeats itself every second."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -68,7 +68,7 @@ def _silence() -> Iterator[None]:
 
 
 def refusal(error: Exception) -> str:
-    """What an error of `ray.init` means; a Ray of some kind answers at the address."""
+    """Explain an error of `ray.init`, given that some Ray answers at the address."""
     text = str(error).strip()
     versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", text)
     if len(versions) == 2 and (problem := version_problem(*versions[0], *versions[1])):
@@ -90,11 +90,11 @@ def _check_answers(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), ANSWER_S) as connection:
             connection.settimeout(ANSWER_S)
             connection.sendall(GREETING)
-            said = connection.recv(9)
+            frame = connection.recv(9)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise GridError(f"--address {address}: no Ray cluster answers there ({reason})") from None
-    if said[3:4] != b"\x04":  # settings
+    if frame[3:4] != b"\x04":  # a frame of settings
         raise GridError(
             f"--address {address}: something else than a Ray head answers there; the port of the "
             "dashboard (8265) is for `cnngrid launch ray`"
@@ -102,18 +102,19 @@ def _check_answers(address: str) -> None:
 
 
 def check_nodes(store: Store) -> None:
-    """Let every node look whether it sees the results; `GridError` names those that do not. A node
-    that goes meanwhile is none of them.
+    """Check on every node that it sees the results; raise `GridError` naming those that do not.
+
+    A node that goes meanwhile is ignored.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     token = secrets.token_hex(8)
     probe = store.run / f"seen-{token}.json"
-    store.write_file(probe, json.dumps({"token": token}).encode())
+    store.files.write(probe, json.dumps({"token": token}).encode())
     ask = ray.remote(num_cpus=0, max_retries=0)(look)
     try:
-        asked = [
+        checks = [
             (
                 node,
                 ask.options(
@@ -123,12 +124,12 @@ def check_nodes(store: Store) -> None:
             for node in ray.nodes()
             if node["Alive"]
         ]
-        found = [(node, *_answer(answer)) for node, answer in asked]
+        results = [(node, *_answer(answer)) for node, answer in checks]
     finally:
-        store.remove(probe)
-    problems = [(node, problem) for node, problem, _ in found if problem]
+        store.files.remove(probe)
+    problems = [(node, problem) for node, problem, _ in results if problem]
     until = time.monotonic() + GONE_WITHIN_S
-    certain = any(known for _, _, known in found)
+    certain = any(known for _, _, known in results)
     while problems and not certain and time.monotonic() < until:
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         problems = [one for one in problems if one[0]["NodeID"] in alive]
@@ -143,7 +144,7 @@ def check_nodes(store: Store) -> None:
 
 
 def _answer(answer: Any) -> tuple[str | None, bool]:
-    """What a node found wrong, and whether that is certain: the node may be gone, too."""
+    """Return a node's problem, and whether it is certain: the node may also be gone."""
     import ray
 
     try:
@@ -156,11 +157,11 @@ def _answer(answer: Any) -> tuple[str | None, bool]:
     return problem, problem is not None
 
 
-def look(place: str, name: str, token: str) -> str | None:
-    """On a node: why the results cannot be used there, None where they can."""
+def look(location: str, name: str, token: str) -> str | None:
+    """Return, on a node, the reason why the results cannot be used there, None if they can."""
     until = time.monotonic() + SEEN_WITHIN_S
     try:
-        store = open_store(place)
+        store = open_store(location)
         while store.read_run(name).get("token") != token:
             if time.monotonic() > until:
                 return (

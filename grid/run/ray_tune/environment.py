@@ -1,4 +1,4 @@
-"""What must be in the environment before Ray is imported, and a folder for all that it writes."""
+"""Ray's environment variables, set before its import, and a folder for its files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from grid.store.folder import Store
 from grid.store.scratch import drop_scratch, scratch_folder
 
-# Our store is the only record, so Tune writes none of its own.
+# The results folder is the only record, so Tune writes none of its own.
 SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Of every node that is lost Ray would print a page of its own records; the driver says a line.
+    # Ray would print a page of its own records for every lost node; the driver prints a line.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     # Ray would run trials at low priority: any other load then slows their steps many times over,
     # because each step waits for its slowest thread, and times would differ from `--local`.
@@ -26,7 +26,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # The driver says in a line which trial was lost; Tune would print a page.
+    # Tune would print a page for every lost trial; the driver prints a line.
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
@@ -34,18 +34,18 @@ SETTINGS = {
 }
 
 
-def tunes_folder(store: Store) -> Path:
-    """Where Tune writes on a cluster; this driver's own, for others may share the folder."""
+def tune_folder(store: Store) -> Path:
+    """Return the folder of Tune's files on a cluster; each driver of a store has its own."""
     return (store.run / f"ray-{socket.gethostname()}-{os.getpid()}").resolve()
 
 
 @contextlib.contextmanager
 def ray_environment(address: str | None) -> Iterator[Path]:
-    """Set it up while the block runs; yields a short-lived folder with a short path, as Ray's
-    sockets want, that no other user's Ray shares.
+    """Set the variables while the block runs; yield a temporary folder.
 
-    A Ray of our own gets a token of its own: left alone it would write a readable one into the
-    home directory. For a cluster at `address` the user's settings stay.
+    Its path is short, as Ray's sockets require, and no other user's Ray shares it. A Ray of our own
+    gets a token of its own: by default it would write a readable one into the home directory. For
+    a cluster at `address` the user's settings stay.
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -67,5 +67,5 @@ def ray_environment(address: str | None) -> Iterator[Path]:
 
 @functools.cache
 def _token() -> str:
-    """One token a process: Ray reads it once and keeps it."""
+    """Return the token of this process: Ray reads it once and keeps it."""
     return secrets.token_hex(32)

@@ -1,6 +1,6 @@
-"""Whether the head of a Ray cluster still answers, and a short end for a driver whose head is gone.
+"""Watch over the head of a Ray cluster: if it is gone, the driver ends in order.
 
-Ray itself would wait for a minute and then end the process in the middle of whatever it does.
+Ray itself would wait for a minute and then end the process in the middle of its work.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import TYPE_CHECKING
 
 from grid.errors import HeadLost
 from grid.lock.hold import let_go
-from grid.run.ray_tune.environment import tunes_folder
+from grid.run.ray_tune.environment import tune_folder
 
 if TYPE_CHECKING:
     from grid.run.driver import Driver
 
-# Below Ray's own minute, and long enough for a network that stumbles. A cluster whose head comes
-# back by itself may want more.
+# Time without an answer after which the head counts as gone: below Ray's own minute, and long
+# enough for a short failure of the network. A cluster whose head restarts by itself needs more.
 GONE_S = float(os.environ.get("CNNGRID_HEAD_TIMEOUT_S", "30"))
 LOOK_EVERY_S = 1.0
 CONNECT_WITHIN_S = 5.0
-# How long the driver may take to end by itself once the head is gone.
+# Time for the driver to end by itself once the head is gone.
 END_WITHIN_S = 5.0
 
 
 @contextlib.contextmanager
 def head_watched(driver: Driver, address: str) -> Iterator[None]:
-    """End the driver, meanwhile, if nothing answers at the address any more."""
+    """End the driver if the head at `address` no longer answers while the block runs."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         yield
@@ -41,11 +41,11 @@ def head_watched(driver: Driver, address: str) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        heard = time.monotonic()
+        answered_at = time.monotonic()
         while not ended.wait(LOOK_EVERY_S):
             if _answers(host, int(port)):
-                heard = time.monotonic()
-            elif time.monotonic() - heard >= GONE_S:
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at >= GONE_S:
                 _end(driver, address, ended)
                 return
 
@@ -72,11 +72,11 @@ def _end(driver: Driver, address: str, ended: threading.Event) -> None:
     driver.fail(problem)
     if ended.wait(END_WITHIN_S):
         return
-    # The main thread waits for an answer of the head and hears nothing else, not even a signal.
+    # The main thread waits for an answer of the head and reacts to nothing else, not even a signal.
     for trial_id in [*driver.running]:
         with contextlib.suppress(Exception):
-            driver.store.silence_claim(trial_id)
-    shutil.rmtree(tunes_folder(driver.store), ignore_errors=True)
+            driver.store.claims.silence(trial_id)
+    shutil.rmtree(tune_folder(driver.store), ignore_errors=True)
     let_go(driver.store)
     driver.display.console.show_cursor(True)
     print(f"cnngrid: {problem}", file=sys.stderr, flush=True)

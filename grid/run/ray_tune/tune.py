@@ -6,7 +6,6 @@ import contextlib
 import logging
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,10 @@ from ray.tune.stopper import Stopper as TuneStopper
 
 from grid.cost.slots import gpus_per_trial
 from grid.errors import GridError, StoreError, Superseded
-from grid.phrases import counted
+from grid.run.capacity import ClusterCapacity
 from grid.run.lost_trials import Cause
 from grid.run.ray_tune.cluster import check_nodes, join
-from grid.run.ray_tune.environment import tunes_folder
+from grid.run.ray_tune.environment import tune_folder
 from grid.run.ray_tune.head import head_watched
 from grid.run.ray_tune.watchdog import Watchdog
 
@@ -33,23 +32,19 @@ if TYPE_CHECKING:
 
 # More than any cluster takes.
 MOST_SLOTS = 100_000
-# What Ray says of an actor that could not be made.
+# Ray's words about an actor that could not be created.
 CREATION = "because of an error raised in its creation task"
-# How often the driver looks whether nodes have come or gone.
-LOOK_EVERY_S = 2.0
-# The shortest silence that means anything in an object store, in seconds.
-REMOTE_HUNG_S = 120.0
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
     """Runs one trial after another in one process; a step is an epoch or the trial's end."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the first trial."""
+        """Begin the first trial."""
         self._begin(config["assignment"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial."""
+        """Begin the next trial."""
         self.cleanup()
         self._begin(new_config["assignment"])
         return True
@@ -65,7 +60,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         return {"progress": progress, "done": progress.done}
 
     def cleanup(self) -> None:
-        """The trial has ended or was stopped."""
+        """Close a trial that has ended or was stopped."""
         self._steps.close()
         self._store.close()
 
@@ -78,15 +73,16 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
 
 
 class DriverHandle:
-    """Refers to the driver from objects that Tune copies and pickles; a pickle refers to none,
-    because Ray's own files are never read again.
+    """A reference to the driver in objects that Tune copies and pickles.
+
+    A pickle refers to no driver, because Ray's own files are never read again.
     """
 
     def __init__(self, driver: Driver | None) -> None:
         self._driver = driver
 
     def __call__(self) -> Driver:
-        """The driver."""
+        """Return the driver."""
         assert self._driver is not None
         return self._driver
 
@@ -98,34 +94,34 @@ class DriverHandle:
 
 
 class DriverSearcher(Searcher):  # type: ignore[misc]
-    """Asks the driver what comes next."""
+    """Asks the driver for the next trial."""
 
     def __init__(self, driver: DriverHandle) -> None:
         super().__init__(metric=None, mode=None)
         self._driver = driver
 
     def suggest(self, trial_id: str) -> Any:
-        """A config that is nothing but the assignment, or the end."""
+        """Return a config that holds nothing but the assignment, or the end."""
         try:
             assignment = self._driver().next()
         except GridError as problem:
             self._driver().fail(problem)
             return Searcher.FINISHED
         if assignment is None:
-            # None: there is nothing now, ask again when something has happened.
+            # None: nothing to run now; Tune asks again after the next event.
             return Searcher.FINISHED if self._driver().over else None
         return {"assignment": assignment}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The driver knows already."""
+        """Do nothing: the driver knows already."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the results folder is the only state."""
+        """Do nothing: the results folder is the only state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing likewise."""
+        """Do nothing: the results folder is the only state."""
 
 
 class DriverScheduler(FIFOScheduler):  # type: ignore[misc]
@@ -136,7 +132,7 @@ class DriverScheduler(FIFOScheduler):  # type: ignore[misc]
         self._driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """After an epoch; Tune does not ask after a trial's end."""
+        """Return the decision after an epoch; Tune does not ask after a trial's end."""
         stop = False
         try:
             stop = self._driver().progress(result["progress"])
@@ -146,9 +142,9 @@ class DriverScheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 class DriverCallback(tune.Callback):  # type: ignore[misc]
-    """Tells the driver of trials that ended or were lost; must not raise, or the sweep ends.
+    """Reports ended and lost trials to the driver; must not raise, or the sweep ends.
 
-    Kills trials that hang, which Tune then takes for lost.
+    Kills hung trials, which Tune then reports as lost.
     """
 
     def __init__(self, driver: DriverHandle, watchdog: Watchdog) -> None:
@@ -158,19 +154,19 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
         self._killed: set[str] = set()
 
     def on_trial_start(self, **event: Any) -> None:
-        """A process took the trial."""
+        """Watch a trial that a process has taken."""
         trial_id = _trial_id(event["trial"])
         self._actors[trial_id] = event["trial"].temporary_state.ray_actor
         self._watchdog.started(trial_id)
 
     def on_step_end(self, **event: Any) -> None:
-        """Comes several times a second."""
+        """Kill hung trials; Tune calls this several times a second."""
         for trial_id in self._watchdog.hung():
             self._killed.add(trial_id)
             ray.kill(self._actors[trial_id])
 
     def on_trial_result(self, **event: Any) -> None:
-        """Any result; only ends matter here."""
+        """Report the end of a trial; the scheduler takes all other results."""
         result = event["result"]
         if "problem" in result:
             self._driver().fail(StoreError(result["problem"]))
@@ -185,11 +181,11 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
                 self._driver().finished(progress)
 
     def on_trial_complete(self, **event: Any) -> None:
-        """The process is free: the trial ended or was stopped."""
+        """Forget a trial that ended or was stopped."""
         self._forget(_trial_id(event["trial"]))
 
     def on_trial_error(self, **event: Any) -> None:
-        """A process died, or its node, or it could not be started."""
+        """Report a lost trial: its process or node died, or it could not be started."""
         trial_id, cause = _trial_id(event["trial"]), _cause(event["trial"])
         if trial_id in self._killed:
             limit_s = self._watchdog.limit_s
@@ -213,7 +209,7 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
 
 
 def _error_text(trial: Any) -> str:
-    """What Tune wrote of a trial's last failure."""
+    """Return Tune's text on a trial's last failure."""
     try:
         return Path(trial.error_file).read_text().rpartition("Failure # ")[2]
     except (OSError, TypeError):
@@ -221,10 +217,10 @@ def _error_text(trial: Any) -> str:
 
 
 def exit_words(error: str) -> str:
-    """What Ray says of the end of a trial's process, in a line."""
+    """Return Ray's words on the end of a trial's process, in a line."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
-    told = [line for line in lines if re.match("The actor (is dead|died) because", line)]
-    words = (told or lines or ["Ray does not say why"])[-1]
+    reasons = [line for line in lines if re.match("The actor (is dead|died) because", line)]
+    words = (reasons or lines or ["Ray does not say why"])[-1]
     words = words.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
     likely = ""
     if "Worker exit type: SYSTEM_ERROR" in error:
@@ -233,39 +229,39 @@ def exit_words(error: str) -> str:
 
 
 class DriverStopper(TuneStopper):  # type: ignore[misc]
-    """Ends the experiment when the driver wants to stop."""
+    """Ends Tune's experiment when the driver stops."""
 
     def __init__(self, driver: DriverHandle) -> None:
         self._driver = driver
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Single trials are the scheduler's."""
+        """Return False: the scheduler stops single trials."""
         return False
 
     def stop_all(self) -> bool:
-        """Stop everything that runs."""
+        """Return whether everything that runs is to stop."""
         return self._driver().stopping
 
 
 def run_tune(driver: Driver, scratch: Path) -> None:
-    """Run everything the driver hands out on Ray: a local one, or that of `--address`.
+    """Run every trial that the driver hands out on Ray: a local one, or that of `--address`.
 
-    Ray must be imported, so this module too, after `ray_environment` set things up in `scratch`.
+    Ray, and so this module, must be imported inside `ray_environment`, whose folder is `scratch`.
     """
     spec, resources = driver.plan.spec, driver.plan.spec.resources
-    limit_s = spec.hung_after_s
-    if driver.store.remote and limit_s:  # where claims are put now and then
-        limit_s = max(limit_s, REMOTE_HUNG_S)
+    # 0 turns the watchdog off.
+    limit_s = spec.hung_after_s and max(spec.hung_after_s, driver.store.claims.silence_s)
     handle, watchdog = DriverHandle(driver), Watchdog(driver.store, limit_s)
     with (
-        _ray(scratch, driver.options.address, driver.display.slots * resources.cpus),
-        _tunes_files(driver, scratch) as storage,
+        _ray(scratch, driver.options.address, driver.capacity.slots * resources.cpus),
+        _tune_files(driver, scratch) as storage,
         head_watched(driver, driver.options.address or ""),
     ):
         if driver.options.address:
             check_nodes(driver.store)
-            _fit_to_cluster(driver)
-        gpus = gpus_per_trial(resources, driver.device)
+            assert isinstance(driver.capacity, ClusterCapacity)
+            driver.capacity.join(ray.cluster_resources)
+        gpus = gpus_per_trial(resources, driver.capacity.device)
         tuner = tune.Tuner(
             tune.with_resources(TrialActor, trial_request(resources.cpus, gpus)),
             tune_config=tune.TuneConfig(
@@ -299,7 +295,7 @@ def run_tune(driver: Driver, scratch: Path) -> None:
 
 
 def trial_request(cpus: int, gpus: float) -> Callable[[dict[str, Any]], Any]:
-    """What a trial asks Ray for: a share of a GPU, or all of it where it must be alone there."""
+    """Return the resources that a trial asks Ray for: its share of a GPU, or all of it if alone."""
 
     def request(config: dict[str, Any]) -> Any:
         whole = max(1.0, gpus) if gpus and config["assignment"].alone else gpus
@@ -309,12 +305,12 @@ def trial_request(cpus: int, gpus: float) -> Callable[[dict[str, Any]], Any]:
 
 
 @contextlib.contextmanager
-def _tunes_files(driver: Driver, scratch: Path) -> Iterator[Path]:
-    """A folder for what Tune writes and nobody reads."""
+def _tune_files(driver: Driver, scratch: Path) -> Iterator[Path]:
+    """Yield a folder for the files of Tune, which nobody reads."""
     if not driver.options.address:
         yield scratch
         return
-    folder = tunes_folder(driver.store)
+    folder = tune_folder(driver.store)
     try:
         yield folder
     finally:
@@ -326,7 +322,7 @@ def _trial_id(trial: Any) -> str:
 
 
 def _cause(trial: Any) -> Cause:
-    """How a trial was lost, from what Tune wrote of the exception."""
+    """Return the cause of a loss from Tune's text on the exception."""
     text = _error_text(trial)
     if trial.pickled_error_file is None:  # written for Ray's own exceptions alone
         return Cause("start", "Ray Tune cannot run it")
@@ -334,64 +330,20 @@ def _cause(trial: Any) -> Cause:
         return Cause("node")
     if re.search("^The actor (died|is dead)", text, re.MULTILINE) and CREATION not in text:
         return Cause("process", exit_words(text))
-    # Whatever a trial raises is its result, so this is not the trial's.
+    # An exception of the trial itself would be its result, so this one is of its process.
     lines = text.strip().splitlines()
     return Cause("start", lines[-1] if lines else "Ray does not say why")
 
 
-def _fit_to_cluster(driver: Driver) -> None:
-    """Take device and slots from what the cluster has, and follow it from now on; `GridError`
-    where it is too little for what was asked.
-    """
-    resources, wanted = driver.plan.spec.resources, driver.options.slots
-    have = ray.cluster_resources()
-    driver.device = "cuda" if resources.gpus != 0 and have.get("GPU") else "cpu"
-    if (most := _room(driver)) < 1:
-        gpus = gpus_per_trial(resources, driver.device)
-        raise GridError(
-            f"the cluster has no room for one trial ({resources.cpus} CPU cores, {gpus:g} GPUs)"
-        )
-    if wanted and wanted > most:
-        raise GridError(f"--slots {wanted}: the cluster takes {most} trials at a time")
-    driver.display.slots = wanted or most
-    looked = time.monotonic()
-
-    def fit() -> None:
-        nonlocal looked, most
-        if time.monotonic() - looked < LOOK_EVERY_S:
-            return
-        looked = time.monotonic()
-        before, most = most, _room(driver)
-        if most != before:
-            driver.display.note(
-                f"the cluster takes {counted(most, 'trial')} at a time now"
-                if most
-                else "the cluster has no room for a trial now: waiting for a node"
-            )
-        # One is handed out even if there is no node for it: it starts as soon as there is one.
-        driver.display.slots = max(min(most, wanted or most), 1)
-
-    driver.fit = fit
-
-
-def _room(driver: Driver) -> int:
-    """How many trials the cluster takes at a time now."""
-    resources, have = driver.plan.spec.resources, ray.cluster_resources()
-    most = int(have.get("CPU", 0) // resources.cpus)
-    if gpus := gpus_per_trial(resources, driver.device):
-        most = min(most, int(have.get("GPU", 0) / gpus))
-    return most
-
-
 @contextlib.contextmanager
 def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
-    """A Ray of our own with a token of its own, or the one at `address`; quiet either way."""
+    """Start a Ray of our own with a token of its own, or join that at `address`; both quiet."""
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # At the end Tune would name lost trials as incomplete, though the driver ran them again.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    # Ray puts the driver's folder first on the workers' path, where a user's own analysis.py
-    # would win over ours: give it an empty one.
+    # Ray puts the driver's folder first on the workers' path, and a user's own analysis.py there
+    # would win over ours: give it an empty folder.
     empty = scratch / "empty"
     empty.mkdir()
     quiet: dict[str, Any] = {

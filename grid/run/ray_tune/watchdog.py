@@ -1,7 +1,7 @@
-"""Trials that give no sign of life: judged by whether their heartbeat changes, never by its time.
+"""Hung trials, found by a heartbeat that does not change.
 
-Clocks of machines differ, so what counts is how long a heartbeat has been the same by the clock of
-the one who looks.
+Clocks of machines differ, so the time written in a heartbeat is never compared: the driver's own
+clock measures how long a heartbeat has stayed the same.
 """
 
 from __future__ import annotations
@@ -13,47 +13,48 @@ from typing import Any
 
 from grid.store.folder import Store
 
-# Claims are looked at this many times within the limit, and not more often than this.
+# Claims are read this many times within the limit, and at most this often, in seconds.
 LOOKS = 10
 MOST_OFTEN_S = 0.5
-# Before its first step a process imports libraries and opens data: seconds on an idle machine, a
-# minute on a busy one. So much more is allowed then.
+# Extra time before the first step, in which a process imports libraries and opens data: seconds
+# on an idle machine, a minute on a busy one.
 START_S = 60.0
 
 
 @dataclass
 class Watchdog:
-    """Looks at the claims of running trials now and then; a limit of 0 never finds one hung."""
+    """Reads the claims of running trials now and then; with a limit of 0 no trial is ever hung."""
 
     store: Store
     limit_s: float
     clock: Callable[[], float] = time.monotonic
-    # Trial -> its claim when it was last seen to change, and when that was.
+    # Trial -> its claim after the last change, and the time of that change.
     _seen: dict[str, tuple[dict[str, Any], float]] = field(default_factory=dict)
-    _looked: float = 0.0
+    _looked_at: float = 0.0
 
     def started(self, trial_id: str) -> None:
-        """A trial runs from now on, on whatever process."""
+        """Watch a trial from now on."""
         self._seen[trial_id] = ({}, self.clock())
 
     def ended(self, trial_id: str) -> None:
-        """It no longer does."""
+        """Stop watching a trial."""
         self._seen.pop(trial_id, None)
 
     def hung(self) -> list[str]:
-        """Trials that have given no sign of life for `limit_s`, those that have not begun to train
-        for `START_S` more; each is named once.
+        """Return trials without a new heartbeat for `limit_s`, each once.
+
+        Trials that have not begun to train get `START_S` more.
         """
         now = self.clock()
-        if not self.limit_s or now - self._looked < max(self.limit_s / LOOKS, MOST_OFTEN_S):
+        if not self.limit_s or now - self._looked_at < max(self.limit_s / LOOKS, MOST_OFTEN_S):
             return []
-        self._looked = now
-        found = []
+        self._looked_at = now
+        hung = []
         for trial_id, (before, since) in list(self._seen.items()):
-            claim = self.store.read_claim(trial_id)
+            claim = self.store.claims.read(trial_id)
             if claim != before:
                 self._seen[trial_id] = (claim, now)
             elif now - since > self.limit_s + (0.0 if claim.get("trains") else START_S):
-                found.append(trial_id)
+                hung.append(trial_id)
                 self.ended(trial_id)
-        return found
+        return hung

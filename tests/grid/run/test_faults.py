@@ -9,11 +9,10 @@ import pytest
 
 from analysis import open_results
 from analysis.results.database import rows
-from grid import load_sweep, run_sweep
 from grid.lock.heartbeat import process_started
 from grid.run.ray_tune.watchdog import Watchdog
 from grid.store.folder import Store
-from tests.small_sweeps import SMALL, metrics
+from tests.small_sweeps import SMALL, metrics, run_local
 
 Write = Callable[..., Path]
 
@@ -76,8 +75,7 @@ def by_network(folder: Path) -> dict[str, dict[str, Any]]:
 
 def undisturbed(sweep: Path, tmp_path: Path, data_dir: Path) -> list[dict[str, Any]]:
     """The same trials, their one fault behind them."""
-    run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
-              quiet=True)  # fmt: skip
+    run_local(sweep, tmp_path / "whole", data_dir)
     return metrics(tmp_path / "whole" / "small")["trials"]
 
 
@@ -137,8 +135,7 @@ def test_out_of_memory_without_ray_is_tried_once_more_too(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     sweep = faulty(write_sweep, tmp_path, "trips", "greedy")
-    summary = run_sweep(load_sweep(sweep), results=tmp_path / "cut", data_dir=data_dir, local=True,
-                        quiet=True)  # fmt: skip
+    summary = run_local(sweep, tmp_path / "cut", data_dir)
     assert summary.states == {"complete": 1, "failed": 1}
     found = by_network(tmp_path / "cut" / "small")
     assert (found["trips"]["attempts"], found["greedy"]["attempts"]) == (2, 2)
@@ -169,12 +166,12 @@ def test_a_heartbeat_is_judged_by_its_change_not_by_its_time(tmp_path: Path) -> 
     dog = Watchdog(store, 60, lambda: clock[0])
     for trial_id in ("live", "hung", "ended", "starts"):
         dog.started(trial_id)
-        store.write_claim(trial_id, {"heartbeat": 0, "trains": trial_id != "starts"})
+        store.claims.write(trial_id, {"heartbeat": 0, "trains": trial_id != "starts"})
     named = []
     for minute in range(1, 5):
         clock[0] += 59
         # The other machine's clock is in another year, and stands almost still.
-        store.write_claim("live", {"heartbeat": 5 + minute / 1000, "trains": True})
+        store.claims.write("live", {"heartbeat": 5 + minute / 1000, "trains": True})
         dog.ended("ended")
         named.append(dog.hung())
     # One minute more is for opening data, before the first step.

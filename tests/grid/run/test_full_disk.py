@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from grid import load_sweep, run_sweep
 from grid.store.folder import Store
 from tests.processes import Process, wait_for
-from tests.small_sweeps import metrics
+from tests.small_sweeps import metrics, run_local
 
 Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,7 +45,11 @@ def change(disk: Path, option: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "how", [("--local",), pytest.param(("--slots", "1"), marks=pytest.mark.ray)]
+    "how",
+    [
+        ("--local",),
+        pytest.param(("--slots", "1"), marks=[pytest.mark.ray, pytest.mark.soak]),
+    ],
 )
 def test_a_disk_that_refuses_stops_the_sweep_in_order_and_the_same_command_goes_on(
     write_sweep: Write,
@@ -61,7 +64,7 @@ def test_a_disk_that_refuses_stops_the_sweep_in_order_and_the_same_command_goes_
     # A checkpoint takes 10 MB, and as much again while a new one is written.
     sweep = write_sweep(seeds=[0], keep="last", checkpoint_s=0.05, fixed={"epochs": 12})
     whole = tmp_path / "whole"
-    run_sweep(load_sweep(sweep), results=whole, data_dir=data_dir, local=True, quiet=True)
+    run_local(sweep, whole, data_dir)
     again = ("run", sweep, *how, "--results", small_disk)
     folder = small_disk / "small"
 

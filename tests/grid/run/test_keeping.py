@@ -9,19 +9,15 @@ import pytest
 
 from analysis import open_results
 from analysis.results.database import rows
-from grid import load_sweep, make_plan, run_sweep
+from grid import load_sweep, make_plan
 from grid.cost.disk import trial_sizes
 from grid.errors import StoreError
 from grid.store.folder import Store
 from grid.store.usage import GIB, taken
-from tests.small_sweeps import call_main, metrics
+from tests.small_sweeps import call_main, metrics, run_local
 
 Write = Callable[..., Path]
 ONE_CELL: dict[str, Any] = {"compare": {"arch": ["cnn3"]}}
-
-
-def run(sweep: Path, results: Path, data: Path) -> Any:
-    return run_sweep(load_sweep(sweep), results=results, data_dir=data, local=True, quiet=True)
 
 
 def kept(folder: Path) -> set[str]:
@@ -50,7 +46,7 @@ def test_the_best_two_of_each_cell_keep_their_weights_over_restarts(
     def again(top: int, seeds: list[int]) -> None:
         fixed = {"lr": 0.05, "epochs": 1}
         sweep = write_sweep(**ONE_CELL, keep={"top": top}, seeds=seeds, fixed=fixed)
-        run(sweep, tmp_path, data_dir)
+        run_local(sweep, tmp_path, data_dir)
         assert len(kept(folder)) == top
         assert kept(folder) == best(folder, top)
         assert not list(folder.glob("checkpoints/*/last.pt"))
@@ -80,11 +76,11 @@ def test_confirmed_trials_of_a_search_keep_theirs_too_after_a_restart(
         keep={"top": 4},
         seeds=[0],
     )
-    run(sweep, tmp_path, data_dir)
+    run_local(sweep, tmp_path, data_dir)
     folder = tmp_path / "small"
     assert len(ranked(folder)[0]) == 5
     assert kept(folder) == best(folder, 4)
-    run(sweep, tmp_path, data_dir)
+    run_local(sweep, tmp_path, data_dir)
     assert kept(folder) == best(folder, 4)
 
 
@@ -112,7 +108,7 @@ def test_a_budget_is_held_by_removing_the_worst_weights_of_a_cell(
 ) -> None:
     # A running trial needs 22 MB, the weights of a complete one take 3.4 MB.
     changes: dict[str, Any] = {**ONE_CELL, "seeds": [0, 1, 2, 3, 4], "checkpoint_s": 0.001}
-    run(write_sweep(**changes, fixed={"lr": 0.05}), tmp_path / "free", data_dir)
+    run_local(write_sweep(**changes, fixed={"lr": 0.05}), tmp_path / "free", data_dir)
     assert len(kept(tmp_path / "free" / "small")) == 5
     folder = tmp_path / "small"
     budget = 0.0275
@@ -120,7 +116,7 @@ def test_a_budget_is_held_by_removing_the_worst_weights_of_a_cell(
     stranger = folder / "checkpoints" / "000000000000" / "best.pt"
     stranger.parent.mkdir(parents=True)
     stranger.write_bytes(bytes(2_000_000))
-    summary, most = watched(folder, lambda: run(sweep, tmp_path, data_dir))
+    summary, most = watched(folder, lambda: run_local(sweep, tmp_path, data_dir))
     assert summary.states == {"complete": 5}
     assert 0.7 * budget * GIB < most < budget * GIB
     assert not stranger.exists()  # of no trial of this plan: the first to go
@@ -140,14 +136,14 @@ def test_a_budget_that_cannot_be_held_stops_the_sweep_and_a_larger_one_goes_on(
     monkeypatch.setenv("CNNGRID_DATA", str(data_dir))
     sweep = write_sweep(seeds=[0], keep={"top": 1}, disk_gib=0.023)
     with pytest.raises(StoreError, match=r"small: takes 0\.00\d* GiB of disk_gib 0\.023, the next"):
-        run(sweep, tmp_path, data_dir)
+        run_local(sweep, tmp_path, data_dir)
     (done,) = Store(tmp_path / "small").finished().values()  # the first of two cells
     assert kept(tmp_path / "small") == {done.trial_id}
     assert "under this disk_gib the sweep may stop before its end" in planned(0.023)
     assert "disk_gib 0.05, 3.2 MiB are there" in planned(0.05)
     assert "warning" not in planned(0.05)
     sweep = write_sweep(seeds=[0], keep={"top": 1}, disk_gib=0.05)
-    assert run(sweep, tmp_path, data_dir).states == {"complete": 2}
+    assert run_local(sweep, tmp_path, data_dir).states == {"complete": 2}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +159,7 @@ def test_checkpoints_take_what_was_foreseen(
 ) -> None:
     for keep in ("last", "best"):
         sweep = write_sweep(**ONE_CELL, seeds=[0], keep=keep, fixed={"lr": 0.01, **fixed})
-        run(sweep, tmp_path / keep, data_dir)
+        run_local(sweep, tmp_path / keep, data_dir)
     (last,) = tmp_path.glob("last/small/checkpoints/*/last.pt")
     (weights,) = tmp_path.glob("best/small/checkpoints/*/best.pt")
     (trial,) = make_plan(load_sweep(sweep), data_dir=data_dir).trials

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from grid import load_sweep
 from grid.api import make_plan
 from grid.errors import Superseded
-from grid.run.lost_trials import MAX_LOSSES, Cause, reason_to_give_up, note_loss, settle_claims
+from grid.run.lost_trials import MAX_LOSSES, Cause, note_loss, reason_to_give_up, settle_claims
 from grid.search.sweep_search import Search
 from grid.store.folder import Store
 from grid.trial.assignment import Assignment, Progress
@@ -27,12 +28,13 @@ def test_deaths_in_a_row_count_unless_something_was_saved_in_between(tmp_path: P
     store = Store(tmp_path)
     for _ in range(MAX_ATTEMPTS - 1):
         note_loss(store, "t", DIED)
-    store.write_claim("t", {**store.read_claim("t"), "further": True, "heartbeat": 1})
+    store.claims.write("t", {**store.claims.read("t"), "further": True, "heartbeat": 1})
     for _ in range(MAX_ATTEMPTS - 1):
         note_loss(store, "t", DIED)
         assert reason_to_give_up(store, "t", MAX_ATTEMPTS) is None
     note_loss(store, "t", DIED)
-    assert reason_to_give_up(store, "t", MAX_ATTEMPTS) == "given up after 3 attempts: its process died"
+    reason = reason_to_give_up(store, "t", MAX_ATTEMPTS)
+    assert reason == "given up after 3 attempts: its process died"
 
 
 def test_a_lost_node_is_held_against_no_trial_but_not_for_ever(tmp_path: Path) -> None:
@@ -42,7 +44,8 @@ def test_a_lost_node_is_held_against_no_trial_but_not_for_ever(tmp_path: Path) -
         note_loss(store, "t", Cause("start", "no such folder"))
         assert reason_to_give_up(store, "t", MAX_ATTEMPTS) is None
     note_loss(store, "t", NODE)
-    assert "its node was lost 10 times in a row" in (reason_to_give_up(store, "t", MAX_ATTEMPTS) or "")
+    reason = reason_to_give_up(store, "t", MAX_ATTEMPTS) or ""
+    assert "its node was lost 10 times in a row" in reason
 
 
 def test_what_a_killed_driver_left_counts_only_where_it_was_the_trials_process(
@@ -51,9 +54,9 @@ def test_what_a_killed_driver_left_counts_only_where_it_was_the_trials_process(
     store = Store(tmp_path)
     for local, deaths in (False, 0), (True, 1):
         for name, heartbeat in ("ran", 5), ("stopped", 0), ("ended", 5):
-            store.write_claim(name, {"attempt": 2, "heartbeat": heartbeat})
+            store.claims.write(name, {"attempt": 2, "heartbeat": heartbeat})
         settle_claims(store, {"ended"}, local=local)
-        claims = store.claims()
+        claims = store.claims.all()
         assert {name: claim.get("deaths", 0) for name, claim in claims.items()} == {
             "ran": deaths,
             "stopped": 0,
@@ -74,8 +77,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def epoch(attempt: Iterator[Progress]) -> int:
-    """The epoch that a trial says next to have ended."""
-    return next(progress.epoch for progress in attempt if not progress.pause)
+    """Return the epoch of a trial's next report."""
+    return next(progress.epoch for progress in attempt if not progress.within_epoch)
 
 
 @pytest.mark.parametrize("until", ["running", "ended"])
@@ -86,14 +89,17 @@ def test_an_older_attempt_stops_before_it_writes(
     from grid.trial.trial import run_trial
 
     store = Store(tmp_path / "small")
-    what = job(write_sweep(checkpoint_s=0.001, fixed={"epochs": 4}), store, data_dir)
+    what = replace(
+        job(write_sweep(checkpoint_s=0.001, fixed={"epochs": 4}), store, data_dir), slot=3
+    )
     older = run_trial(what, store)
     assert epoch(older) == 1
+    assert store.claims.read(what.trial.trial_id)["slot"] == 3
     newer = run_trial(what, store)
     assert epoch(newer) == 1  # it goes on from the older one's checkpoint
     assert epoch(newer) == 2
     if until == "ended":
-        assert [progress.epoch for progress in newer if not progress.pause] == [3, 4]
+        assert [progress.epoch for progress in newer if not progress.within_epoch] == [3, 4]
     before = content(store.folder)
     with pytest.raises(Superseded, match="ended elsewhere" if until == "ended" else "process"):
         next(older)
@@ -108,20 +114,34 @@ def test_a_trial_that_died_after_its_row_was_stored_is_not_run_again(
 
     from grid.cost.disk import Sizes
     from grid.cost.forecast import planned_work
+    from grid.run.capacity import Capacity
     from grid.run.checkpoints import Keeper
     from grid.run.display import Display
     from grid.run.driver import Driver, RunOptions
+    from grid.run.signals import StopSignals
     from grid.trial.lineage import Lineage
     from grid.trial.trial import run_trial
 
     store = Store(tmp_path / "small")
     plan = make_plan(load_sweep(write_sweep(fixed={"epochs": 1})), data_dir=data_dir)
-    display = Display(Console(quiet=True), "small", 4, 1, {}, work=planned_work(plan))
+    capacity = Capacity(1, "cpu")
+    display = Display(Console(quiet=True), "small", 4, capacity, {}, work=planned_work(plan))
     keeper = Keeper(plan, store, lambda trial: Sizes(0, 0), set, print)
-    driver = Driver(plan, store, RunOptions(tmp_path, data_dir), Search(plan, store, {}),
-                    Lineage(store, {}), display, keeper, "cpu", None)  # fmt: skip
+    driver = Driver(
+        plan,
+        store,
+        RunOptions(tmp_path, data_dir),
+        Search(plan, store, {}),
+        Lineage(store, {}),
+        display,
+        keeper,
+        capacity,
+        StopSignals(print),
+        commit=None,
+    )
     first = driver.next()
     assert first is not None
+    assert first.slot == 0
     assert [progress.done for progress in run_trial(first, store)] == [True]
     driver.lost(first.trial.trial_id, DIED)
     assert driver.states == {"complete": 1}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cluster import cluster
-from benchmarks.storm import STEPS_PER_EPOCH, Storm, write_sweep
+from benchmarks.clusters.ray_cluster import cluster
+from benchmarks.clusters.storm import STEPS_PER_EPOCH, Storm, write_sweep
 from grid import load_sweep, run_sweep
 from grid.store.folder import Store
 from tests.small_sweeps import metrics
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.soak, pytest.mark.ray, pytest.mark.slow]
 
 EPOCHS, TRIALS = 12, 6
 KILLS = [(1.0, "trial"), (2.0, "node"), (3.0, "driver"), (2.0, "head")]

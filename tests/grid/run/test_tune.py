@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cluster import cluster
-from grid import load_sweep, run_sweep
+from benchmarks.clusters.ray_cluster import cluster
 from grid.phrases import counted
 from grid.store.folder import Store
 from tests.processes import Process, wait_for
-from tests.small_sweeps import metrics
+from tests.small_sweeps import metrics, run_local
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -27,33 +26,30 @@ Start = Callable[..., Process]
 def claims(folder: Path) -> dict[str, dict[str, Any]]:
     """What runs now, by trial."""
     names = [path.stem for path in (folder / "run" / "trials").glob("*.json")]
-    return {name: claim for name in names if (claim := Store(folder).read_claim(name))}
+    return {name: claim for name in names if (claim := Store(folder).claims.read(name))}
 
 
 def test_slots_ray_and_local_give_the_same_metrics(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid_process: Command
 ) -> None:
     sweep = write_sweep(fixed={"augment": ["flip", "crop"], "optimizer": "adam"})
-    run_sweep(load_sweep(sweep), results=tmp_path / "local", data_dir=data_dir, local=True,
-              quiet=True)  # fmt: skip
+    run_local(sweep, tmp_path / "local", data_dir)
     expected = metrics(tmp_path / "local" / "small")
     assert len(expected["trials"]) == 4
-    for slots in ("1", "2"):
-        done = cnngrid_process("run", sweep, "--slots", slots, "--results", tmp_path / slots)
-        assert done.returncode == 0, done.stderr
-        assert metrics(tmp_path / slots / "small") == expected
-        # Nothing of Ray's stays behind, and its chatter does not reach the user.
-        assert not list((tmp_path / slots / "small" / "run").glob("ray*"))
-        lines = done.stderr.splitlines()
-        assert all(line.startswith("small: ") for line in lines), done.stderr
+    done = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "ray")
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "ray" / "small") == expected
+    # Nothing of Ray's stays behind, and its chatter does not reach the user.
+    assert not list((tmp_path / "ray" / "small" / "run").glob("ray*"))
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("small: ") for line in lines), done.stderr
 
 
 def test_a_killed_trial_process_changes_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start
 ) -> None:
     sweep = write_sweep(checkpoint_s=0.001, fixed={"epochs": 40, "optimizer": "adam"}, seeds=[0])
-    run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
-              quiet=True)  # fmt: skip
+    run_local(sweep, tmp_path / "whole", data_dir)
     folder = tmp_path / "cut" / "small"
     process = start("run", sweep, "--slots", "1", "--results", tmp_path / "cut")
     killed: set[str] = set()
@@ -82,8 +78,7 @@ def test_a_killed_driver_changes_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid_process: Command
 ) -> None:
     sweep = write_sweep(checkpoint_s=0.001, fixed={"epochs": 20})
-    run_sweep(load_sweep(sweep), results=tmp_path / "whole", data_dir=data_dir, local=True,
-              quiet=True)  # fmt: skip
+    run_local(sweep, tmp_path / "whole", data_dir)
     folder = tmp_path / "cut" / "small"
     process = start("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
     wait_for("an epoch", lambda: len(Store(folder).epochs()) >= 5, process)
@@ -94,9 +89,9 @@ def test_a_killed_driver_changes_no_bit(
 
 
 def test_a_signal_ends_in_order(
-    write_sweep: Write, tmp_path: Path, start: Start, cnngrid_process: Command
+    write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
 ) -> None:
-    sweep = write_sweep(fixed={"epochs": 40}, seeds=[0, 1, 2])
+    sweep = write_sweep(fixed={"epochs": 20}, seeds=[0, 1, 2])
     folder = tmp_path / "results" / "small"
     kept = 0
 
@@ -111,26 +106,9 @@ def test_a_signal_ends_in_order(
         assert process.returncode == 130, output
         assert "Traceback" not in output
         kept = len(Store(folder).finished())
-    done = cnngrid_process("run", sweep, "--slots", "2")
+    done = cnngrid("run", sweep, "--local")
     assert done.returncode == 0, done.stderr
     assert f"{counted(6 - kept, 'trial')} in" in done.stdout
-
-
-def test_early_stopping_leaves_a_row_of_every_trial(write_sweep: Write, cnngrid_process: Command,
-                                                    tmp_path: Path) -> None:  # fmt: skip
-    sweep = write_sweep(
-        compare={"arch": ["cnn3"], "optimizer": ["sgd", "adam"]},
-        tune={"trials": 6, "axes": {"lr": {"log_uniform": [1e-4, 0.1]}}},
-        stop={"asha": {"grace_epochs": 1, "reduction": 2}},
-        fixed={"epochs": 4, "limit_train": 640},
-        seeds=[0],
-    )
-    done = cnngrid_process("run", sweep, "--slots", "2")
-    assert done.returncode == 0, done.stderr
-    rows = Store(tmp_path / "results" / "small").finished().values()
-    found = {(row.state, row.epochs_run == 4) for row in rows}
-    assert found == {("complete", True), ("pruned", False)}
-    assert len(rows) == 12
 
 
 def test_more_slots_than_the_machine_has_is_an_error(
@@ -141,7 +119,7 @@ def test_more_slots_than_the_machine_has_is_an_error(
     assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in done.stderr
 
 
-def test_a_running_ray_cluster_gives_the_same_metrics(
+def test_a_running_ray_cluster_gives_the_same_metrics_and_stops_trials_early(
     write_sweep: Write,
     tmp_path: Path,
     data_dir: Path,
@@ -149,8 +127,7 @@ def test_a_running_ray_cluster_gives_the_same_metrics(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sweep = write_sweep()
-    run_sweep(load_sweep(sweep), results=tmp_path / "local", data_dir=data_dir, local=True,
-              quiet=True)  # fmt: skip
+    run_local(sweep, tmp_path / "local", data_dir)
     with cluster(workers=1, cpus=2) as running:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
@@ -163,3 +140,18 @@ def test_a_running_ray_cluster_gives_the_same_metrics(
         refused = cnngrid_process(*words, "--slots", "3", "--results", tmp_path / "other")
         assert refused.returncode == 2
         assert "--slots 3: the cluster takes 2 trials at a time" in refused.stderr
+
+        tuned = write_sweep(
+            sweep="tuned",
+            compare={"arch": ["cnn3"], "optimizer": ["sgd", "adam"]},
+            tune={"trials": 4, "axes": {"lr": {"log_uniform": [1e-4, 0.1]}}},
+            stop={"asha": {"grace_epochs": 1, "reduction": 2}},
+            fixed={"limit_train": 320},
+            seeds=[0],
+        )
+        done = cnngrid_process("run", tuned, "--address", running.address)
+        assert done.returncode == 0, done.stderr
+    rows = Store(tmp_path / "results" / "tuned").finished().values()
+    found = {(row.state, row.epochs_run == 3) for row in rows}
+    assert found == {("complete", True), ("pruned", False)}
+    assert len(rows) == 8

@@ -1,0 +1,84 @@
+"""A trial made ready to train: its data on the device, its network with fresh weights."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnncore.config import NETWORK_KEYS, TrialConfig
+from cnncore.data import ImageData, Splits, load_dataset, open_splits
+from cnncore.models import build_model
+from cnncore.models.classifier_head import freeze_features
+from cnncore.models.pretrained import load_pretrained
+from cnncore.seeding import derive_seed, seed_everything
+from cnncore.training.train import start
+from cnncore.training.train_state import TrainState
+from grid.plan.ids import Trial
+
+
+@dataclass(frozen=True)
+class ReadyTrial:
+    """A trial before its first step."""
+
+    data: ImageData
+    splits: Splits
+    state: TrainState
+    device: torch.device
+
+
+def open_trial(
+    trial: Trial,
+    *,
+    data_dir: str | Path,
+    threads: int,
+    device: str,
+    module_path: str | None,
+    skip_unreadable: bool,
+) -> ReadyTrial:
+    """Load the data and build the network; its weights are pre-trained or follow from the seed.
+
+    `threads` becomes PyTorch's number of threads in this process. Modules of the sweep's author
+    are looked up in `module_path`, after everything installed. With `skip_unreadable`, image files
+    that cannot be decoded are left out.
+    """
+    config, seed = trial.config, trial.seed
+    assert config.image_size is not None  # the plan fills it in
+    if module_path and module_path not in sys.path:
+        sys.path.append(module_path)
+    torch.set_num_threads(threads)
+    torch_device = torch.device(device)
+    data = load_dataset(
+        config.dataset,
+        Path(data_dir),
+        config.image_size,
+        config.labels,
+        skip_unreadable=skip_unreadable,
+    )
+    fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)
+    splits = open_splits(config, data, torch_device, fold)
+    seed_everything(derive_seed(seed, "weights"))
+    model = build_model(
+        config.arch,
+        classes=len(data.class_names),
+        image_size=config.image_size,
+        **network_options(config),
+    )
+    pretrained: set[str] = set()
+    if config.pretrained:
+        pretrained = load_pretrained(
+            model, config.arch, config.pretrained, config.pretrained_fingerprint
+        )
+    if config.freeze:
+        freeze_features(model)
+    state = start(config, model, seed, torch_device, pretrained)
+    return ReadyTrial(data, splits, state, torch_device)
+
+
+def network_options(config: TrialConfig) -> dict[str, Any]:
+    """Return the options of `build_model` beside classes and image size."""
+    options = {key: getattr(config, key) for key in NETWORK_KEYS}
+    return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}

@@ -1,0 +1,119 @@
+"""Trials that raise or diverge: how they end, and what the rest of the sweep does."""
+
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grid.phrases import counted
+from tests.small_sweeps import trial_rows
+
+Write = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+NETWORKS = """
+import torch
+from torch import nn
+
+class Fragile(nn.Module):
+    def __init__(self, classes, how):
+        super().__init__()
+        self.how, self.linear = how, nn.Linear(3 * 8 * 8, classes)
+
+    def forward(self, x):
+        if self.how == "raises":
+            raise RuntimeError("the hidden <b>flaw</b>\\nsecond line")
+        x = self.linear(x.flatten(1))
+        return x * float("nan") if self.how == "nan" else x
+
+def fine(classes): return Fragile(classes, "fine")
+def raises(classes): return Fragile(classes, "raises")
+def nan(classes): return Fragile(classes, "nan")
+"""
+
+
+def fragile(
+    write_sweep: Write, tmp_path: Path, *names: str, seeds: Sequence[int] = (0,), **more: Any
+) -> Path:
+    (tmp_path / "fragile_networks.py").write_text(NETWORKS)
+    archs = [f"fragile_networks:{name}" for name in names]
+    fixed = {"image_size": 8, "lr": 0.01, "augment": []}
+    return write_sweep(compare={"arch": archs}, fixed=fixed, seeds=list(seeds), **more)
+
+
+@pytest.mark.slow
+def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    sweep = fragile(write_sweep, tmp_path, "raises", "nan", "fine")
+    done = cnngrid("run", sweep, "--local")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "failed: fragile_networks:raises" in done.stderr
+    assert "diverged: fragile_networks:nan" in done.stderr
+    found = {row.arch.partition(":")[2]: row for row in trial_rows(tmp_path / "results" / "small")}
+    assert {name: row.state for name, row in found.items()} == {
+        "raises": "failed", "nan": "diverged", "fine": "complete"
+    }  # fmt: skip
+    assert found["raises"].reason == "RuntimeError: the hidden <b>flaw</b>"
+    assert found["nan"].reason == "the loss is not finite in epoch 1"
+    assert found["nan"].test_top1 is None
+    log = tmp_path / "results" / "small" / "logs" / f"{found['raises'].trial_id}.log"
+    assert "fragile_networks.py" in log.read_text()
+
+    again = cnngrid("run", sweep, "--local")
+    assert again.returncode == 1
+    assert "nothing to do" in again.stdout
+    for words, ran in (("--retry",), 1), (("--retry", "failed"), 1), (("--retry", "all"), 2):
+        retried = cnngrid("run", sweep, "--local", *words)
+        assert f"{counted(ran, 'trial')} in" in retried.stdout
+        assert retried.returncode == 1
+
+    ok = cnngrid("run", fragile(write_sweep, tmp_path, "nan", "fine"), "--local")
+    assert ok.returncode == 0  # the failed one left the plan; a diverged one is an answer
+
+
+def test_a_cell_that_fails_in_the_same_way_is_given_up_and_the_others_go_on(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    sweep = fragile(write_sweep, tmp_path, "raises", "fine", seeds=[0, 1, 2, 3, 4])
+    done = cnngrid("run", sweep, "--local")
+    assert done.returncode == 1
+    assert "raises: given up, 3 trials in a row failed at their start: RuntimeError: the hid" in (
+        " ".join(done.stderr.split())
+    )
+    states = Counter(
+        (row.arch[-4:], row.state) for row in trial_rows(tmp_path / "results" / "small")
+    )
+    assert states == {("ises", "failed"): 3, ("fine", "complete"): 5}
+    assert "2 not run" in done.stdout
+
+
+def test_on_error_stop_ends_the_sweep_with_the_first_failure(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    sweep = fragile(write_sweep, tmp_path, "raises", "fine")
+    done = cnngrid("run", sweep, "--local", "--on-error", "stop")
+    assert done.returncode == 1
+    assert "stopping after a failed trial (--on-error stop)" in done.stderr
+    (row,) = trial_rows(tmp_path / "results" / "small")
+    assert row.state == "failed"
+    assert "1 not run" in done.stdout
+
+
+def test_debug_runs_one_trial_and_stores_nothing(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command
+) -> None:
+    done = cnngrid("debug", write_sweep(), "--trial", "1", "--steps", "5")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1 step 2" in done.stdout
+    assert "epoch 1/3: train loss" in done.stdout
+    assert not (tmp_path / "results").exists()
+    assert cnngrid("debug", write_sweep(), "--trial", "99").returncode == 2
+    raising = cnngrid("debug", fragile(write_sweep, tmp_path, "raises"))
+    assert raising.returncode == 1
+    assert "fragile_networks.py" in raising.stderr
