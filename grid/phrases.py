@@ -1,15 +1,15 @@
-"""Numbers as people say them: `2 trials`, `3 min 20 s`."""
+"""Counts and durations as text: `2 trials`, `3 min 20 s`."""
 
 from __future__ import annotations
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 trial`, `2 trials`."""
+    """Return a count with its noun: `1 trial`, `2 trials`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_s(seconds: float) -> str:
-    """Seconds as people say them: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return a duration as text: `42 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

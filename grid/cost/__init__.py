@@ -1,1 +1,1 @@
-"""What a plan costs: time, memory, disk, slots, and the time left."""
+"""Cost of a plan: time, memory, disk, slots, and the time left."""

@@ -1,4 +1,4 @@
-"""Bytes on the disk that checkpoints and tables of a plan will take."""
+"""Disk space of a plan's checkpoints and tables, in bytes."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from grid.sweep.spec import SweepSpec
 if TYPE_CHECKING:
     from cnncore.data import ImageData
 
-# A trial's rows but for its predictions, as stored; and one more epoch's.
+# A trial's rows as stored, without its predictions; and the rows of one more epoch.
 TABLES_BYTES = 20_000
 EPOCH_BYTES = 80
 PREDICTION_BYTES = 4  # 41 KB per 10,000
-# A checkpoint holds more than weights: names, settings, the epochs so far.
+# Content of a checkpoint beside the weights: names, settings, the epochs so far.
 CHECKPOINT_BYTES = MIB // 2
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of one trial's checkpoints: `last.pt`, to go on from, and `best.pt`, to be kept."""
+    """Bytes of one trial's checkpoints: `last.pt`, to resume from, and `best.pt`, to be kept."""
 
     last: int
     best: int
 
     @property
     def most(self) -> int:
-        """While it runs: a new `last.pt` is whole before the old one goes."""
+        """Bytes while the trial runs: a new `last.pt` is complete before the old one is removed."""
         return 2 * self.last
 
     def kept(self, spec: SweepSpec) -> int:
-        """Of a complete trial that keeps its checkpoint."""
+        """Return the bytes of a complete trial that keeps its checkpoint."""
         return {"none": 0, "last": self.last, "best": self.best}[spec.keep_at_end]
 
 
 def trial_sizes(config: TrialConfig, data_dir: Path, *, skip_unreadable: bool = False) -> Sizes:
-    """An upper bound from the network's parameters; loads torch."""
+    """Compute an upper bound from the network's parameters; loads torch."""
     data = _data(config, data_dir, skip_unreadable)
     return _sizes(config.model_dump_json(include=SIZE_KEYS), len(data.class_names))
 
@@ -86,9 +86,9 @@ def _sizes(content: str, classes: int) -> Sizes:
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """Bytes that a results folder will take at most, by what takes them.
+    """Most bytes that a results folder will take, by kind of content.
 
-    `present` are there already; `free` is what the disk has room for.
+    `present` are taken already; `free` is the free space of the disk.
     """
 
     kept: int
@@ -97,17 +97,17 @@ class DiskNeed:
     tables: int
     present: int
     free: int
-    # What cannot be removed for one more trial, which then runs alone.
+    # Bytes that cannot be removed, with one trial running alone.
     least: int
 
     @property
     def total(self) -> int:
-        """The most at a time."""
+        """Most bytes at a time."""
         return self.kept + self.running + self.waiting + self.tables
 
 
 def disk_need(plan: Plan, folder: Path, data_dir: Path, slots: int) -> DiskNeed:
-    """Add up what the whole plan needs, of a tuned cell with the largest network it can ask for."""
+    """Add up the needs of a plan; a tuned cell counts with the largest network it can ask for."""
     need: Counter[str] = Counter()
     for cell in plan.cells:
         ends = corners(plan.spec, cell.values)
@@ -140,7 +140,7 @@ def disk_need(plan: Plan, folder: Path, data_dir: Path, slots: int) -> DiskNeed:
 
 
 def planned_trials(plan: Plan, cell: Cell) -> tuple[int, int]:
-    """How many trials a cell has that are searched (or simply planned), and confirmed."""
+    """Count a cell's searched (or simply planned) trials, and its confirmed ones."""
     if (tune := plan.spec.tune) is None:
         return len(plan.replicates), 0
     confirm = tune.confirm.top * len(plan.confirm_replicates) if tune.confirm else 0
@@ -148,7 +148,7 @@ def planned_trials(plan: Plan, cell: Cell) -> tuple[int, int]:
 
 
 def most_waiting(plan: Plan, cell: Cell) -> int:
-    """How many of a cell's configs may wait with a checkpoint at a time."""
+    """Estimate how many of a cell's configs wait with a checkpoint at a time, at most."""
     tune, stop = plan.spec.tune, plan.spec.stop
     if tune is None or stop is None:
         return 0
@@ -157,5 +157,5 @@ def most_waiting(plan: Plan, cell: Cell) -> int:
 
 
 def table_bytes(epochs: int) -> int:
-    """A trial's rows, without predictions."""
+    """Return the bytes of a trial's rows, without predictions."""
     return TABLES_BYTES + EPOCH_BYTES * epochs

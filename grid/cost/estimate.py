@@ -1,4 +1,4 @@
-"""What a plan will cost: epochs, time and memory, measured on each network, and disk."""
+"""Cost of a plan: epochs, time and memory, measured on each network, and disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grid.search.sweep_search import Search
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
 
-# Batches of the measurement; the first epoch of them warms up, the second counts.
+# Batches of a measured epoch; the first epoch warms up, the second counts.
 PROBE_BATCHES = 3
 # A forward pass costs about a third of a training step, which also goes back through the network
 # once for the activations and once for the weights (counting multiply-accumulates).
@@ -25,7 +25,7 @@ FORWARD_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class Cost:
-    """An upper bound: early stopping makes it less."""
+    """Upper bound of the cost: early stopping makes it less."""
 
     trials: int
     left: int
@@ -34,9 +34,9 @@ class Cost:
     time_s: float
     slots: int
     memory_mib: float
-    disk: DiskNeed | None  # None where nothing is left to run
-    # Trials that a shorter one was trained for: how many go on from its checkpoint, the epochs that
-    # this saves, and why the others cannot.
+    disk: DiskNeed | None  # None if nothing is left to run
+    # Trials whose config was trained for fewer epochs before: how many continue from that
+    # checkpoint, the epochs that this saves, and the reasons that others cannot.
     continued: int = 0
     epochs_saved: int = 0
     anew: tuple[str, ...] = ()
@@ -44,6 +44,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Measured:
+    """Measurements of one network, and the images of its splits."""
+
     images_per_s: float
     memory_mib: float
     train_images: int
@@ -61,7 +63,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     device = pick_device(plan.spec.resources)
     count = count_slots(plan.spec.resources, slots, device)
     store = open_store(inside(results, plan.folder))
-    store.fetch_tables()
+    store.files.fetch_tables()
     finished = store.finished()
     configs = list(_configs(plan))
     left = [config for config, trial_id in configs if trial_id not in finished]
@@ -69,7 +71,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     continued: Counter[str] = Counter()
     saved: Counter[str] = Counter()
     obstacles: dict[str, None] = {}
-    # Of a tuned sweep, the trials that were asked for so far.
+    # For a tuned sweep, the trials that were asked for so far.
     known = Search(plan, lineage.store, finished, keep=False).trials()
     if plan.spec.tune:
         done = sum(trial_id in finished for trial_id in known)
@@ -88,14 +90,16 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     images = epochs = 0
     keys = Counter(_key(config) for config in left)
     for key, config in {_key(config): config for config in left}.items():
-        one = _measure(plan, config, data_dir, device)
+        measured = _measure(plan, config, data_dir, device)
         trials = keys[key]
         trained = trials * config.epochs - saved[key]
         epochs += trained
-        images += trained * one.train_images
-        evaluated = one.other_images * (trained + trials) + trials * one.test_images
-        time_s += (trained * one.train_images + FORWARD_SHARE * evaluated) / one.images_per_s
-        memory_mib = max(memory_mib, one.memory_mib)
+        images += trained * measured.train_images
+        evaluated = measured.other_images * (trained + trials) + trials * measured.test_images
+        time_s += (
+            trained * measured.train_images + FORWARD_SHARE * evaluated
+        ) / measured.images_per_s
+        memory_mib = max(memory_mib, measured.memory_mib)
     return Cost(
         trials=len(configs),
         left=len(left),
@@ -112,7 +116,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
 
 
 def _configs(plan: Plan) -> Iterable[tuple[TrialConfig, str | None]]:
-    """Every trial's config; a tuned cell's are stood for by the first values of its axes."""
+    """Yield every trial's config and id; a tuned cell counts with the first values of its axes."""
     for trial in plan.trials:
         yield trial.config, trial.trial_id
     if plan.spec.tune:
@@ -130,7 +134,7 @@ def _configs(plan: Plan) -> Iterable[tuple[TrialConfig, str | None]]:
 
 
 def _key(config: TrialConfig) -> str:
-    """Configs with the same key cost the same."""
+    """Return a key that is equal for configs of equal cost."""
     names = ("arch", "arch_options", "dataset", "image_size", "batch_size", "precision", "epochs")
     more = ("augment", "limit_train", "limit_test", "val_fraction", "ema", "mixup", "cutmix")
     content = config.model_dump(mode="json", include={*NETWORK_KEYS, "freeze", *names, *more})
@@ -138,12 +142,12 @@ def _key(config: TrialConfig) -> str:
 
 
 def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:
+    """Train a network for a few batches, and estimate its memory."""
     from cnncore.complexity import describe_network
     from cnncore.data import load_dataset, open_splits
     from cnncore.training.train import EpochResult, train
     from grid.plan.ids import make_trial
-    from grid.trial.assignment import Assignment
-    from grid.trial.trial import network_options, open_trial
+    from grid.trial.open import network_options, open_trial
 
     import torch  # isort: skip
 
@@ -166,23 +170,16 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
             "epochs": 2,
         }
     )
-    assignment = Assignment(
-        trial=make_trial(probe, 0, ""),
-        sweep="",
-        results="",
-        data_dir=str(data_dir),
+    trial = open_trial(
+        make_trial(probe, 0, ""),
+        data_dir=data_dir,
         threads=plan.spec.resources.cpus,
         device=device,
-        keep="none",
-        keep_predictions="none",
-        checkpoint_s=1e9,
-        git_commit=None,
         module_path=str(Path.cwd()),
         skip_unreadable=plan.skip_unreadable,
     )
-    trial = open_trial(assignment)
     rate = 1.0
-    for event in train(trial.state, trial.splits, probe, pause_s=1e9):
+    for event in train(trial.state, trial.splits, probe, boundary_every_s=1e9):
         if isinstance(event, EpochResult):
             rate = event.train_images_per_s
     parameters, complexity = describe_network(
@@ -193,7 +190,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     )
     weights_mib = 4 * (parameters.trainable + parameters.non_trainable) / 2**20
     states = 2 if config.optimizer == "sgd" else 3  # gradient and momentum, or two moments
-    # Each activation is held for the way back, once before and once after its non-linearity.
+    # Each activation is held for the backward pass, before and after its non-linearity.
     activations_mib = 2 * 4 * complexity.activations * config.batch_size / 2**20
     return _Measured(
         images_per_s=rate,

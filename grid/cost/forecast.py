@@ -1,7 +1,6 @@
-"""How much of a sweep is left: in epochs by what its stopping rule lets through, in seconds by what
-epochs took so far.
+"""Forecast of the rest of a sweep: epochs by its stopping rule, seconds by the epochs so far.
 
-A trial that was stopped early or waits took its epochs and no more, so trials are no measure.
+Trials are no measure: one that was stopped early or waits took only its epochs.
 """
 
 from __future__ import annotations
@@ -11,42 +10,43 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from grid.search.stopping import bracket_shares, rung_epochs
-from grid.sweep.spec import Asha, FirstEpochs, Halving, Hyperband, Stop
+from grid.search.rungs import Stage
+from grid.search.stopping import cell_rule
+from grid.sweep.spec import Stop
 
 if TYPE_CHECKING:
     from grid.plan.plan import Plan
 
-# States of trials that are not over.
+# States of trials that have not ended.
 OPEN = frozenset({"running", "paused", "planned"})
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A trial that was started: its epochs so far and what they took, evaluation included."""
+class StartedTrial:
+    """Started trial: its epochs so far and their seconds, evaluation included."""
 
     state: str
     epochs: int
     seconds: float = 0.0
     confirmed: bool = False
-    # The first replicate of its config, which alone is compared with others.
+    # The first replicate of its config, the only one that is compared with others.
     first: bool = True
 
 
 @dataclass
 class CellWork:
-    """A cell's planned trials, and those of them that were started or are over."""
+    """Planned trials of a cell, and the started ones among them by id."""
 
     configs: int
     replicates: int
     confirmed: int
     # The budget of each trial.
     epochs: int
-    seen: dict[str, Seen] = field(default_factory=dict)
+    started: dict[str, StartedTrial] = field(default_factory=dict)
 
 
 def planned_work(plan: Plan) -> dict[str, CellWork]:
-    """The cells of a plan before any of it was done."""
+    """Return the work of a plan's cells before any trial started."""
     tune = plan.spec.tune
     confirmed = tune.confirm.top * len(plan.confirm_replicates) if tune and tune.confirm else 0
     known = Counter(trial.cell_id for trial in plan.trials)
@@ -63,7 +63,7 @@ def planned_work(plan: Plan) -> dict[str, CellWork]:
 
 @dataclass(frozen=True)
 class Left:
-    """Epochs that a cell still trains, and how many of them at least one after another."""
+    """Epochs that a cell still trains, and how many of them at least run one after another."""
 
     epochs: float
     in_a_row: float
@@ -72,149 +72,110 @@ class Left:
 def time_left_s(
     cells: Sequence[CellWork], stop: Stop | None, wanted: int, slots: int
 ) -> float | None:
-    """Seconds until all is done on `slots` slots; None before anything was measured.
+    """Estimate the seconds until the sweep ends on `slots` slots; None before any measurement.
 
-    `wanted` configs of a cell are trained to the end whatever the rule says.
+    `wanted` configs of a cell are trained to the end whatever the rule decides.
     """
-    rates = [_seconds_per_epoch(cell.seen.values()) for cell in cells]
-    known = [rate for rate in rates if rate]
-    if not known:
+    rates = [_seconds_per_epoch(cell.started.values()) for cell in cells]
+    measured = [rate for rate in rates if rate]
+    if not measured:
         return None
-    usual = sum(known) / len(known)
+    mean_rate = sum(measured) / len(measured)
     work = longest = 0.0
     for cell, rate in zip(cells, rates, strict=True):
         left = epochs_left(cell, stop, wanted)
-        work += left.epochs * (rate or usual)
-        longest = max(longest, left.in_a_row * (rate or usual))
+        work += left.epochs * (rate or mean_rate)
+        longest = max(longest, left.in_a_row * (rate or mean_rate))
     return max(work / max(slots, 1), longest)
 
 
 def epochs_left(cell: CellWork, stop: Stop | None, wanted: int) -> Left:
-    """What a cell still trains, if its trials fare as the rule says and as others did so far."""
-    searched = [seen for seen in cell.seen.values() if not seen.confirmed]
-    confirmed = [seen for seen in cell.seen.values() if seen.confirmed]
+    """Estimate the epochs that a cell still trains, by its rule and by its trials so far."""
+    searched = [trial for trial in cell.started.values() if not trial.confirmed]
+    confirmed = [trial for trial in cell.started.values() if trial.confirmed]
     planned = cell.configs * cell.replicates
     last = _to_the_end(confirmed, cell.confirmed, cell.epochs)
-    if len(searched) >= planned and all(seen.state not in OPEN for seen in searched):
+    if len(searched) >= planned and all(trial.state not in OPEN for trial in searched):
         return last
-    stages = race(stop, cell.configs, cell.epochs, wanted) if stop else None
+    rule = cell_rule(stop, cell.epochs, wanted) if stop else None
+    stages = rule.stages(cell.configs, cell.epochs) if rule else None
     if stages is None:
-        first = _by_those_before(searched, planned, cell.epochs)
+        first = _by_earlier_trials(searched, planned, cell.epochs)
     else:
-        firsts = [seen for seen in searched if seen.first]
-        others = [seen for seen in searched if not seen.first]
+        firsts = [trial for trial in searched if trial.first]
+        others = [trial for trial in searched if not trial.first]
         first, complete = _through(stages, firsts)
         follow = _to_the_end(others, round((cell.replicates - 1) * complete), cell.epochs)
         first = Left(first.epochs + follow.epochs, max(first.in_a_row, follow.in_a_row))
     return Left(first.epochs + last.epochs, first.in_a_row + last.in_a_row)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Epochs after the stage before up to `end`, and how many configs of a cell train them."""
+def _through(stages: Sequence[Stage], started: Sequence[StartedTrial]) -> tuple[Left, float]:
+    """Estimate what a cell's first trials still train, and how many of them become complete.
 
-    end: int
-    configs: float
-
-
-def race(stop: Stop, configs: int, epochs: int, wanted: int) -> list[Stage] | None:
-    """What a rule that lets configs wait plans for a cell, by stages; None for other rules."""
-    rule = stop.rule
-    if isinstance(rule, FirstEpochs):
-        keep = max(rule.keep, wanted)
-        stages = [Stage(min(rule.epochs, epochs), configs), Stage(epochs, keep)]
-    elif isinstance(rule, Asha):
-        stages = _halving(rule.grace_epochs, rule.reduction, configs, epochs)
-    elif isinstance(rule, Halving):
-        stages = _halving(rule.grace_epochs, rule.reduction, configs, epochs, rule.rungs)
-    elif isinstance(rule, Hyperband):
-        ends = [*rung_epochs(rule.grace_epochs, rule.reduction, epochs), epochs]
-        shares = bracket_shares(len(ends), rule.reduction)
-        sizes = [configs * share / sum(shares) for share in shares]
-        stages = [
-            Stage(end, sum(size / rule.reduction ** max(n - b, 0) for b, size in enumerate(sizes)))
-            for n, end in enumerate(ends)
-        ]
-    else:
-        return None
-    last = stages[-1]
-    return [*stages[:-1], Stage(last.end, min(max(last.configs, wanted), configs))]
-
-
-def _halving(
-    grace_epochs: int, reduction: int, configs: int, epochs: int, rungs: int | None = None
-) -> list[Stage]:
-    ends = [*rung_epochs(grace_epochs, reduction, epochs)[:rungs], epochs]
-    stages = []
-    for end in ends:
-        stages.append(Stage(end, configs))
-        configs = -(-configs // reduction)
-    return stages
-
-
-def _through(stages: Sequence[Stage], seen: Sequence[Seen]) -> tuple[Left, float]:
-    """What a cell's first trials still train, and how many of them are complete in the end.
-
-    Asynchronous rules let more through than they plan, so those that are further count as well.
+    Asynchronous rules let more configs through than they plan, so trials beyond count as well.
     """
     left = in_a_row = 0.0
-    configs, at = stages[0].configs, 0
+    configs, begin = stages[0].configs, 0
     for n, stage in enumerate(stages):
         if n:
             configs *= stage.configs / stages[n - 1].configs
-        length = stage.end - at
-        # Ended inside it, as failed ones do, a trial leaves nothing of it to do.
-        here = [
-            length if each.state not in OPEN else min(each.epochs - at, length)
-            for each in seen
-            if each.epochs > at or (each.epochs == at and each.state == "running")
+        length = stage.end - begin
+        # Epochs of this stage that are done; a trial that ended inside it has none left to do.
+        done = [
+            length if trial.state not in OPEN else min(trial.epochs - begin, length)
+            for trial in started
+            if trial.epochs > begin or (trial.epochs == begin and trial.state == "running")
         ]
-        configs = max(configs, len(here))
-        left += configs * length - sum(here)
-        if configs - len(here) >= 0.5:  # somebody must come from a stage before
-            below = [each.epochs for each in seen if each.state in OPEN and each.epochs <= at]
+        configs = max(configs, len(done))
+        left += configs * length - sum(done)
+        if configs - len(done) >= 0.5:  # a trial must come from an earlier stage
+            below = [t.epochs for t in started if t.state in OPEN and t.epochs <= begin]
             in_a_row = stage.end - max(below, default=0)
-        elif under_way := [length - epochs for epochs in here if epochs < length]:
+        elif under_way := [length - epochs for epochs in done if epochs < length]:
             in_a_row = max(in_a_row, *under_way)
-        at = stage.end
+        begin = stage.end
     return Left(max(left, in_a_row), in_a_row), configs
 
 
-def _to_the_end(seen: Sequence[Seen], planned: int, epochs: int) -> Left:
-    """Trials that nothing stops."""
-    open_ = [epochs - each.epochs for each in seen if each.state in OPEN]
-    open_ += [epochs] * max(planned - len(seen), 0)
-    return Left(sum(open_), max(open_, default=0))
+def _to_the_end(started: Sequence[StartedTrial], planned: int, epochs: int) -> Left:
+    """Count the epochs left to trials that no rule stops."""
+    left = [epochs - trial.epochs for trial in started if trial.state in OPEN]
+    left += [epochs] * max(planned - len(started), 0)
+    return Left(sum(left), max(left, default=0))
 
 
-def _by_those_before(seen: Sequence[Seen], planned: int, epochs: int) -> Left:
-    """Trials that may end early for reasons of their own, as those before them did."""
-    further = _further(seen, epochs)
-    open_ = [further[min(each.epochs, epochs)] for each in seen if each.state in OPEN]
-    open_ += [further[0]] * max(planned - len(seen), 0)
-    return Left(sum(open_), max(open_, default=0.0))
+def _by_earlier_trials(started: Sequence[StartedTrial], planned: int, epochs: int) -> Left:
+    """Estimate the epochs left to trials that may end by themselves, as earlier ones did."""
+    expected = _expected_epochs(started, epochs)
+    left = [expected[min(trial.epochs, epochs)] for trial in started if trial.state in OPEN]
+    left += [expected[0]] * max(planned - len(started), 0)
+    return Left(sum(left), max(left, default=0.0))
 
 
-def _further(seen: Iterable[Seen], epochs: int) -> list[float]:
-    """Epochs that a trial is expected to train beyond the 0, 1, ... that it has: the product-limit
-    estimate of Kaplan and Meier (1958), to which a trial that still runs adds that it came so far.
+def _expected_epochs(started: Iterable[StartedTrial], epochs: int) -> list[float]:
+    """Estimate the epochs that a trial trains beyond the 0, 1, ... that it has.
+
+    This is the product-limit estimate of Kaplan and Meier (1958): a trial that still runs counts
+    as one that reached its last epoch.
     """
-    ended, came = [0] * (epochs + 1), [0] * (epochs + 2)
-    for each in seen:
-        last = min(each.epochs, epochs)
-        came[last] += 1
-        ended[last] += each.state not in OPEN
+    ended, reached = [0] * (epochs + 1), [0] * (epochs + 2)
+    for trial in started:
+        last = min(trial.epochs, epochs)
+        reached[last] += 1
+        ended[last] += trial.state not in OPEN
     for epoch in reversed(range(epochs)):
-        came[epoch] += came[epoch + 1]
-    further = [0.0] * (epochs + 1)
+        reached[epoch] += reached[epoch + 1]
+    expected = [0.0] * (epochs + 1)
     for epoch in reversed(range(epochs)):
-        ends = ended[epoch + 1] / came[epoch + 1] if came[epoch + 1] else 0.0
-        further[epoch] = 1.0 + (1.0 - ends) * further[epoch + 1]
-    return further
+        ends = ended[epoch + 1] / reached[epoch + 1] if reached[epoch + 1] else 0.0
+        expected[epoch] = 1.0 + (1.0 - ends) * expected[epoch + 1]
+    return expected
 
 
-def _seconds_per_epoch(seen: Iterable[Seen]) -> float | None:
-    timed = [each for each in seen if each.seconds and each.epochs]
+def _seconds_per_epoch(started: Iterable[StartedTrial]) -> float | None:
+    """Return the mean seconds of an epoch over all trials; None before any measurement."""
+    timed = [trial for trial in started if trial.seconds and trial.epochs]
     if not timed:
         return None
-    return sum(each.seconds for each in timed) / sum(each.epochs for each in timed)
+    return sum(trial.seconds for trial in timed) / sum(trial.epochs for trial in timed)

@@ -1,4 +1,4 @@
-"""A plan as text for people and as JSON for programs."""
+"""Plan as text for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from grid.sweep.spec import SweepSpec
 
 
 def plan_json(plan: Plan) -> str:
-    """The rows of the table `plan`, with configs and cells as objects."""
+    """Return the rows of the table `plan` as JSON, with configs and cells as objects."""
     rows = plan_rows(plan)
     for row in rows:
         for key in ("cell", "config"):
@@ -28,7 +28,7 @@ def plan_json(plan: Plan) -> str:
 
 
 def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
-    """Cells, trials and cost in a page."""
+    """Describe cells, trials and cost on a page."""
     spec = plan.spec
     lines = [f"{spec.source.name} -> {inside(results, plan.folder)}"]
     for key, values in spec.compare.items():
@@ -84,7 +84,7 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
 
 
 def disk_lines(spec: SweepSpec, need: DiskNeed) -> list[str]:
-    """What the results folder will take, of what it may take, and where that is too little."""
+    """Describe the disk space of the sweep, and warn if the limit or the disk is too small."""
     parts = [
         f"{_bytes(need.kept)} of checkpoints kept ({_kept(spec)})",
         f"{_bytes(need.running)} of trials that run",
@@ -124,7 +124,7 @@ def _bytes(count: float) -> str:
 
 
 def _search_lines(plan: Plan) -> list[str]:
-    """How configs are stopped, dropped and confirmed, and what is doubtful about that."""
+    """Describe how configs are stopped, dropped and confirmed, with the plan's warnings."""
     lines, tune, stop = [], plan.spec.tune, plan.spec.stop
     if stop:
         settings = ", ".join(f"{key} {value}" for key, value in stop.rule.model_dump().items())
@@ -147,7 +147,7 @@ def _replicate(trial: Trial) -> str:
 
 
 def _not_published(config: TrialConfig) -> bool:
-    """Whether a data set that is published as arrays was found with other content."""
+    """Check for a data set that is published as arrays and has other content here."""
     source = DATASETS.get(config.dataset)
     return source is not None and not source.folder and config.data_fingerprint is not None
 

@@ -1,4 +1,4 @@
-"""How many trials run at a time, on which device, and whether that fits the machine."""
+"""Slots of a machine: the trials that run at a time, and their device."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from grid.sweep.spec import Resources
 
 
 def machine_cpus() -> int:
-    """CPU cores that this process may use."""
+    """Count the CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def pick_device(resources: Resources) -> str:
-    """`cuda` where there is a GPU and the sweep does not refuse it, else `cpu`."""
+    """Return `cuda` if a GPU exists and the sweep does not refuse it, else `cpu`."""
     wants_gpu = resources.gpus == "auto" or resources.gpus > 0
     if wants_gpu and _may_have_gpu():
         import torch
@@ -34,7 +34,7 @@ def pick_device(resources: Resources) -> str:
 
 
 def _may_have_gpu() -> bool:
-    """False where there is no device file of a GPU: then torch, a second's import, is not asked."""
+    """Check for a GPU's device file: without one torch, a second's import, is not needed."""
     return not sys.platform.startswith("linux") or any(
         list(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES
     )
@@ -45,14 +45,14 @@ GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")
 
 
 def gpus_per_trial(resources: Resources, device: str) -> float:
-    """Share of a GPU that Ray is asked for; `auto` is a whole one."""
+    """Return the share of a GPU that a trial asks Ray for; `auto` is a whole one."""
     if device != "cuda":
         return 0.0
     return 1.0 if resources.gpus == "auto" else float(resources.gpus)
 
 
 def count_slots(resources: Resources, slots: int | None, device: str) -> int:
-    """Trials at a time on this machine. Raises `GridError` where `slots` are too many."""
+    """Count the trials at a time on this machine. Raises `GridError` if `slots` are too many."""
     cpus = machine_cpus()
     most = cpus // resources.cpus
     if most < 1:

@@ -1,1 +1,1 @@
-"""The plan: cells and trials that follow from a sweep file, and their ids."""
+"""Plan: the cells and trials that follow from a sweep file, and their ids."""

@@ -1,4 +1,4 @@
-"""What ids are made of: a trial's config as canonical JSON, and the trial that carries them."""
+"""Ids: hashes of a trial's config as canonical JSON, and the trial that carries them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Role = Literal["searched", "confirmed"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One config with one seed, and one of `folds` folds where there are any, trained once."""
+    """One config with one seed, and one of `folds` folds if there are any, trained once."""
 
     trial_id: str
     config_id: str
@@ -38,7 +38,7 @@ def make_trial(
     fold: int | None = None,
     folds: int | None = None,
 ) -> Trial:
-    """A trial with its ids."""
+    """Make a trial and compute its ids."""
     content = identity(config)
     part = {} if fold is None else {"fold": fold, "folds": folds}
     return Trial(
@@ -56,7 +56,7 @@ def make_trial(
 
 
 def identity(config: TrialConfig) -> dict[str, Any]:
-    """What ids are made of: every key whose value is not null, folders and files by content."""
+    """Return the hashed content: every key that is not null, folders and files by content."""
     content: dict[str, Any] = _without_nulls(config.model_dump(mode="json"))
     if config.dataset.startswith("imagefolder:"):
         content["dataset"] = f"imagefolder:{content.pop('data_fingerprint')}"
@@ -66,7 +66,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
 
 
 def digest(content: Any) -> str:
-    """First 12 hex digits of SHA-256 over canonical JSON (keys sorted, no spaces, ASCII)."""
+    """Hash canonical JSON (keys sorted, no spaces, ASCII): first 12 hex digits of SHA-256."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=plain)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -76,18 +76,19 @@ BUDGET_FREE_SCHEDULES = ("constant", "step", "restarts", "plateau")
 
 
 def _lineage_id(config: TrialConfig, content: dict[str, Any]) -> str | None:
+    """Hash a config without its epochs; None if its learning rates depend on them."""
     if config.schedule.kind not in BUDGET_FREE_SCHEDULES:
         return None
     return digest({key: value for key, value in content.items() if key != "epochs"})
 
 
 def config_json(config: TrialConfig) -> str:
-    """The resolved config as stored: JSON of every key that is not null."""
+    """Return the resolved config as it is stored: JSON of every key that is not null."""
     return json.dumps(_without_nulls(config.model_dump(mode="json")))
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """Convert a value to plain JSON data."""
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 

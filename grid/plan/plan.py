@@ -17,7 +17,7 @@ from grid.sweep.checks import FIRST_CONFIRM_SEED
 from grid.sweep.spec import STARTUP_TRIALS, SweepSpec
 from grid.sweep.yaml_source import KeyPath
 
-# Points of a cell are counted where its axes' values make no more combinations than this.
+# Points of a cell are counted only up to this many combinations of its axes' values.
 MOST_COUNTED = 1_000
 
 # The class with the fewest training images, by name and number, of a config's data set.
@@ -32,17 +32,17 @@ class Cell:
     values: Values
     # The most epochs that a trial of it may use.
     epochs: int
-    # Configs that a search asks for; fewer than `tune.trials` where the axes have fewer points.
+    # Configs that a search asks for; fewer than `tune.trials` if the axes have fewer points.
     budget: int = 0
 
     def label(self) -> str:
-        """Its values in a few words: `cnn3 sgd 0.01`."""
+        """Return its values as text: `cnn3 sgd 0.01`."""
         return " ".join(str(plain(value)) for value in self.values.values())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The validated sweep: every cell, and every trial known before anything runs.
+    """Validated sweep: every cell, and every trial known before anything runs.
 
     Cells with tuned axes have no trials yet: a search asks for them
     (`grid/search/sweep_search.py`).
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def planned(self) -> int:
-        """How many trials there will be, asked or not."""
+        """Count of all trials, suggested already or not."""
         if self.spec.tune is None:
             return len(self.trials)
         searched = sum(cell.budget for cell in self.cells) * len(self.replicates)
@@ -69,17 +69,17 @@ class Plan:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds that every config is trained with."""
+        """Seeds that every config is trained with."""
         return tuple(self.changes.get("seeds", self.spec.seeds))
 
     @property
     def replicates(self) -> tuple[tuple[int, int | None], ...]:
-        """The trials of one config, as seed and fold (None without folds)."""
+        """Trials of one config, as seed and fold (None without folds)."""
         return replicates(self.seeds, self.spec.folds)
 
     @property
     def confirm_replicates(self) -> tuple[tuple[int, int | None], ...]:
-        """The trials that confirm one config, as seed and fold: seeds that no search has."""
+        """Trials that confirm one config, as seed and fold: seeds that no search uses."""
         if self.spec.tune is None or self.spec.tune.confirm is None:
             return ()
         seeds = range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + self.spec.tune.confirm.seeds)
@@ -87,23 +87,23 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is allowed and yet most often a mistake."""
+        """Warnings about settings that are allowed but most often a mistake."""
         if (tune := self.spec.tune) is None:
             return ()
-        found = []
+        texts = []
         if tune.sampler in STARTUP_TRIALS and tune.trials <= STARTUP_TRIALS[tune.sampler]:
-            found.append(
+            texts.append(
                 f"tune.trials: {tune.sampler} starts with {STARTUP_TRIALS[tune.sampler]} random "
                 f"suggestions, so with {tune.trials} it is a random search"
             )
         short = [cell for cell in self.cells if cell.budget < tune.trials]
         if short:
-            found.append(
+            texts.append(
                 f"tune.axes: {short[0].label()} has only {short[0].budget} different points, "
                 f"fewer than the {tune.trials} of tune.trials: each is run once"
                 + (f" (so in {len(short)} cells)" if len(short) > 1 else "")
             )
-        return tuple(found)
+        return tuple(texts)
 
     @property
     def folder(self) -> str:
@@ -112,12 +112,12 @@ class Plan:
 
 
 def replicates(seeds: Iterable[int], folds: int | None) -> tuple[tuple[int, int | None], ...]:
-    """Every seed with every fold (from 0), or with None where there are no folds."""
+    """Pair every seed with every fold (from 0), or with None if there are no folds."""
     return tuple(itertools.product(seeds, range(folds) if folds else (None,)))
 
 
 def folder_name(spec: SweepSpec, changes: Values) -> str:
-    """`<sweep>`, or `<sweep>-<4 hex>` so that a small try never mixes with the full run."""
+    """Return `<sweep>`, or `<sweep>-<4 hex>` if it has changes: a small test run stays separate."""
     if not changes:
         return spec.sweep
     return f"{spec.sweep}-{digest(changes)[:4]}"
@@ -129,7 +129,7 @@ def make_plan(
     changes: Values | None = None,
     smallest_class: SmallestClass | None = None,
 ) -> Plan:
-    """Expand and check a sweep; `smallest_class` is needed where the sweep has folds.
+    """Expand and check a sweep; `smallest_class` is needed if the sweep has folds.
 
     Raises `SweepError` with every problem found.
     """
@@ -149,7 +149,7 @@ def make_plan(
             try:
                 resolved.append(resolver.resolve({**values, **tuned}))
             except ConfigProblem as problem:
-                problems.append((problem.path, f"{problem} ({_words(values)})"))
+                problems.append((problem.path, f"{problem} ({_values_text(values)})"))
         if not resolved:
             continue
         epochs = max(config.epochs for config in resolved)
@@ -159,7 +159,7 @@ def make_plan(
             problems.append(
                 (
                     ("compare",),
-                    f"cells {_words(seen[key].values)} and {_words(values)} are the "
+                    f"cells {_values_text(seen[key].values)} and {_values_text(values)} are the "
                     "same once keys that do not apply are left out; `exclude` one of them",
                 )
             )
@@ -172,7 +172,8 @@ def make_plan(
     if spec.folds and smallest_class and not problems:
         problems += _fold_problems(spec.folds, configs, smallest_class)
     if problems:
-        raise SweepError(_once(f"{spec.source.position(path)}: {text}" for path, text in problems))
+        texts = [f"{spec.source.position(path)}: {text}" for path, text in problems]
+        raise SweepError(list(dict.fromkeys(texts)))  # each once
     seeds = tuple(changes.get("seeds", spec.seeds))
     trials: tuple[Trial, ...] = ()
     if spec.tune is None:
@@ -191,7 +192,7 @@ def make_plan(
 def _fold_problems(
     folds: int, configs: Iterable[TrialConfig], smallest_class: SmallestClass
 ) -> Iterator[tuple[KeyPath, str]]:
-    """Data sets with a class that has fewer training images than there are folds."""
+    """Yield data sets with a class that has fewer training images than there are folds."""
     for config in configs:
         name, images = smallest_class(config)
         if images < folds:
@@ -203,7 +204,7 @@ def _fold_problems(
 
 
 def plan_rows(plan: Plan) -> list[dict[str, Any]]:
-    """Rows of the table `plan`; suggestions of tuned cells have no trial id until asked."""
+    """Return the rows of the table `plan`; trials of tuned cells have no id before the search."""
     cells = {cell.cell_id: cell for cell in plan.cells}
     rows: list[dict[str, Any]] = [
         {
@@ -255,7 +256,7 @@ def plan_rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _combinations(spec: SweepSpec) -> list[dict[str, Any]]:
-    """Every combination of the compared axes' values."""
+    """Return every combination of the compared axes' values."""
     keys = list(spec.compare)
     return [
         dict(zip(keys, values, strict=True)) for values in itertools.product(*spec.compare.values())
@@ -265,18 +266,18 @@ def _combinations(spec: SweepSpec) -> list[dict[str, Any]]:
 def _idle_exclusions(
     spec: SweepSpec, combinations: list[dict[str, Any]]
 ) -> Iterator[tuple[KeyPath, str]]:
-    """Exclusions that leave out nothing, such as one with a misspelt value."""
-    for place, excluded in enumerate(spec.exclude):
+    """Yield exclusions that leave out nothing, such as one with a misspelt value."""
+    for index, excluded in enumerate(spec.exclude):
         if not any(holds(excluded, combination) for combination in combinations):
             yield (
-                ("exclude", place),
-                f"leaves out nothing: no combination of `compare` has {_words(excluded)}"
+                ("exclude", index),
+                f"leaves out nothing: no combination of `compare` has {_values_text(excluded)}"
                 + (" (a list is any of its values: write [[]])" if [] in excluded.values() else ""),
             )
 
 
 def _budget(spec: SweepSpec, values: Values) -> int:
-    """How many configs a search asks for in a cell."""
+    """Count the configs that a search asks for in a cell."""
     if spec.tune is None:
         return 0
     points = finite_points(active_axes(spec, values), max(MOST_COUNTED, spec.tune.trials))
@@ -284,21 +285,21 @@ def _budget(spec: SweepSpec, values: Values) -> int:
 
 
 def _late_comparisons(spec: SweepSpec, cells: list[Cell]) -> Iterator[tuple[KeyPath, str]]:
-    """A rule of `stop` that would compare nothing in some cell, because trials end before."""
+    """Yield a rule of `stop` that would compare nothing in some cell: its trials end before."""
     if spec.stop is None or not cells:
         return
     shortest = min(cells, key=lambda cell: cell.epochs)
-    if spec.stop.first_comparison >= shortest.epochs:
-        key = "epochs" if spec.stop.first_epochs else "grace_epochs"
+    rule = spec.stop.rule
+    if rule.first_comparison >= shortest.epochs:
         yield (
-            ("stop", spec.stop.name, key),
+            ("stop", spec.stop.name, rule.first_comparison_key),
             f"must be below a trial's epochs ({shortest.epochs}), but got "
-            f"{spec.stop.first_comparison}: nothing would be stopped ({_words(shortest.values)})",
+            f"{rule.first_comparison}: nothing would be stopped ({_values_text(shortest.values)})",
         )
 
 
 def corners(spec: SweepSpec, values: Values) -> Iterator[dict[str, Any]]:
-    """Tuned values to check a cell with: each axis at its first value, then at its other ends."""
+    """Yield tuned values to check a cell with: the axes' first values, then each other end."""
     axes = active_axes(spec, values)
     ends = {
         key: axis.values if isinstance(axis, Choice) else (axis.low, axis.high)
@@ -312,7 +313,7 @@ def corners(spec: SweepSpec, values: Values) -> Iterator[dict[str, Any]]:
 
 
 def active_axes(spec: SweepSpec, values: Values) -> dict[str, Any]:
-    """Tuned axes that can exist in a cell: their conditions on compared and fixed keys hold."""
+    """Return tuned axes that can exist in a cell: conditions on compared and fixed keys hold."""
     if spec.tune is None:
         return {}
     known = {**spec.fixed, **values}
@@ -323,9 +324,6 @@ def active_axes(spec: SweepSpec, values: Values) -> dict[str, Any]:
     }
 
 
-def _words(values: Values) -> str:
+def _values_text(values: Values) -> str:
+    """Return values as `key=value` text for a message."""
     return " ".join(f"{key}={plain(value)}" for key, value in values.items())
-
-
-def _once(texts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(texts))

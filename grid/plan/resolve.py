@@ -1,5 +1,4 @@
-"""Axis values -> `TrialConfig`: the one place where defaults, `fixed`, `rules`, axes and `--set`
-meet.
+"""Axis values -> `TrialConfig`: `fixed`, `rules`, axes and `--set` are merged only here.
 
 Pure, but for the weights' files that `pretrained` names, which are read.
 """
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
 from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
-from cnncore.models.weights import IMAGENET, WeightsError, check_imagenet, fingerprint
+from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 from grid.plan.ids import digest, plain
 from grid.sweep.axes import holds
 from grid.sweep.spec import SweepSpec
@@ -26,7 +25,7 @@ Values = Mapping[str, Any]
 
 
 class DataFacts(Protocol):
-    """What the plan must know of a data set; `cnncore.data.DatasetInfo` is one."""
+    """Facts that the plan needs of a data set; `cnncore.data.DatasetInfo` is one."""
 
     @property
     def image_size(self) -> int: ...
@@ -41,7 +40,7 @@ Inspect = Callable[[str, int | None], DataFacts]
 
 
 class ConfigProblem(Exception):
-    """Why a combination cannot be trained, and the place in the sweep file to look at."""
+    """Reason that a combination cannot be trained, and the key of the sweep file to look at."""
 
     def __init__(self, path: KeyPath, text: str) -> None:
         self.path = path
@@ -50,7 +49,7 @@ class ConfigProblem(Exception):
 
 @dataclass
 class Resolver:
-    """Turns axis values into configs; remembers what it asked of the data sets."""
+    """Converter of axis values to configs, with a cache of the data sets' facts."""
 
     spec: SweepSpec
     settings: Values
@@ -59,15 +58,15 @@ class Resolver:
     _fitting: dict[str, str] = field(default_factory=dict)
 
     def resolve(self, values: Values) -> TrialConfig:
-        """The config of these axis values. Raises `ConfigProblem`."""
+        """Return the config of these axis values. Raises `ConfigProblem`."""
         try:
             config = TrialConfig.model_validate(self._merged(values))
         except ValidationError as error:
-            raise ConfigProblem(*self._explain(error)) from None
+            raise ConfigProblem(*self._describe(error)) from None
         return self._with_network(self._with_data(config))
 
     def _merged(self, values: Values) -> dict[str, Any]:
-        """The keys of a config: `fixed`, then rules, then axes, then `--set`."""
+        """Merge the keys of a config: `fixed`, then rules, then axes, then `--set`."""
         merged: dict[str, Any] = dict(self.spec.fixed)
         for rule in self.spec.rules:
             if holds(rule.when, {**self.spec.fixed, **values}):
@@ -84,12 +83,12 @@ class Resolver:
         return merged
 
     def _with_data(self, config: TrialConfig) -> TrialConfig:
-        """The config with what only its data set can tell: image side, labels, fingerprint."""
+        """Add the facts of its data set to a config: image side, labels, fingerprint."""
         if problem := check_labels(config.dataset, config.labels):
-            raise ConfigProblem(self._place("labels"), problem)
+            raise ConfigProblem(self._key_path("labels"), problem)
         if config.val_fraction is None and not self.spec.folds:
             raise ConfigProblem(
-                self._place("val_fraction"), "val_fraction is null only under `folds`"
+                self._key_path("val_fraction"), "val_fraction is null only under `folds`"
             )
         facts = self._inspect(config.dataset, config.image_size)
         update: dict[str, Any] = {}
@@ -101,81 +100,83 @@ class Resolver:
             update["data_fingerprint"] = facts.fingerprint
         config = config.model_copy(update=update)
         if problem := check_quirk(config):
-            raise ConfigProblem(self._place("quirk"), problem)
+            raise ConfigProblem(self._key_path("quirk"), problem)
         return config
 
     def _with_network(self, config: TrialConfig) -> TrialConfig:
-        """The config, once its network can be built and can take its image and weights."""
+        """Check that the network can be built, its image size and its weights; add their file."""
         assert config.image_size is not None
         options = {key: getattr(config, key) for key in NETWORK_KEYS}
         options.update(config.arch_options or {})
         if problem := check_network(config.arch, config.image_size, options):
-            takes = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
-            refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in takes]
-            raise ConfigProblem(self._place(*refused, "image_size", "arch"), problem)
+            known = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
+            refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in known]
+            raise ConfigProblem(self._key_path(*refused, "image_size", "arch"), problem)
         if config.pretrained is None:
             return config
         if config.pretrained != IMAGENET:
             return config.model_copy(update=self._weights(config, options))
         if problem := check_imagenet(config.arch, options):
-            raise ConfigProblem(self._place("pretrained", "arch"), problem)
+            raise ConfigProblem(self._key_path("pretrained", "arch"), problem)
         return config
 
     def _weights(self, config: TrialConfig, options: dict[str, Any]) -> dict[str, str]:
-        """The absolute path and the fingerprint of the weights' file; it must fit the network."""
+        """Return the weights' absolute path and fingerprint; they must fit the network."""
         path = str(Path(str(config.pretrained)).expanduser().absolute())
         key = json.dumps([path, config.arch, config.image_size, options])
         try:
             if key not in self._fitting:
                 value = fingerprint(path)
-                # Shapes want torch, which planning does not load for anything else.
+                # Shapes need torch, which planning loads for nothing else.
                 from cnncore.models.pretrained import check_fit
 
                 assert config.image_size is not None
                 check_fit(config.arch, config.image_size, options, path)
                 self._fitting[key] = value
         except (WeightsError, ValueError) as error:
-            raise ConfigProblem(self._place("pretrained", "arch"), str(error)) from None
+            raise ConfigProblem(self._key_path("pretrained", "arch"), str(error)) from None
         return {"pretrained": path, "pretrained_fingerprint": self._fitting[key]}
 
     def datasets(self) -> list[tuple[str, int | None]]:
-        """Data sets and image sides looked up so far: after `make_plan` all of the plan's."""
+        """Return the data sets and image sides looked up so far: after `make_plan`, the plan's."""
         return list(self._facts)
 
     def skipped(self) -> dict[str, int]:
-        """How many unreadable image files were left out, by data set."""
+        """Count the unreadable image files that were left out, by data set."""
         return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
 
     def cell_id(self, values: Values) -> str:
-        """Hash of the compared axes' names and values, image folders by their content."""
-        shown = {key: plain(value) for key, value in values.items()}
-        dataset = str(shown.get("dataset", ""))
+        """Hash the compared axes' names and values, image folders by their content."""
+        content = {key: plain(value) for key, value in values.items()}
+        dataset = str(content.get("dataset", ""))
         if dataset.startswith("imagefolder:"):
             size = next(side for name, side in self._facts if name == dataset)
-            shown["dataset"] = f"imagefolder:{self._facts[dataset, size].fingerprint}"
-        if shown.get("pretrained") not in (None, IMAGENET):
-            shown["pretrained"] = fingerprint(Path(str(shown["pretrained"])).expanduser())
-        return digest(shown)
+            content["dataset"] = f"imagefolder:{self._facts[dataset, size].fingerprint}"
+        if content.get("pretrained") not in (None, IMAGENET):
+            content["pretrained"] = fingerprint(Path(str(content["pretrained"])).expanduser())
+        return digest(content)
 
     def _inspect(self, dataset: str, image_size: int | None) -> DataFacts:
+        """Look up a data set's facts, once each."""
         key = (dataset, image_size)
         if key not in self._facts:
             try:
                 self._facts[key] = self.inspect(dataset, image_size)
             except Exception as error:  # a user's own data set may raise anything
-                raise ConfigProblem(self._place("dataset"), str(error)) from None
+                raise ConfigProblem(self._key_path("dataset"), str(error)) from None
         return self._facts[key]
 
-    def _explain(self, error: ValidationError) -> tuple[KeyPath, str]:
+    def _describe(self, error: ValidationError) -> tuple[KeyPath, str]:
+        """Return the path and the text of the first problem of a config."""
         details = error.errors()[0]
         key = str(details["loc"][0]) if details["loc"] else ""
         if details["type"] == "missing":
             return (), f"{key} is required: give it under fixed, compare or tune.axes"
         message = details["msg"].removeprefix("Value error, ")
-        return self._place(key), f"{message}, but got {details['input']!r}"
+        return self._key_path(key), f"{message}, but got {details['input']!r}"
 
-    def _place(self, *keys: str) -> KeyPath:
-        """Where the sweep file sets the first of these keys that it sets at all."""
+    def _key_path(self, *keys: str) -> KeyPath:
+        """Return the path of the first of these keys that the sweep file sets, or `()`."""
         for key in keys:
             if key in self.spec.compare:
                 return ("compare", key)

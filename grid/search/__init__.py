@@ -1,1 +1,1 @@
-"""The search inside cells: suggestions, stopping rules, outcomes."""
+"""Search inside cells: suggestions, stopping rules, outcomes."""

@@ -1,4 +1,4 @@
-"""Early stopping inside one cell: which configs go on, wait or end, by what others reached.
+"""Early stopping inside one cell: configs go on, wait or end by comparison with the others.
 
 A rule looks at the first replicate (seed and fold) of every config, known here by the number of its
 suggestion. A rule on a trial's own history is the config's `early_stop`.
@@ -12,18 +12,19 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from itertools import islice
 from statistics import fmean, median
-from typing import Literal
+from typing import Any, Literal
 
-from grid.sweep.spec import Asha, FirstEpochs, Halving, Hyperband, Median, Stop
+from grid.search.rungs import Stage, bracket_shares, bracket_stages, halving_stages, rung_epochs
+from grid.sweep.spec import Asha, FirstEpochs, Halving, Hyperband, Median, Stop, StopRule
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a config does after an epoch: it goes on, waits with a checkpoint, or ends; and why."""
+    """Decision on a config after an epoch: go on, wait with a checkpoint, or end; with a reason."""
 
     action: Literal["go", "wait", "end"]
     reason: str = ""
@@ -32,70 +33,73 @@ class Verdict:
 GO = Verdict("go")
 
 
-def waiting(rule: str, val_top1: float, epoch: int, best: str) -> Verdict:
-    """The verdict on a config that is not among the `best`, in words, after an epoch."""
+def wait_verdict(rule: str, val_top1: float, epoch: int, best: str) -> Verdict:
+    """Return the verdict on a config that is not among the `best`, a phrase, after an epoch."""
     text = f"{rule}: val_top1 {val_top1:.4f} after epoch {epoch}, not among the best {best}"
     return Verdict("wait", text)
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What a rule must know of its cell beside the curves, when a slot is free.
+class CellProgress:
+    """Progress of a cell when a slot is free, as a rule needs it beside the curves.
 
-    `waiting` and `running` are configs, `asked` says that no new one will come, and `complete`
-    counts those that were trained to their end.
+    `waiting` and `running` are configs, `all_asked` is true once no new config will come, and
+    `complete` counts the configs that were trained to their end.
     """
 
     waiting: Collection[int]
     running: Collection[int]
-    asked: bool
+    all_asked: bool
     complete: int
 
     @property
     def closing(self) -> bool:
-        """Whether nothing in the cell will change any more unless a waiting config goes on."""
-        return self.asked and not self.running
+        """Return whether nothing in the cell changes any more unless a waiting config goes on."""
+        return self.all_asked and not self.running
 
 
 @dataclass
 class Curves:
-    """What every config of a cell reached: number -> epoch -> value."""
+    """Values of every config of a cell: number -> epoch -> value."""
 
     values: dict[int, dict[int, float]] = field(default_factory=dict)
     _last: dict[int, int] = field(default_factory=dict)
 
     def note(self, number: int, epoch: int, value: float) -> None:
-        """Take the value of an epoch; it may come again."""
+        """Store the value of an epoch; it may come again."""
         self.values.setdefault(number, {})[epoch] = value
         self._last[number] = max(epoch, self.last(number))
 
     def best(self, number: int, epoch: int) -> float:
-        """The best value of a config up to an epoch."""
+        """Return the best value of a config up to an epoch."""
         return max(value for at, value in self.values[number].items() if at <= epoch)
 
     def last(self, number: int) -> int:
-        """The last epoch of a config, 0 before the first."""
+        """Return the last epoch of a config, 0 before the first."""
         return self._last.get(number, 0)
 
 
 class CellRule(ABC):
-    """The early stopping of one cell."""
+    """Early stopping of one cell."""
 
-    def __init__(self, wanted: int) -> None:
-        """At least `wanted` configs are trained to the end, if as many can be."""
+    def __init__(self, rule: Any, epochs: int, wanted: int) -> None:
+        """Apply `rule`, a section of the sweep file, to a cell of trials of `epochs` epochs.
+
+        At least `wanted` configs are trained to the end, if as many can be.
+        """
         self.wanted = wanted
         self.curves = Curves()
         # The epoch at which a config waited until it was promoted: it is not judged there again.
         self._promoted_at: dict[int, int] = {}
 
     def note(self, number: int, epoch: int, value: float) -> None:
-        """Take what the results folder says, a config's epochs in their order."""
+        """Store a value from the results folder; a config's epochs come in their order."""
         self.curves.note(number, epoch, value)
 
     def judge(self, number: int, epoch: int, value: float, epochs: int) -> Verdict:
-        """Say what a config does after `epoch` of its `epochs`."""
+        """Decide on a config after `epoch` of its `epochs`."""
         self.note(number, epoch, value)
-        # What went beyond this epoch before a cut goes beyond it again.
+        # A config that went beyond this epoch before a cut goes beyond it again.
         if epoch >= epochs or self.curves.last(number) > epoch:
             return GO
         if epoch <= self._promoted_at.get(number, 0):
@@ -104,41 +108,55 @@ class CellRule(ABC):
 
     @abstractmethod
     def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
-        """The epochs, below `epochs`, after which a config may be told to wait."""
+        """Return the epochs, below `epochs`, after which a config may have to wait."""
 
     @abstractmethod
     def most_waiting(self, configs: int, epochs: int) -> int:
-        """How many of so many configs may wait at a time, about."""
+        """Estimate how many of a cell's `configs` wait at a time, at most."""
+
+    def stages(self, configs: int, epochs: int) -> list[Stage] | None:
+        """Plan how many of a cell's `configs` train which epochs; None if the rule plans nothing.
+
+        The last stage holds at least `wanted` configs.
+        """
+        stages = self._stages(configs, epochs)
+        if stages is None:
+            return None
+        *earlier, last = stages
+        return [*earlier, Stage(last.end, min(max(last.configs, self.wanted), configs))]
+
+    def _stages(self, configs: int, epochs: int) -> list[Stage] | None:
+        return None
 
     @abstractmethod
     def _judge(self, number: int, epoch: int) -> Verdict:
-        """Judge a config of which `epoch` is the last epoch."""
+        """Decide on a config whose last epoch is `epoch`."""
 
-    def promote(self, standing: Standing) -> int | None:
-        """Which of the waiting configs goes on now."""
-        number = self._promote(standing)
+    def promote(self, progress: CellProgress) -> int | None:
+        """Choose the waiting config that goes on now; None if none does."""
+        number = self._promote(progress)
         if number is not None:
             self._promoted_at[number] = self.curves.last(number)
         return number
 
-    def _promote(self, standing: Standing) -> int | None:
+    def _promote(self, progress: CellProgress) -> int | None:
         return None
 
 
 class AsyncHalving(CellRule):
     """Asynchronous successive halving, with promotion (arXiv 1810.05934, algorithm 2).
 
-    Of n configs that came to a rung the best floor(n / reduction) may go on; the others wait. Once
-    nothing else is left to do, the best ones that wait at the highest rung go on until `wanted`
+    Of n configs that reached a rung the best floor(n / reduction) may go on; the others wait. Once
+    nothing else is left to do, the best configs that wait at the highest rung go on until `wanted`
     configs are complete.
     """
 
-    def __init__(self, name: str, grace_epochs: int, reduction: int, wanted: int) -> None:
-        super().__init__(wanted)
+    def __init__(self, rule: Asha, epochs: int, wanted: int, name: str = "asha") -> None:
+        super().__init__(rule, epochs, wanted)
         self.name = name
-        self.grace_epochs = grace_epochs
-        self.reduction = reduction
-        # Rung -> the configs that came there, best first, as (-value, number).
+        self.grace_epochs = rule.grace_epochs
+        self.reduction = rule.reduction
+        # Rung -> the configs that reached it, best first, as (-value, number).
         self._ranked: dict[int, list[tuple[float, int]]] = {}
 
     def note(self, number: int, epoch: int, value: float) -> None:
@@ -160,6 +178,10 @@ class AsyncHalving(CellRule):
         through: int = configs // self.reduction ** len(rungs)
         return max(0, configs - max(through, self.wanted))
 
+    def _stages(self, configs: int, epochs: int) -> list[Stage]:
+        rungs = rung_epochs(self.grace_epochs, self.reduction, epochs)
+        return halving_stages(rungs, self.reduction, configs, epochs)
+
     def _judge(self, number: int, epoch: int) -> Verdict:
         if not self._is_rung(epoch):
             return GO
@@ -168,18 +190,18 @@ class AsyncHalving(CellRule):
         # Of equal ones the earliest goes on.
         if bisect_left(ranked, (-value, number)) < allowed:
             return GO
-        return waiting(
+        return wait_verdict(
             self.name, value, epoch, f"1/{self.reduction} of the cell's {len(ranked)} configs there"
         )
 
-    def _promote(self, standing: Standing) -> int | None:
+    def _promote(self, progress: CellProgress) -> int | None:
         for rung in sorted(self._ranked, reverse=True):
             ranked = self._ranked[rung]
             for _, number in islice(ranked, len(ranked) // self.reduction):
-                if number in standing.waiting and self.curves.last(number) == rung:
+                if number in progress.waiting and self.curves.last(number) == rung:
                     return number
-        if standing.closing and standing.complete < self.wanted:
-            return furthest(self.curves, standing.waiting)
+        if progress.closing and progress.complete < self.wanted:
+            return furthest(self.curves, progress.waiting)
         return None
 
     def _is_rung(self, epoch: int) -> bool:
@@ -187,14 +209,14 @@ class AsyncHalving(CellRule):
 
 
 class SyncHalving(CellRule):
-    """Successive halving: at a rung configs wait until all of the cell came there.
+    """Successive halving: at a rung configs wait until all of the cell reached it.
 
-    After the last rung a config that is far behind the cell's best (of which there are `wanted`) at
-    the same epoch waits too; only where too few become complete does it go on.
+    After the last rung a config that is far behind the cell's `wanted` best at the same epoch waits
+    too; it goes on only if too few others become complete.
     """
 
     def __init__(self, rule: Halving, epochs: int, wanted: int) -> None:
-        super().__init__(wanted)
+        super().__init__(rule, epochs, wanted)
         self.reduction = rule.reduction
         self.gap = rule.gap
         rungs = rung_epochs(rule.grace_epochs, rule.reduction, epochs)
@@ -209,33 +231,36 @@ class SyncHalving(CellRule):
     def most_waiting(self, configs: int, epochs: int) -> int:
         return configs if self.pause_epochs(0, epochs) else 0
 
+    def _stages(self, configs: int, epochs: int) -> list[Stage]:
+        return halving_stages(self.rungs, self.reduction, configs, epochs)
+
     def _judge(self, number: int, epoch: int) -> Verdict:
         value = self.curves.best(number, epoch)
         if epoch in self.rungs:
-            return waiting("halving", value, epoch, f"1/{self.reduction} of the cell")
+            return wait_verdict("halving", value, epoch, f"1/{self.reduction} of the cell")
         if self.gap is None or epoch < self.rungs[-1] or epoch % self.rungs[-1]:
             return GO
-        there = (n for n in self.curves.values if self.curves.last(n) >= epoch)
-        best = nlargest(self.wanted, (self.curves.best(n, epoch) for n in there))
+        reached = (n for n in self.curves.values if self.curves.last(n) >= epoch)
+        best = nlargest(self.wanted, (self.curves.best(n, epoch) for n in reached))
         if len(best) < self.wanted or best[-1] - value <= self.gap:
             return GO
         text = f"halving: val_top1 {value:.4f} after epoch {epoch}, more than {self.gap:g} below "
         return Verdict("wait", f"{text}{best[-1]:.4f}, the cell's best there")
 
-    def _promote(self, standing: Standing) -> int | None:
+    def _promote(self, progress: CellProgress) -> int | None:
         curves = self.curves
-        if not standing.asked:
+        if not progress.all_asked:
             return None
         for rung in self.rungs:
-            if any(curves.last(number) < rung for number in standing.running):
+            if any(curves.last(number) < rung for number in progress.running):
                 return None
-            here = [n for n, curve in curves.values.items() if rung in curve]
-            here.sort(key=lambda n: (-curves.best(n, rung), n))
-            for number in here[: math.ceil(len(here) / self.reduction)]:
-                if number in standing.waiting and curves.last(number) == rung:
+            ranked = [n for n, curve in curves.values.items() if rung in curve]
+            ranked.sort(key=lambda n: (-curves.best(n, rung), n))
+            for number in ranked[: math.ceil(len(ranked) / self.reduction)]:
+                if number in progress.waiting and curves.last(number) == rung:
                     return number
-        if standing.closing and standing.complete < self.wanted:
-            return furthest(curves, standing.waiting)
+        if progress.closing and progress.complete < self.wanted:
+            return furthest(curves, progress.waiting)
         return None
 
 
@@ -247,55 +272,66 @@ class Brackets(CellRule):
     """
 
     def __init__(self, rule: Hyperband, epochs: int, wanted: int) -> None:
-        super().__init__(wanted)
-        starts = [*rung_epochs(rule.grace_epochs, rule.reduction, epochs), epochs]
-        self._brackets = [AsyncHalving("hyperband", start, rule.reduction, 0) for start in starts]
-        self._shares = bracket_shares(len(starts), rule.reduction)
+        super().__init__(rule, epochs, wanted)
+        self._rule = rule
+        self._brackets = [
+            AsyncHalving(Asha(grace_epochs=start, reduction=rule.reduction), epochs, 0, "hyperband")
+            for start in self._ends(epochs)
+        ]
+        self._shares = bracket_shares(len(self._brackets), rule.reduction)
         self._assigned: list[int] = []
 
     def note(self, number: int, epoch: int, value: float) -> None:
         super().note(number, epoch, value)
-        self._of(number).note(number, epoch, value)
+        self._bracket(number).note(number, epoch, value)
 
     def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
-        return self._of(number).pause_epochs(number, epochs)
+        return self._bracket(number).pause_epochs(number, epochs)
 
     def most_waiting(self, configs: int, epochs: int) -> int:
-        brackets = [self._of(number) for number in range(configs)]
-        counts = [brackets.count(bracket) for bracket in self._brackets]
-        waiting = zip(self._brackets, counts, strict=True)
-        return sum(bracket.most_waiting(count, epochs) for bracket, count in waiting)
+        brackets = [self._bracket(number) for number in range(configs)]
+        return sum(
+            bracket.most_waiting(brackets.count(bracket), epochs) for bracket in self._brackets
+        )
+
+    def _stages(self, configs: int, epochs: int) -> list[Stage]:
+        return bracket_stages(self._ends(epochs), self._rule.reduction, configs)
+
+    def _ends(self, epochs: int) -> tuple[int, ...]:
+        """Return the grace periods of the brackets; the last one is the whole budget."""
+        return (*rung_epochs(self._rule.grace_epochs, self._rule.reduction, epochs), epochs)
 
     def _judge(self, number: int, epoch: int) -> Verdict:
-        return self._of(number)._judge(number, epoch)
+        return self._bracket(number)._judge(number, epoch)
 
-    def _promote(self, standing: Standing) -> int | None:
-        never = Standing(standing.waiting, standing.running, False, standing.complete)
+    def _promote(self, progress: CellProgress) -> int | None:
+        # A bracket alone never closes.
+        still_open = replace(progress, all_asked=False)
         for bracket in self._brackets:
-            found = bracket._promote(never)
-            if found is not None:
-                return found
-        if standing.closing and standing.complete < self.wanted:
-            return furthest(self.curves, standing.waiting)
+            if (number := bracket._promote(still_open)) is not None:
+                return number
+        if progress.closing and progress.complete < self.wanted:
+            return furthest(self.curves, progress.waiting)
         return None
 
-    def _of(self, number: int) -> AsyncHalving:
+    def _bracket(self, number: int) -> AsyncHalving:
+        """Return the bracket of a config, and assign it one if it is new."""
         total = sum(self._shares)
         while len(self._assigned) <= number:
             n = len(self._assigned) + 1
-            behind = [
+            missing = [
                 share * n / total - self._assigned.count(bracket)
                 for bracket, share in enumerate(self._shares)
             ]
-            self._assigned.append(behind.index(max(behind)))
+            self._assigned.append(missing.index(max(missing)))
         return self._brackets[self._assigned[number]]
 
 
 class MedianRule(CellRule):
-    """A config ends where its best value is below the median of the others' running means."""
+    """Median rule: a config ends if its best value is below the median of the others' means."""
 
-    def __init__(self, rule: Median, wanted: int) -> None:
-        super().__init__(wanted)
+    def __init__(self, rule: Median, epochs: int, wanted: int) -> None:
+        super().__init__(rule, epochs, wanted)
         self.rule = rule
 
     def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
@@ -324,11 +360,11 @@ class MedianRule(CellRule):
         )
 
 
-class First(CellRule):
-    """All configs are trained for some epochs, then the best `keep` to the end."""
+class FirstEpochsRule(CellRule):
+    """First epochs for all configs, then the best `keep` are trained to the end."""
 
-    def __init__(self, rule: FirstEpochs, wanted: int) -> None:
-        super().__init__(max(wanted, rule.keep))
+    def __init__(self, rule: FirstEpochs, epochs: int, wanted: int) -> None:
+        super().__init__(rule, epochs, max(wanted, rule.keep))
         self.rule = rule
 
     def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
@@ -337,56 +373,41 @@ class First(CellRule):
     def most_waiting(self, configs: int, epochs: int) -> int:
         return configs if self.pause_epochs(0, epochs) else 0
 
+    def _stages(self, configs: int, epochs: int) -> list[Stage]:
+        return [Stage(min(self.rule.epochs, epochs), configs), Stage(epochs, self.wanted)]
+
     def _judge(self, number: int, epoch: int) -> Verdict:
         if epoch != self.rule.epochs:
             return GO
         value = self.curves.best(number, epoch)
-        return waiting("first_epochs", value, epoch, f"{self.wanted} of the cell")
+        return wait_verdict("first_epochs", value, epoch, f"{self.wanted} of the cell")
 
-    def _promote(self, standing: Standing) -> int | None:
+    def _promote(self, progress: CellProgress) -> int | None:
         at, curves = self.rule.epochs, self.curves
-        if not standing.asked or any(curves.last(n) < at for n in standing.running):
+        if not progress.all_asked or any(curves.last(n) < at for n in progress.running):
             return None
-        ahead = standing.complete + len(standing.running)
-        if ahead >= self.wanted:
+        if progress.complete + len(progress.running) >= self.wanted:
             return None
-        return max(standing.waiting, key=lambda n: (curves.best(n, at), -n), default=None)
+        return max(progress.waiting, key=lambda n: (curves.best(n, at), -n), default=None)
 
 
 def furthest(curves: Curves, waiting: Collection[int]) -> int | None:
-    """The best of the configs that came furthest; of equal ones the earliest."""
+    """Return the best of the configs that came furthest; of equal ones the earliest."""
     return max(
         waiting, key=lambda n: (curves.last(n), curves.best(n, curves.last(n)), -n), default=None
     )
 
 
-def bracket_shares(brackets: int, reduction: int) -> list[int]:
-    """How many configs each bracket of Hyperband starts with, in proportion."""
-    top = brackets - 1
-    return [math.ceil(brackets / (top - n + 1) * reduction ** (top - n)) for n in range(brackets)]
-
-
-def rung_epochs(grace_epochs: int, reduction: int, epochs: int) -> tuple[int, ...]:
-    """Epochs at which configs are compared: `grace_epochs` times powers of `reduction`, below
-    `epochs` (a trial that reaches its budget is complete).
-    """
-    rungs = []
-    rung = grace_epochs
-    while rung < epochs:
-        rungs.append(rung)
-        rung *= reduction
-    return tuple(rungs)
+# The section of the sweep file -> the class that applies it in one cell.
+CELL_RULES: dict[type[StopRule], type[CellRule]] = {
+    Asha: AsyncHalving,
+    Halving: SyncHalving,
+    Hyperband: Brackets,
+    Median: MedianRule,
+    FirstEpochs: FirstEpochsRule,
+}
 
 
 def cell_rule(stop: Stop, epochs: int, wanted: int) -> CellRule:
-    """The rule of a cell whose configs are trained for at most `epochs` epochs."""
-    rule = stop.rule
-    if isinstance(rule, Asha):
-        return AsyncHalving("asha", rule.grace_epochs, rule.reduction, wanted)
-    if isinstance(rule, Halving):
-        return SyncHalving(rule, epochs, wanted)
-    if isinstance(rule, Hyperband):
-        return Brackets(rule, epochs, wanted)
-    if isinstance(rule, Median):
-        return MedianRule(rule, wanted)
-    return First(rule, wanted)
+    """Return the rule of a cell whose configs are trained for at most `epochs` epochs."""
+    return CELL_RULES[type(stop.rule)](stop.rule, epochs, wanted)

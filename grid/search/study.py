@@ -1,8 +1,8 @@
-"""One Optuna study per tuned cell: where the next suggestion lies.
+"""One Optuna study per tuned cell, which suggests the next point.
 
-Draw d of a cell comes from a sampler made for it alone, seeded by the sweep, the cell and d, over
-what was told before it in the order of telling. So a study that is given the same draws and the
-same events again goes on as the first one would.
+Draw d of a cell comes from a sampler of its own, seeded by the sweep, the cell and d, over the
+results told before it in the order of telling. So a study that is given the same draws and the
+same results again goes on as the first one would.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 
 Params = dict[str, Any]
 
-# Samplers whose suggestions take time, and can be made before the last trials ended.
-AHEAD = ("tpe", "gp")
-# Samplers whose suggestions follow from nothing that was told.
-BLIND = ("random", "qmc")
+# Slow samplers whose suggestions can be made before the last trials ended.
+SLOW_SAMPLERS = ("tpe", "gp")
+# Samplers that use no results.
+MODEL_FREE_SAMPLERS = ("random", "qmc")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a study knows of a suggestion: `complete` with its mean value, `pruned` with the value
-    after `epoch` epochs (it may still go on), or `failed`.
+class SuggestionResult:
+    """Result of a suggestion as its study knows it.
+
+    It is `complete` with its mean value, `pruned` with the value after `epoch` epochs (it may still
+    go on), or `failed`.
     """
 
     number: int
@@ -41,24 +43,22 @@ class Told:
     epoch: int | None = None
 
     def as_list(self) -> list[Any]:
-        """As JSON has it."""
+        """Return the result as a JSON list."""
         return [self.number, self.state, self.value, self.epoch]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What became of a draw: it is the next suggestion (`take`), it is not used (`leave`), or
-    another point has its place (`place`).
-    """
+class Draw:
+    """Use of a draw: it is the next suggestion, it is skipped, or another point replaces it."""
 
-    fate: Literal["take", "leave", "place"]
+    use: Literal["taken", "skipped", "replaced"]
     seed: int
 
 
 class CellStudy:
-    """The suggestions of one cell, numbered from 0, and what was told of them.
+    """Suggestions of one cell, numbered from 0, and their results.
 
-    Optuna is imported, and made to know what happened, by the first `ask` that needs it.
+    The first `ask` that needs Optuna imports it and replays the events so far.
     """
 
     def __init__(self, tune: Tune, axes: Mapping[str, Any], cell_id: str) -> None:
@@ -66,40 +66,38 @@ class CellStudy:
         self._axes = dict(axes)
         self._cell_id = cell_id
         self._params: list[Params] = []
-        self._told: dict[int, Told] = {}
-        self._events: list[Drawn | Told] = []
+        self._events: list[Draw | SuggestionResult] = []
         self._optuna: _OptunaStudy | None = None
         self._sobol: Any = None
 
     def ask(self, draw: int) -> Params:
-        """Values of a draw, by axis; axes whose `when` fails are left out.
+        """Return the values of a draw, by axis; axes whose `when` fails are left out.
 
-        `take` or `leave` must follow.
+        `take` or `skip` must follow.
         """
         if self._tune.sampler == "qmc":
-            return self._place(self._point(draw))
+            return self._params_at(self._sobol_point(draw))
         if self._optuna is None:
             self._optuna = _OptunaStudy(self._tune.sampler, self._axes)
-        self._optuna.follow(self._events, self._params)
+        self._optuna.replay(self._events, self._params)
         return self._optuna.ask(self._seed(draw))
 
     def take(self, draw: int, params: Params, *, own: bool = True) -> None:
-        """A draw becomes the next suggestion; not its `own` point but `params` where said so."""
-        self._events.append(Drawn("take" if own else "place", self._seed(draw)))
+        """Make a draw the next suggestion; without `own`, `params` are not the draw's own point."""
+        self._events.append(Draw("taken" if own else "replaced", self._seed(draw)))
         self._params.append(params)
 
-    def leave(self, draw: int) -> None:
-        """A draw is not used, because the cell has its point."""
-        self._events.append(Drawn("leave", self._seed(draw)))
+    def skip(self, draw: int) -> None:
+        """Leave a draw unused, because the cell has its point."""
+        self._events.append(Draw("skipped", self._seed(draw)))
 
-    def tell(self, told: Told) -> None:
-        """A suggestion ended or waits; what was told of it earlier no longer counts."""
-        self._told[told.number] = told
-        if self._tune.sampler not in BLIND:
-            self._events.append(told)
+    def tell(self, result: SuggestionResult) -> None:
+        """Tell the result of a suggestion that ended or waits; it replaces an earlier one."""
+        if self._tune.sampler not in MODEL_FREE_SAMPLERS:
+            self._events.append(result)
 
     def random_point(self, draw: int) -> Params:
-        """A point at random, whatever was told."""
+        """Return a point at random, without regard to results."""
         sampler = _OptunaStudy("random", self._axes)
         return sampler.ask(self._seed(draw))
 
@@ -107,8 +105,8 @@ class CellStudy:
         text = f"{self._tune.seed}:{self._cell_id}:{draw}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
-    def _point(self, draw: int) -> list[float]:
-        """Point `draw` of the cell's scrambled Sobol sequence, a number in [0, 1) per axis."""
+    def _sobol_point(self, draw: int) -> list[float]:
+        """Return point `draw` of the cell's scrambled Sobol sequence: numbers in [0, 1)."""
         from scipy.stats.qmc import Sobol
 
         if self._sobol is None:
@@ -117,20 +115,21 @@ class CellStudy:
             self._sobol.fast_forward(draw - self._sobol.num_generated)
         return [float(x) for x in self._sobol.random(1)[0]]
 
-    def _place(self, point: list[float]) -> Params:
+    def _params_at(self, point: list[float]) -> Params:
+        """Map a point of the unit cube to values of the axes."""
         params: Params = {}
-        at = dict(zip(self._axes, point, strict=True))
+        fractions = dict(zip(self._axes, point, strict=True))
         for key, axis in in_order(self._axes):
             if applies(axis, self._axes, params):
-                params[key] = _at(axis, at[key])
+                params[key] = _value_at(axis, fractions[key])
         return params
 
 
 class _OptunaStudy:
-    """An Optuna study that follows the events of a cell.
+    """Optuna study that replays the events of a cell.
 
-    Optuna takes no second result of a trial. Where one comes, because a config that waited went on,
-    the study is made anew from what is known.
+    Optuna takes only one result per trial. If a second one comes, because a config that waited went
+    on, the study is rebuilt from the latest results.
     """
 
     def __init__(self, sampler: str, axes: Mapping[str, Any]) -> None:
@@ -140,31 +139,32 @@ class _OptunaStudy:
         self._sampler = sampler
         self._axes = axes
         self._study = _new_study()
-        self._followed = 0
-        # Suggestion -> number of its trial in the study, and which of those have a result.
+        self._replayed = 0
+        # Suggestion -> number of its trial in the study; suggestions that have a result.
         self._trials: list[int] = []
         self._ended: set[int] = set()
         self._open: int | None = None
 
-    def follow(self, events: list[Drawn | Told], params: list[Params]) -> None:
-        """Bring the study to the end of `events`."""
-        # Ends are told while a suggestion is made ahead: those count from the next one on.
+    def replay(self, events: list[Draw | SuggestionResult], params: list[Params]) -> None:
+        """Bring the study up to date with all `events`; `params` are the suggestions' values."""
+        # Results arrive while a suggestion is made ahead: those count from the next one on.
         until = len(events)
-        new = events[self._followed : until]
-        told = [event.number for event in new if isinstance(event, Told)]
-        again = len(set(told)) < len(told) or not self._ended.isdisjoint(told)
-        # cmaes keeps its state in the trials that it asked for: it hears of ends alone, once.
-        if again and self._sampler != "cmaes":
+        new = events[self._replayed : until]
+        numbers = [event.number for event in new if isinstance(event, SuggestionResult)]
+        repeated = len(set(numbers)) < len(numbers) or not self._ended.isdisjoint(numbers)
+        # cmaes keeps its state in the trials that it asked for: it is told only final results.
+        if repeated and self._sampler != "cmaes":
             self._rebuild(events[:until], params)
         else:
             for event in new:
-                if isinstance(event, Told):
+                if isinstance(event, SuggestionResult):
                     self._tell(event)
                 else:
-                    self._drawn(event, params)
-        self._followed = until
+                    self._use_draw(event, params)
+        self._replayed = until
 
     def ask(self, seed: int) -> Params:
+        """Ask a sampler with this seed for a point."""
         self._study.sampler = _sampler(self._sampler, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of features that Optuna calls experimental
@@ -172,47 +172,51 @@ class _OptunaStudy:
             self._open = trial.number
             return self._suggest(trial)
 
-    def _drawn(self, event: Drawn, params: list[Params]) -> None:
+    def _use_draw(self, draw: Draw, params: list[Params]) -> None:
+        """Take, skip or replace the trial that was asked for."""
         import optuna
 
         if self._open is None and self._sampler == "cmaes":  # from the results folder
-            self.ask(event.seed)
+            self.ask(draw.seed)
         asked, self._open = self._open, None
-        if event.fate == "take" and asked is not None:
+        if draw.use == "taken" and asked is not None:
             self._trials.append(asked)
             return
         if asked is not None:
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
-        if event.fate != "leave":
+        if draw.use != "skipped":
             self._study.add_trial(self._frozen(params[len(self._trials)], None))
             self._trials.append(len(self._study.get_trials(deepcopy=False)) - 1)
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, result: SuggestionResult) -> None:
+        """Tell Optuna a result."""
         import optuna
 
-        number = self._trials[told.number]
-        if self._sampler == "cmaes" and (told.number in self._ended or told.state == "pruned"):
+        number = self._trials[result.number]
+        if self._sampler == "cmaes" and (result.number in self._ended or result.state == "pruned"):
             return
-        self._ended.add(told.number)
-        if told.state == "complete":
-            self._study.tell(number, told.value)
-        elif told.state == "failed":
+        self._ended.add(result.number)
+        if result.state == "complete":
+            self._study.tell(number, result.value)
+        elif result.state == "failed":
             self._study.tell(number, state=optuna.trial.TrialState.FAIL)
         else:
             frozen = self._study.get_trials(deepcopy=False)[number]
             trial = optuna.trial.Trial(self._study, frozen._trial_id)
-            trial.report(told.value or 0.0, told.epoch or 0)
+            trial.report(result.value or 0.0, result.epoch or 0)
             self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
-    def _rebuild(self, events: list[Drawn | Told], params: list[Params]) -> None:
-        latest = {event.number: event for event in events if isinstance(event, Told)}
+    def _rebuild(self, events: list[Draw | SuggestionResult], params: list[Params]) -> None:
+        """Make the study anew with each suggestion's latest result."""
+        latest = {event.number: event for event in events if isinstance(event, SuggestionResult)}
         self._study = _new_study()
         self._study.add_trials([self._frozen(p, latest.get(n)) for n, p in enumerate(params)])
         self._trials = list(range(len(params)))
         self._ended = set(latest)
         self._open = None
 
-    def _frozen(self, params: Params, told: Told | None) -> optuna.trial.FrozenTrial:
+    def _frozen(self, params: Params, result: SuggestionResult | None) -> optuna.trial.FrozenTrial:
+        """Make an Optuna trial with these values and this result."""
         import optuna
         from optuna.trial import TrialState
 
@@ -222,16 +226,19 @@ class _OptunaStudy:
             "pruned": TrialState.PRUNED,
             "failed": TrialState.FAIL,
         }
-        pruned = told is not None and told.state == "pruned"
+        pruned = result is not None and result.state == "pruned"
         return optuna.trial.create_trial(
-            state=states[told.state if told else None],
-            value=told.value if told and told.state == "complete" else None,
+            state=states[result.state if result else None],
+            value=result.value if result and result.state == "complete" else None,
             params={key: _encode(self._axes[key], value) for key, value in params.items()},
             distributions={key: _distribution(self._axes[key]) for key in params},
-            intermediate_values={told.epoch or 0: told.value or 0.0} if told and pruned else None,
+            intermediate_values={result.epoch or 0: result.value or 0.0}
+            if result and pruned
+            else None,
         )
 
     def _suggest(self, trial: optuna.Trial) -> Params:
+        """Ask an Optuna trial for the values of the axes that apply."""
         params: Params = {}
         for key, axis in in_order(self._axes):
             if applies(axis, self._axes, params):
@@ -239,8 +246,8 @@ class _OptunaStudy:
         return params
 
 
-def _at(axis: Any, x: float) -> Any:
-    """The value at `x`, a number in [0, 1), of the way through an axis."""
+def _value_at(axis: Any, x: float) -> Any:
+    """Return the value at the fraction `x`, in [0, 1), of an axis."""
     if isinstance(axis, Choice):
         return axis.values[int(x * len(axis.values))]
     if isinstance(axis, IntRange):
@@ -259,7 +266,7 @@ def _new_study() -> optuna.Study:
 
 
 def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A sampler with every argument that matters given, so that a version's defaults do not."""
+    """Make a sampler; all arguments that matter are given, so that no Optuna default counts."""
     import optuna
 
     with warnings.catch_warnings():
@@ -288,6 +295,7 @@ def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def _distribution(axis: Any) -> optuna.distributions.BaseDistribution:
+    """Return an axis as an Optuna distribution."""
     import optuna.distributions as known
 
     if isinstance(axis, Choice):

@@ -1,4 +1,4 @@
-"""What runs next in a sweep: the trials of a grid in their order, those of tuned cells as asked.
+"""Search of a whole sweep: the next trial, of a grid in its order or of a tuned cell.
 
 Every suggestion is stored before its first trial starts, so a search rebuilt from the results
 folder goes on as an uninterrupted one would.
@@ -14,7 +14,7 @@ from grid.lock.share import Share
 from grid.plan.ids import Trial
 from grid.plan.plan import Cell, Plan
 from grid.search.cell_search import CellSearch
-from grid.search.outcomes import Ledger, Outcome
+from grid.search.outcomes import Outcome, Outcomes
 from grid.search.stopping import GO, Verdict
 from grid.store.folder import Finished, Store
 
@@ -22,10 +22,10 @@ __all__ = ["Outcome", "Search"]
 
 
 class Search:
-    """Hands out trials one by one and takes what becomes of them.
+    """Search of a sweep: it hands out trials one by one and takes their outcomes.
 
-    Trials that `finished` has are never handed out; those that were cut off come first. With a
-    `share` only what no other driver has taken is: trials of a grid, or whole tuned cells.
+    Trials in `finished` are never handed out; trials that were cut off come first. With a `share`
+    other drivers' work is left out: trials of a grid, or whole tuned cells.
     """
 
     def __init__(
@@ -40,21 +40,21 @@ class Search:
     ) -> None:
         """Without a `store` nothing is read, and without `keep` nothing is written: a rehearsal.
 
-        `read_finished` says again what has ended, all trials or one: with a `share` others end
-        some, too.
+        `read_finished` reads the finished trials again, all or one: with a `share` other drivers
+        finish some, too.
         """
         self._plan = plan
         self._store = store
         self._keep = keep
         self._share = share
         self._read_finished = read_finished
-        self._ledger = Ledger({})
+        self._outcomes = Outcomes()
         self._note(finished)
-        self._queue = deque(t for t in plan.trials if t.trial_id not in self._ledger.ended)
+        self._queue = deque(t for t in plan.trials if t.trial_id not in self._outcomes.ended)
         self._halted: set[str] = set()
         self._executor = ThreadPoolExecutor(1)  # its thread starts with its first work
         self._cells: dict[str, CellSearch] = {}
-        # What other drivers have: trials of a grid, tuned cells.
+        # Work of other drivers: trials of a grid, tuned cells.
         self._elsewhere: deque[Trial] = deque()
         self._untaken = list(plan.cells) if plan.spec.tune else []
         if share is None:
@@ -62,25 +62,26 @@ class Search:
             self._untaken = []
 
     def _note(self, finished: Mapping[str, Finished]) -> None:
+        """Store the outcomes of finished trials."""
         for trial_id, row in finished.items():
-            self._ledger.ended[trial_id] = Outcome(row.state, row.val_top1, row.epochs_run)
+            self._outcomes.ended[trial_id] = Outcome(row.state, row.val_top1, row.epochs_run)
 
     def _open(self, cells: Iterable[Cell], finished: Mapping[str, Finished]) -> None:
-        """Begin to search cells, or go on where the results folder says they are."""
+        """Start the search of cells, or resume it from the results folder."""
         tune = self._plan.spec.tune
         if tune is None:
             return
         kept = self._store if self._keep else None
-        new = {c.cell_id: CellSearch(self._plan, c, tune, self._ledger, kept) for c in cells}
+        new = {c.cell_id: CellSearch(self._plan, c, tune, self._outcomes, kept) for c in cells}
         self._cells |= new
         if self._store:
             self._restore(self._store, new, finished)
 
     def next(self) -> Trial | None:
-        """The next trial to run; None when there is none now (see `over`)."""
+        """Return the next trial to run; None if there is none now (see `over`)."""
         trial = self._next()
         if trial is not None:
-            self._ledger.running.add(trial.trial_id)
+            self._outcomes.running.add(trial.trial_id)
         return trial
 
     def _next(self) -> Trial | None:
@@ -101,12 +102,12 @@ class Search:
             for cell in cells:
                 if (ready := cell.next()) is not None:
                     return ready
-            if (behind := next((cell for cell in cells if cell.may_ask), None)) is None:
+            if (next_cell := next((cell for cell in cells if cell.may_ask), None)) is None:
                 return None
-            behind.ask()
+            next_cell.ask()
 
     def _take(self, trial: Trial) -> bool:
-        """Take a trial of a grid from other drivers' reach, unless one of them has or had it."""
+        """Take a trial of a grid, unless another driver runs or finished it."""
         if self._share is None or self._cells:
             return True
         if not self._share.take(trial.trial_id):
@@ -118,7 +119,7 @@ class Search:
         return not ended
 
     def _take_cell(self) -> bool:
-        """Take a tuned cell that no other driver has; whether there was one."""
+        """Take a tuned cell that no other driver has; return whether there was one."""
         for cell in self._untaken if self._share else ():
             if self._share and self._share.take(cell.cell_id):
                 self._untaken.remove(cell)
@@ -129,57 +130,58 @@ class Search:
         return False
 
     def prepare(self) -> None:
-        """Have the suggestion that is likely to be wanted next made while trials run.
+        """Precompute the likely next suggestion if the sampler is slow.
 
-        Only for several slots: with one, a suggestion knows all that ended before it.
+        Only for several slots: with one, a suggestion knows all trials that ended before it.
         """
-        behind = min(
+        next_cell = min(
             (cell for cell in self._cells.values() if cell.may_ask),
             key=lambda cell: len(cell.suggestions),
             default=None,
         )
-        if behind is not None:
-            behind.prepare(self._executor)
+        if next_cell is not None:
+            next_cell.prepare(self._executor)
 
     @property
     def over(self) -> bool:
-        """Whether `next`, having returned None, will do so for ever: nothing runs here, and what
-        is left other drivers have that are alive.
+        """Return whether `next`, having returned None, never returns another trial.
+
+        Then nothing runs here, and live drivers hold all that is left.
         """
-        if self._ledger.running:
+        if self._outcomes.running:
             return False
         return self._share is None or all(self._share.held(unit) for unit in self.elsewhere())
 
     def elsewhere(self) -> list[str]:
-        """Units of work that other drivers had when they were last looked at."""
+        """Return the units of work that other drivers held at the last check."""
         trials = [trial.trial_id for trial in self._elsewhere]
         return [*trials, *(cell.cell_id for cell in self._untaken)]
 
     def give_back(self, trial: Trial) -> None:
-        """A trial that was handed out was not run to its end; it comes again, first."""
-        self._ledger.running.discard(trial.trial_id)
+        """Return a trial that did not run to its end; it is handed out again, first."""
+        self._outcomes.running.discard(trial.trial_id)
         self._queue.appendleft(trial)
 
     def judge(self, trial: Trial, epoch: int, val_top1: float | None) -> Verdict:
-        """Say what a running trial does after an epoch: it goes on, waits or ends."""
+        """Decide on a running trial after an epoch: it goes on, waits or ends."""
         cell = self._cells.get(trial.cell_id)
         return cell.judge(trial, epoch, val_top1) if cell else GO
 
     def pause_epochs(self, trial: Trial) -> tuple[int, ...]:
-        """Epochs after which a trial may be told to wait."""
+        """Return the epochs after which a trial may have to wait."""
         cell = self._cells.get(trial.cell_id)
         return cell.pause_epochs(trial) if cell else ()
 
     def wait(self, trial: Trial, outcome: Outcome) -> None:
-        """A trial waits with a checkpoint, as `judge` said."""
-        self._ledger.running.discard(trial.trial_id)
-        self._ledger.waiting[trial.trial_id] = outcome
+        """Let a trial wait with a checkpoint, as `judge` decided."""
+        self._outcomes.running.discard(trial.trial_id)
+        self._outcomes.waiting[trial.trial_id] = outcome
         self._cells[trial.cell_id].wait(trial, outcome)
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """A trial ended."""
-        self._ledger.running.discard(trial.trial_id)
-        self._ledger.ended[trial.trial_id] = outcome
+        """Take the outcome of a trial that ended."""
+        self._outcomes.running.discard(trial.trial_id)
+        self._outcomes.ended[trial.trial_id] = outcome
         if self._share:
             self._share.release([trial.trial_id])
         if cell := self._cells.get(trial.cell_id):
@@ -192,38 +194,39 @@ class Search:
             cell.halted = True
 
     def skipped(self) -> list[tuple[Trial, str]]:
-        """Trials that ended since the last call without running (again): `pruned`, and why.
+        """Return trials pruned since the last call without running (again), with the reason.
 
-        The reason is empty where a trial waited, which has its own.
+        The reason is empty if a trial waited: that row has its own.
         """
-        found = []
+        trials = []
         for cell in self._cells.values():
-            found += cell.skipped
+            trials += cell.skipped
             cell.skipped = []
-        return found
+        return trials
 
     def unfinished(self) -> list[str]:
-        """Trials that are planned or asked and have not ended."""
-        return [trial_id for trial_id in self.trials() if trial_id not in self._ledger.ended]
+        """Return the ids of trials that are planned or asked and have not ended."""
+        return [trial_id for trial_id in self.trials() if trial_id not in self._outcomes.ended]
 
     def trials(self) -> dict[str, Trial]:
-        """Every trial known so far, by id: planned and asked."""
+        """Return every trial known so far, by id: planned and asked."""
         asked = (trial for cell in self._cells.values() for trial in cell.trials())
         return {trial.trial_id: trial for trial in (*self._plan.trials, *asked)}
 
     def _restore(
         self, store: Store, cells: Mapping[str, CellSearch], finished: Mapping[str, Finished]
     ) -> None:
+        """Restore cells from the results folder, and queue the trials that were cut off."""
         epochs: dict[str, list[tuple[int, float]]] = {}
         for row in store.epochs() if self._plan.spec.stop else ():
             if row["val_top1"] is not None:
                 epochs.setdefault(row["trial_id"], []).append((row["epoch"], row["val_top1"]))
         ended_at = {trial_id: row.ended_at for trial_id, row in finished.items()}
         for trial_id, row in store.paused().items():
-            went_on = epochs.get(trial_id, [(0, 0.0)])[-1][0] > (row["epochs_run"] or 0)
-            if trial_id not in finished and not went_on:
+            resumed = epochs.get(trial_id, [(0, 0.0)])[-1][0] > (row["epochs_run"] or 0)
+            if trial_id not in finished and not resumed:
                 ended_at[trial_id] = row["ended_at"]
-                self._ledger.waiting[trial_id] = Outcome(
+                self._outcomes.waiting[trial_id] = Outcome(
                     "paused", row["val_top1"], row["epochs_run"]
                 )
         asked: dict[str, list[dict[str, object]]] = {}

@@ -1,1 +1,1 @@
-"""The sweep file: its models, its text read with line numbers, what it may say."""
+"""Sweep file: its models, its text with line numbers, and its checks."""

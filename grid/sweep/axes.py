@@ -1,4 +1,4 @@
-"""Axes as values: what a tuned hyperparameter may be, and the conditions it depends on."""
+"""Axes: the values of a tuned hyperparameter, and the conditions it depends on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ When = dict[str, Any]
 
 
 def holds(when: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether `values` meets every condition; a key that `values` lacks meets none."""
+    """Check that `values` meets every condition; a key that `values` lacks meets none."""
     for key, wanted in when.items():
         if key not in values:
             return False
@@ -25,7 +25,7 @@ def holds(when: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
 
 
 class Axis(BaseModel):
-    """One hyperparameter; it exists only where `when` holds."""
+    """One hyperparameter; it exists only if `when` holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -53,13 +53,13 @@ class Span(Axis):
 
 
 class Uniform(Span):
-    """Every number of the span is equally likely."""
+    """Numbers of a span, all equally likely."""
 
     kind: Literal["uniform"] = "uniform"
 
 
 class LogUniform(Span):
-    """The logarithm is uniform; `low` is above 0."""
+    """Numbers whose logarithm is uniform; `low` is above 0."""
 
     kind: Literal["log_uniform"] = "log_uniform"
 
@@ -115,7 +115,7 @@ TunedAxis = Annotated[
 
 
 def in_order(axes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The axes of a cell, each after those that its condition names; there are no circles."""
+    """Yield the axes of a cell, each after those that its condition names; no circles exist."""
     waiting = dict(axes)
     while waiting:
         key = next(
@@ -125,12 +125,12 @@ def in_order(axes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def applies(axis: Any, axes: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
-    """Whether an axis exists beside the values of those before it."""
+    """Check that an axis exists, given the values `params` of the axes before it."""
     return holds({k: v for k, v in (axis.when or {}).items() if k in axes}, params)
 
 
 def finite_points(axes: Mapping[str, Any], most: int) -> list[dict[str, Any]] | None:
-    """Every point of a cell's axes; None where there are more than `most`, or a continuous axis."""
+    """Return every point of a cell's axes; None if more than `most` or a continuous axis exist."""
     count = 1
     for axis in axes.values():
         if isinstance(axis, Choice):
@@ -142,18 +142,18 @@ def finite_points(axes: Mapping[str, Any], most: int) -> list[dict[str, Any]] | 
         if count > most:
             return None
     ordered = list(in_order(axes))
-    found: dict[str, dict[str, Any]] = {}
+    points: dict[str, dict[str, Any]] = {}
     for values in product(*(_values(axis) for _, axis in ordered)):
         params: dict[str, Any] = {}
         for (key, axis), value in zip(ordered, values, strict=True):
             if applies(axis, axes, params):
                 params[key] = value
-        found.setdefault(json.dumps(params, sort_keys=True), params)
-    return list(found.values())
+        points.setdefault(json.dumps(params, sort_keys=True), params)
+    return list(points.values())
 
 
-def inside(axis: Any, value: Any) -> bool:
-    """Whether an axis of today can have a stored value."""
+def contains(axis: Any, value: Any) -> bool:
+    """Check that an axis of the present sweep file can have a stored value."""
     if isinstance(axis, Choice):
         return any(json.dumps(value) == json.dumps(option) for option in axis.values)
     return isinstance(value, (int, float)) and axis.low <= value <= axis.high

@@ -1,11 +1,11 @@
-"""What is wrong with a sweep file beyond the form of its sections: values, and combinations."""
+"""Checks of a sweep file beyond the form of its sections: values and combinations."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cnncore.spelling import closest_hint
 from grid.sweep.axes import Choice
 from grid.sweep.config_keys import check_value, config_keys, unknown_key
 from grid.sweep.yaml_source import KeyPath
@@ -20,9 +20,9 @@ Problems = Iterable[tuple[KeyPath, str]]
 
 
 def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
-    """Config keys and values wherever the file has them; works on a file with other problems.
+    """Yield the problems of config keys and values, even if the file has other problems.
 
-    `sweep_keys` are those of the file's top level.
+    `sweep_keys` are the keys of the file's top level.
     """
     if not isinstance(data, dict):
         return
@@ -57,7 +57,7 @@ def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
 
 
 def cross_problems(spec: SweepSpec) -> Problems:
-    """What is wrong only in combination: keys in two places, conditions on nothing."""
+    """Yield problems of combinations: keys in two sections, conditions on unknown keys."""
     tuned = spec.tune.axes if spec.tune else {}
     for key, axis in tuned.items():
         if key in spec.compare:
@@ -85,9 +85,10 @@ def cross_problems(spec: SweepSpec) -> Problems:
     for index, excluded in enumerate(spec.exclude):
         for key in excluded:
             if key not in spec.compare:
+                names = ", ".join(spec.compare)
                 yield (
                     ("exclude", index, key),
-                    (f"there is no compared axis {key!r}; compared: {', '.join(spec.compare)}"),
+                    f"there is no compared axis {key!r}; compared: {names}",
                 )
     if len(set(spec.seeds)) < len(spec.seeds):
         yield ("seeds",), "has a seed twice"
@@ -102,15 +103,13 @@ def cross_problems(spec: SweepSpec) -> Problems:
     if spec.stop and not spec.tune:
         yield (
             ("stop",),
-            (
-                "needs `tune`: without it a cell holds one config, and stopping some of its seeds "
-                "would bias its mean"
-            ),
+            "needs `tune`: without it a cell holds one config, and stopping some of its seeds "
+            "would bias its mean",
         )
 
 
 def _sampler_problems(tune: Tune) -> Problems:
-    """Axes that a sampler cannot search together: it would fall back to chance for them."""
+    """Yield the axes that a sampler cannot search together: it would draw them at random."""
     sampler, axes = tune.sampler, tune.axes
     if sampler not in ("gp", "cmaes"):
         return
@@ -131,7 +130,7 @@ def _sampler_problems(tune: Tune) -> Problems:
 
 
 def _circle(needs: Mapping[str, set[str]]) -> list[str]:
-    """Axes whose conditions wait for each other; empty if there are none."""
+    """Return the axes whose conditions form a circle, sorted; empty if none do."""
     left = dict(needs)
     while free := [key for key, needed in left.items() if not needed & set(left)]:
         for key in free:
@@ -142,15 +141,10 @@ def _circle(needs: Mapping[str, set[str]]) -> list[str]:
 def _when_problems(
     path: KeyPath, when: Mapping[str, Any], spec: SweepSpec, own: str | None = None
 ) -> Problems:
+    """Yield the keys of a condition that no axis and no fixed setting has."""
     known = {*spec.axis_keys(), *spec.fixed} - {own}
     for key in when:
         if key not in known:
-            close = difflib.get_close_matches(str(key), sorted(known), n=1)
-            hint = f" (closest: {close[0]})" if close else ""
-            yield (
-                (*path, key),
-                (
-                    f"there is no axis {key!r}{hint}; compared, tuned or fixed: "
-                    f"{', '.join(sorted(known))}"
-                ),
-            )
+            hint = closest_hint(key, sorted(known))
+            names = ", ".join(sorted(known))
+            yield (*path, key), f"there is no axis {key!r}{hint}; compared, tuned or fixed: {names}"

@@ -1,8 +1,7 @@
-"""Single values of a sweep file: which keys there are, and what is wrong with a value."""
+"""Config keys of a sweep file, checks of single values, and the text of their problems."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, get_args
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from cnncore.catalog import DATASETS, NETWORKS, unknown_name
 from cnncore.config import AugmentKind, ScheduleKind, TrialConfig
+from cnncore.spelling import closest_hint
 from grid.sweep.axes import AxisKind
 from grid.sweep.yaml_source import dotted
 
@@ -20,30 +20,31 @@ FILLED_BY_PLAN = ("data_fingerprint", "pretrained_fingerprint")
 
 @cache
 def _key_model(key: str) -> type[BaseModel]:
-    """A model of one config key alone, under the name `value`."""
+    """Make a model of one config key alone, under the name `value`."""
     info = TrialConfig.model_fields[key]
     field: Any = (info.annotation, info)
     return create_model("Key", __config__=TrialConfig.model_config, value=field)
 
 
 def config_keys() -> tuple[str, ...]:
-    """Every key of a config that a sweep file may set."""
+    """Return every key of a config that a sweep file may set."""
     return tuple(key for key in TrialConfig.model_fields if key not in FILLED_BY_PLAN)
 
 
 def check_value(key: str, value: Any) -> tuple[Any, list[str]]:
-    """A config value as its type wants it, and what is wrong with it."""
+    """Return a config value converted to its type, and its problems."""
     if key not in config_keys():
         return value, [unknown_key(key, config_keys())]
     try:
         value = _key_model(key)(value=value).value  # type: ignore[attr-defined]  # made above
     except ValidationError as error:
-        return value, [_explain_inside(details) for details in error.errors()]
+        return value, [_describe_nested(details) for details in error.errors()]
     problem = _unknown_choice(key, value)
     return value, [problem] if problem else []
 
 
 def _unknown_choice(key: str, value: Any) -> str | None:
+    """Return the problem of an unknown architecture or data set, if the value is one."""
     if not isinstance(value, str):
         return None
     if key == "arch" and ":" not in value and value not in NETWORKS:
@@ -54,16 +55,14 @@ def _unknown_choice(key: str, value: Any) -> str | None:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """What to say of a key that is not among `known`."""
+    """Describe a key that is not among `known`."""
     known = list(known)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    if close:
-        return f"unknown key {key!r} (closest: {close[0]})"
-    return f"unknown key {key!r}; known: {', '.join(sorted(known))}"
+    hint = closest_hint(key, known, cutoff=0.5) or f"; known: {', '.join(sorted(known))}"
+    return f"unknown key {key!r}{hint}"
 
 
 def describe_error(details: Any) -> str:
-    """One of pydantic's errors in a sentence that says what was got."""
+    """Describe one of pydantic's errors in a phrase, with the value that was got."""
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     kind = details["type"]
     got = details.get("input")
@@ -72,13 +71,11 @@ def describe_error(details: Any) -> str:
     if kind == "union_tag_invalid":
         context = details["ctx"]
         tags = context["expected_tags"].replace("'", "")
-        close = difflib.get_close_matches(str(context["tag"]), tags.split(", "), n=1)
-        hint = f" (closest: {close[0]})" if close else ""
+        hint = closest_hint(context["tag"], tags.split(", "))
         return f"unknown name {context['tag']!r}{hint}; known: {tags}"
     if kind == "literal_error":
         expected = details["ctx"]["expected"].replace("'", "")
-        close = difflib.get_close_matches(str(got), expected.replace(" or ", ", ").split(", "), n=1)
-        hint = f" (closest: {close[0]})" if close else ""
+        hint = closest_hint(got, expected.replace(" or ", ", ").split(", "))
         return f"unknown value {got!r}{hint}; known: {expected}"
     if kind in ("tuple_type", "list_type"):
         return f"wants a list, such as [{got}], but got {got!r}"
@@ -95,13 +92,13 @@ def describe_error(details: Any) -> str:
     return f"{message[0].lower()}{message[1:]}, but got {got!r}"
 
 
-def _explain_inside(details: Any) -> str:
-    """The same for a value with parts of its own: `every: is required`."""
-    inside = [part for part in details["loc"][1:] if part not in UNION_TAGS]
+def _describe_nested(details: Any) -> str:
+    """Describe an error inside a value with keys of its own: `every: is required`."""
+    path = [part for part in details["loc"][1:] if part not in UNION_TAGS]
     if details["type"] == "extra_forbidden":
-        inside = inside[:-1]
-    names = dotted(tuple(inside))
-    return f"{names}: {describe_error(details)}" if names else describe_error(details)
+        path = path[:-1]
+    key = dotted(tuple(path))
+    return f"{key}: {describe_error(details)}" if key else describe_error(details)
 
 
 WITH_KIND = AxisKind | ScheduleKind | AugmentKind

@@ -1,38 +1,19 @@
-"""A sweep file's text: read with line numbers, checked, all problems at once."""
+"""A sweep file read and checked, with all its problems at once; `--set` options."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import (
-    BaseModel,
-    NonNegativeInt,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
+from cnncore.spelling import closest_hint
 from grid.errors import SweepError
 from grid.sweep.checks import Problems, cross_problems, value_problems
 from grid.sweep.config_keys import UNION_TAGS, check_value, config_keys, describe_error, unknown_key
-from grid.sweep.spec import (
-    Asha,
-    Confirm,
-    Drop,
-    FirstEpochs,
-    Halving,
-    Hyperband,
-    Median,
-    Resources,
-    Rule,
-    Stop,
-    SweepSpec,
-    Top,
-    Tune,
-)
+from grid.sweep.spec import Section, SweepSpec
 from grid.sweep.yaml_source import KeyPath, Source, read_yaml
 
 # A sweep file is written by hand; anything larger is something else.
@@ -40,7 +21,7 @@ LARGEST_FILE_BYTES = 1_000_000
 
 
 def read_presets() -> dict[str, str]:
-    """Names and texts of the sweep files that ship."""
+    """Return the names and texts of the presets: sweep files that ship with the package."""
     folder = resources.files("grid") / "presets"
     return {
         item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8")
@@ -59,14 +40,9 @@ def load_sweep(sweep: str | Path) -> SweepSpec:
         presets = read_presets()
         if str(sweep) in presets:
             return parse_sweep(presets[str(sweep)], name=f"preset {sweep}")
-        close = difflib.get_close_matches(str(sweep), presets, n=1)
-        hint = f" (closest: {close[0]})" if close else ""
-        raise SweepError(
-            [
-                f"{sweep}: no such file, and no preset of that name{hint}; "
-                f"presets: {', '.join(presets)}"
-            ]
-        )
+        hint = closest_hint(sweep, presets)
+        text = f"no such file, and no preset of that name{hint}; presets: {', '.join(presets)}"
+        raise SweepError([f"{sweep}: {text}"])
     try:
         if path.stat().st_size > LARGEST_FILE_BYTES:
             raise SweepError([f"{sweep}: larger than 1 MB, so not a sweep file"])
@@ -91,8 +67,8 @@ def parse_sweep(text: str, name: str = "sweep") -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(data)
     except ValidationError as error:
-        found = (*_pydantic_problems(error, SweepSpec), *values)
-        raise SweepError(_in_file_order(source, found)) from None
+        problems = _in_file_order(source, (*_pydantic_problems(error), *values))
+        raise SweepError(problems) from None
     if problems := _in_file_order(source, (*values, *cross_problems(spec))):
         raise SweepError(problems)
     spec._source = source
@@ -126,47 +102,45 @@ def parse_changes(changes: Iterable[str], spec: SweepSpec) -> dict[str, Any]:
             )
             continue
         if key in spec.axis_keys():
-            where = "compared" if key in spec.compare else "tuned"
+            role = "compared" if key in spec.compare else "tuned"
             problems.append(
-                f"--set {change}: {key} is {where} in {spec.source.name}; change it in the file"
+                f"--set {change}: {key} is {role} in {spec.source.name}; change it in the file"
             )
             continue
-        values[key], wrong = check_value(key, value)
-        problems += [f"--set {change}: {problem}" for problem in wrong]
+        values[key], value_errors = check_value(key, value)
+        problems += [f"--set {change}: {problem}" for problem in value_errors]
     if problems:
         raise SweepError(problems)
     return values
 
 
 def _in_file_order(source: Source, problems: Problems) -> list[str]:
-    """Problems as text, each once."""
-
-    def line(path: KeyPath) -> int:
-        return next(
-            (source.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in source.lines), 0
-        )
-
-    ordered = sorted(problems, key=lambda problem: line(problem[0]))
+    """Return problems as text, each once, in the order of the file."""
+    ordered = sorted(problems, key=lambda problem: source.line(problem[0]) or 0)
     return list(dict.fromkeys(f"{source.position(path)}: {text}" for path, text in ordered))
 
 
-def _pydantic_problems(error: ValidationError, model: type[BaseModel]) -> Problems:
+def _pydantic_problems(error: ValidationError) -> Problems:
+    """Yield pydantic's errors about a sweep file as problems."""
     for details in error.errors():
         path = tuple(part for part in details["loc"] if part not in UNION_TAGS)
         if details["type"] == "extra_forbidden":
-            known = _fields_at(model, path[:-1])
-            yield path, unknown_key(str(path[-1]), known)
+            yield path, unknown_key(str(path[-1]), _section_at(path[:-1]).model_fields)
         else:
             yield path, describe_error(details)
 
 
-def _fields_at(model: type[BaseModel], path: KeyPath) -> tuple[str, ...]:
-    """The keys of the section at `path` of the sweep file."""
-    sections: dict[str, type[BaseModel]] = {
-        "tune": Tune, "confirm": Confirm, "drop": Drop,
-        "stop": Stop, "asha": Asha, "halving": Halving, "hyperband": Hyperband, "median": Median,
-        "first_epochs": FirstEpochs, "rules": Rule, "resources": Resources, "keep": Top,
-    }  # fmt: skip
-    for part in path:
-        model = sections.get(str(part), model)
-    return tuple(model.model_fields)
+def _section_at(path: KeyPath) -> type[Section]:
+    """Return the model of the section of the sweep file that holds `path`."""
+    section: type[Section] = SweepSpec
+    for key in path:
+        if key in section.model_fields:
+            section = _section_in(section.model_fields[str(key)].annotation) or section
+    return section
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """Return the section among the types that a field may have, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)

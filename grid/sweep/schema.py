@@ -1,4 +1,4 @@
-"""The JSON Schema of a sweep file, for editors."""
+"""JSON Schema of a sweep file, for editors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grid.sweep.spec import SweepSpec
 
 
 def sweep_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12): the sweep's keys, and every config key where one may stand."""
+    """Return the JSON Schema (2020-12) of a sweep file, with every config key of each section."""
     schema = SweepSpec.model_json_schema()
     config = TrialConfig.model_json_schema()
     definitions = {**schema.pop("$defs", {}), **config.pop("$defs", {})}
@@ -42,7 +42,7 @@ def sweep_schema() -> dict[str, Any]:
 
 
 def _short_forms(part: dict[str, Any]) -> list[dict[str, Any]]:
-    """Ways to write a part that has a kind: `{kind: options}`, or `kind` where none is required."""
+    """Return short forms of a part: `{kind: options}`, and `kind` if no option is required."""
     kind = part["properties"]["kind"]["const"]
     options = {name: value for name, value in part["properties"].items() if name != "kind"}
     named = {

@@ -1,9 +1,9 @@
-"""The sweep file as frozen models."""
+"""Sweep file as frozen models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -27,13 +27,13 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class Section(BaseModel):
-    """A part of the sweep file; unknown keys are errors."""
+    """Part of the sweep file; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Confirm(Section):
-    """The `top` configs of each cell are trained again, with `seeds` seeds not used before."""
+    """Confirmation: the `top` configs of each cell are trained again, with `seeds` fresh seeds."""
 
     top: PositiveInt = 1
     seeds: PositiveInt
@@ -43,7 +43,7 @@ class Drop(Section):
     """A config that clearly loses after its first seeds is not trained with the others.
 
     Once `after` of its seeds are complete, and after each further one, it is compared with the best
-    config of the cell over the seeds both have: it is dropped where a paired one-sided t test says
+    config of the cell over the seeds both have: it is dropped if a paired one-sided t test says
     with `p` or less that it is worse.
     """
 
@@ -52,7 +52,7 @@ class Drop(Section):
 
 
 class Tune(Section):
-    """The search inside each cell: `trials` different configs, as many in every cell."""
+    """Search inside each cell: `trials` different configs, as many in every cell."""
 
     trials: PositiveInt
     sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
@@ -62,7 +62,23 @@ class Tune(Section):
     confirm: Confirm | None = None
 
 
-class Asha(Section):
+class StopRule(Section):
+    """Rule by which configs of a cell are stopped early; `grid/search/stopping.py` applies it.
+
+    A new rule is a subclass, a field of `Stop`, and its class in the table `CELL_RULES` there.
+    """
+
+    # The key that gives the epoch after which configs are compared for the first time.
+    first_comparison_key: ClassVar[str] = "grace_epochs"
+
+    @property
+    def first_comparison(self) -> int:
+        """Epoch after which configs are compared for the first time."""
+        epoch: int = getattr(self, self.first_comparison_key)
+        return epoch
+
+
+class Asha(StopRule):
     """Asynchronous successive halving (arXiv 1810.05934) among the configs of one cell.
 
     Configs are compared after epoch `grace_epochs`, `grace_epochs * reduction`, ...; at each, the
@@ -74,15 +90,15 @@ class Asha(Section):
     reduction: Annotated[int, Field(ge=2)] = 3
 
 
-class Halving(Section):
+class Halving(StopRule):
     """Successive halving (arXiv 1502.07943) among the configs of one cell.
 
     After epoch `grace_epochs`, `grace_epochs * reduction`, ..., `rungs` times at most, configs wait
     until all of the cell came there; then the best 1/`reduction` of them, rounded up, go on. It
     trains fewer epochs than `asha`, which goes on at once with what looks good so far.
 
-    With `gap` those that are left are looked at again after every multiple of the last rung: who is
-    more than `gap` (a fraction of top-1) below the cell's best at that epoch goes no further.
+    With `gap` the remaining configs are compared again after every multiple of the last rung: a
+    config more than `gap` (a fraction of top-1) below the cell's best at that epoch stops there.
     """
 
     grace_epochs: PositiveInt = 1
@@ -91,7 +107,7 @@ class Halving(Section):
     gap: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
-class Hyperband(Section):
+class Hyperband(StopRule):
     """Successive halving that starts at several grace periods (arXiv 1603.06560), asynchronous.
 
     The brackets begin to compare after `grace_epochs`, `grace_epochs * reduction`, ... epochs, the
@@ -102,10 +118,10 @@ class Hyperband(Section):
     reduction: Annotated[int, Field(ge=2)] = 3
 
 
-class Median(Section):
-    """The median rule of Google Vizier (2017).
+class Median(StopRule):
+    """Median rule of Google Vizier (2017).
 
-    From epoch `grace_epochs` on a config ends where its best value so far is below the median of
+    From epoch `grace_epochs` on a config ends if its best value so far is below the median of
     the other configs' means up to this epoch, once `min_configs` of them came so far.
     """
 
@@ -113,15 +129,17 @@ class Median(Section):
     min_configs: Annotated[int, Field(ge=1)] = 5
 
 
-class FirstEpochs(Section):
+class FirstEpochs(StopRule):
     """All configs are trained for `epochs` epochs, then the best `keep` of the cell to the end."""
+
+    first_comparison_key = "epochs"
 
     epochs: PositiveInt = 1
     keep: PositiveInt = 1
 
 
 class Stop(Section):
-    """How configs of a cell are stopped early: one of these."""
+    """Early stopping of a cell's configs by one of these rules."""
 
     asha: Asha | None = None
     halving: Halving | None = None
@@ -131,46 +149,40 @@ class Stop(Section):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [name for name in Stop.model_fields if getattr(self, name) is not None]
+        given = [name for name, rule in self if rule is not None]
         if len(given) != 1:
             known = ", ".join(Stop.model_fields)
             raise ValueError(f"give one of {known}, but got {' and '.join(given) or 'none'}")
         return self
 
     @property
-    def rule(self) -> Asha | Halving | Hyperband | Median | FirstEpochs:
-        """The one that is given."""
-        rules = (self.asha, self.halving, self.hyperband, self.median, self.first_epochs)
-        return next(rule for rule in rules if rule is not None)
-
-    @property
     def name(self) -> str:
-        """Its name in the sweep file."""
-        return next(name for name in Stop.model_fields if getattr(self, name) is not None)
+        """Name of the rule in the sweep file."""
+        return next(name for name, rule in self if rule is not None)
 
     @property
-    def first_comparison(self) -> int:
-        """The epoch after which configs are compared for the first time."""
-        rule = self.rule
-        return rule.epochs if isinstance(rule, FirstEpochs) else rule.grace_epochs
+    def rule(self) -> StopRule:
+        """Rule that the sweep file gives."""
+        rule: StopRule = getattr(self, self.name)
+        return rule
 
 
 class Rule(Section):
-    """Settings for the combinations where `when` holds; later rules win."""
+    """Settings for the combinations for which `when` holds; later rules win."""
 
     when: dict[str, Any]
     set: dict[str, Any]
 
 
 class Resources(Section):
-    """What one trial may use: CPU threads, and a number or fraction of a GPU."""
+    """Resources of one trial: CPU threads, and a number or fraction of a GPU."""
 
     cpus: PositiveInt = 1
     gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
 
 
 class Top(Section):
-    """The best weights of the `top` complete trials of each cell with the highest `val_top1`."""
+    """Best weights of the `top` complete trials of each cell with the highest `val_top1`."""
 
     top: PositiveInt
 
@@ -179,11 +191,12 @@ Kept = Literal["none", "last", "best"]
 
 
 def _keep_form(value: Any) -> str:
+    """Return the tag of the form in which `keep` is written."""
     return "keep_top" if isinstance(value, (Mapping, Top)) or value == "top" else "keep_name"
 
 
 class SweepSpec(Section):
-    """A whole sweep file."""
+    """Whole sweep file."""
 
     sweep: Annotated[str, Field(pattern=NAME_PATTERN)]
     compare: Annotated[
@@ -205,7 +218,7 @@ class SweepSpec(Section):
     checkpoint_s: PositiveFloat = 30.0
     # The most that the results folder may take.
     disk_gib: PositiveFloat | None = None
-    # A trial whose process dies this often is given up.
+    # A trial whose process dies this often fails.
     max_attempts: PositiveInt = 3
     # A trial that gives no sign of life for this long is killed; 0 is never.
     hung_after_s: NonNegativeFloat = 600.0
@@ -214,23 +227,23 @@ class SweepSpec(Section):
 
     @property
     def source(self) -> Source:
-        """The file it was read from."""
+        """File that the sweep was read from."""
         return self._source
 
     @property
     def keep_at_end(self) -> Kept:
-        """What a trial itself keeps; of `top` the driver then removes all but the best."""
+        """Weights that a trial itself keeps; for `top` the driver then removes all but the best."""
         return "best" if isinstance(self.keep, Top) else self.keep
 
     @property
     def keep_top(self) -> int | None:
-        """How many trials of a cell keep their weights; None where all do that end complete."""
+        """Count of trials of a cell that keep their weights; None if all complete ones do."""
         return self.keep.top if isinstance(self.keep, Top) else None
 
     def axis_keys(self) -> tuple[str, ...]:
-        """Keys that differ between trials: compared and tuned."""
+        """Return the keys that differ between trials: compared and tuned."""
         return (*self.compare, *(self.tune.axes if self.tune else ()))
 
 
-# Random suggestions before a model takes over (Optuna's defaults, made explicit).
+# Random suggestions before a model takes over (Optuna's defaults, stated here).
 STARTUP_TRIALS = {"tpe": 10, "gp": 10, "cmaes": 1}

@@ -1,4 +1,4 @@
-"""YAML 1.2 with the line of every key, so that a message can say where to look."""
+"""YAML 1.2 with the line of every key, so that a message can name the line."""
 
 from __future__ import annotations
 
@@ -12,36 +12,43 @@ from grid.errors import SweepError
 # Values of a sweep file, aliases written out: a few lines of aliases can stand for billions.
 MOST_VALUES = 100_000
 
-# A place in a sweep file: `("tune", "axes", "lr")`.
+# A key or item of a sweep file: `("tune", "axes", "lr")`.
 KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a sweep came from: its name for messages, its text, and the line of every key."""
+    """Source of a sweep: its name for messages, its text, and the line of every key."""
 
     name: str
     text: str
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
 
     def position(self, path: KeyPath) -> str:
-        """`a.yaml:14: tune.axes.lr`, with the line of the nearest key that the file has."""
-        line = next(
-            (self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None
-        )
+        """Return `a.yaml:14: tune.axes.lr`, with the line of the nearest key in the file."""
+        line = self.line(path)
         start = f"{self.name}:{line}" if line else self.name
         return f"{start}: {dotted(path)}" if path else start
 
+    def line(self, path: KeyPath) -> int | None:
+        """Return the line of a key, or of the nearest key above it; None if there is none."""
+        ancestors = (path[:n] for n in range(len(path), 0, -1))
+        return next((self.lines[key] for key in ancestors if key in self.lines), None)
+
 
 def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
-    """Plain Python values, and the line of every key and item; `SweepError` where it is no YAML."""
+    """Return plain Python values, and the line of every key and item.
+
+    Raises `SweepError` if the text is not YAML.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     lines: dict[KeyPath, int] = {}
     try:
         # ruamel keeps an alias as the one value it names; here each becomes a value of its own.
-        return _plain(YAML(typ="rt").load(io.StringIO(text)), (), lines, Room(name)), lines
+        limit = ValueLimit(name)
+        return _plain(YAML(typ="rt").load(io.StringIO(text)), (), lines, limit), lines
     except RecursionError:
         raise SweepError([f"{name}: is nested too deeply, so not a sweep file"]) from None
     except MarkedYAMLError as error:
@@ -54,36 +61,36 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 @dataclass
-class Room:
-    """How many more values a file may have, once its aliases are written out."""
+class ValueLimit:
+    """Count of the values that a file may still have, with its aliases written out."""
 
     name: str
     left: int = MOST_VALUES
 
     def take(self) -> None:
-        """One more value. Raises `SweepError` where it is one too many."""
+        """Count one more value. Raises `SweepError` if it is one too many."""
         self.left -= 1
         if self.left < 0:
             text = f"unfolds to more than {MOST_VALUES:,} values, so not a sweep file"
             raise SweepError([f"{self.name}: {text}"])
 
 
-def _plain(node: Any, path: KeyPath, lines: dict[KeyPath, int], room: Room) -> Any:
-    """ruamel's tree as plain Python, noting the line of every key and item."""
-    room.take()
+def _plain(node: Any, path: KeyPath, lines: dict[KeyPath, int], limit: ValueLimit) -> Any:
+    """Return ruamel's tree as plain Python, and note the line of every key and item."""
+    limit.take()
     if isinstance(node, Mapping):
         marks = getattr(getattr(node, "lc", None), "data", None) or {}
         result = {}
         for key, value in node.items():
             if key in marks:
                 lines[(*path, key)] = marks[key][0] + 1
-            result[key] = _plain(value, (*path, key), lines, room)
+            result[key] = _plain(value, (*path, key), lines, limit)
         return result
     if isinstance(node, (list, tuple)):
         marks = getattr(getattr(node, "lc", None), "data", None) or {}
         for index in marks:
             lines[(*path, index)] = marks[index][0] + 1
-        return [_plain(value, (*path, index), lines, room) for index, value in enumerate(node)]
+        return [_plain(value, (*path, index), lines, limit) for index, value in enumerate(node)]
     if isinstance(node, bool) or node is None:
         return node
     for kind in (int, float, str):  # ruamel's own subclasses keep the spelling; drop it
@@ -93,7 +100,7 @@ def _plain(node: Any, path: KeyPath, lines: dict[KeyPath, int], room: Room) -> A
 
 
 def dotted(path: KeyPath) -> str:
-    """A place as people write it: `rules[0].set.lr`."""
+    """Write a key path as text: `rules[0].set.lr`."""
     return "".join(
         f"[{part}]" if isinstance(part, int) else f"{'.' if index else ''}{part}"
         for index, part in enumerate(path)

@@ -6,9 +6,9 @@ from statistics import median
 
 import pytest
 
-from benchmarks.curves import read
-from benchmarks.simulate import simulate
-from grid.cost.forecast import CellWork, Seen, epochs_left, planned_work, time_left_s
+from benchmarks.search.curves import read
+from benchmarks.search.simulate import simulate
+from grid.cost.forecast import CellWork, StartedTrial, epochs_left, planned_work, time_left_s
 from grid.plan.ids import Trial
 
 CURVES = read()
@@ -24,7 +24,7 @@ def forecasts(stop: str) -> list[tuple[float, float]]:
 
     def hear(time_s: float, trial: Trial, state: str, epochs: int) -> None:
         seconds = epochs * times[trial.config.arch]
-        work[trial.cell_id].seen[trial.trial_id] = Seen(state, epochs, seconds)
+        work[trial.cell_id].started[trial.trial_id] = StartedTrial(state, epochs, seconds)
         left = time_left_s([*work.values()], plan.spec.stop, 1, SLOTS)
         if left is not None:
             said.append((time_s, left))
@@ -59,7 +59,7 @@ def test_a_config_that_waits_counts_by_its_epochs_and_the_best_go_on() -> None:
     from grid.sweep.spec import Halving, Stop
 
     cell = CellWork(configs=9, replicates=1, confirmed=2, epochs=27)
-    cell.seen = {str(n): Seen("paused", 3, 3.0) for n in range(9)}
+    cell.started = {str(n): StartedTrial("paused", 3, 3.0) for n in range(9)}
     rule = Stop(halving=Halving(grace_epochs=3, reduction=3))
     left = epochs_left(cell, rule, wanted=1)
     # Three of nine train 6 epochs more, one of them 18 more, and two trials confirm it.
@@ -69,11 +69,11 @@ def test_a_config_that_waits_counts_by_its_epochs_and_the_best_go_on() -> None:
 
 def test_the_last_trial_is_not_shared_out_over_idle_slots() -> None:
     cell = CellWork(configs=2, replicates=1, confirmed=0, epochs=10)
-    cell.seen = {"a": Seen("complete", 10, 20.0), "b": Seen("running", 4, 8.0)}
+    cell.started = {"a": StartedTrial("complete", 10, 20.0), "b": StartedTrial("running", 4, 8.0)}
     assert time_left_s([cell], None, 1, slots=8) == 12.0
 
 
 def test_trials_that_stop_by_themselves_are_expected_to_do_so_again() -> None:
     cell = CellWork(configs=4, replicates=1, confirmed=0, epochs=100)
-    cell.seen = {str(n): Seen("complete", 20, 20.0) for n in range(3)}
+    cell.started = {str(n): StartedTrial("complete", 20, 20.0) for n in range(3)}
     assert epochs_left(cell, None, 1).epochs == 20

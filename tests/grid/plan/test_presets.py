@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 from cnncore.catalog import DATASETS
 from cnncore.data import DatasetInfo, ImageArrays
 from grid.cli.debug import debug_trial
+from grid.plan.ids import Trial
 from grid.plan.plan import make_plan
 from grid.sweep.load import load_sweep
-from grid.trial.assignment import Assignment
 
 STUDIES = ("xiong-2022", "hu-realm", "astrokhet-2024", "zeng-alexnet", "simpson-cifar100")
 ANALYSES = ("multipliers", "compound-scaling", "transfer", "augmentation", "auxiliary-heads",
@@ -36,13 +37,20 @@ def inspect(name: str, image_size: int | None) -> DatasetInfo:
     return DatasetInfo(name, None, source.classes, image_size or source.image_size, "0" * 16)
 
 
+@cache
+def networks(study: str) -> dict[tuple[object, ...], Trial]:
+    """Return a trial for each network of a study, by what makes it another one."""
+    trials = make_plan(load_sweep(study), inspect).trials
+    return {(t.config.arch, t.config.image_size, t.config.quirk): t for t in trials}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("study", [*STUDIES, *ANALYSES])
 def test_every_network_of_a_study_trains_two_steps(study, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    trials = make_plan(load_sweep(study), inspect).trials
-    different = {(t.config.arch, t.config.image_size, t.config.quirk): t for t in trials}
-    for trial in different.values():
+    presets = [*STUDIES, *ANALYSES]
+    earlier = {key for name in presets[: presets.index(study)] for key in networks(name)}
+    for trial in (trial for key, trial in networks(study).items() if key not in earlier):
         small = trial.config.model_copy(
             update={
                 "dataset": "test_presets:few_images",
@@ -52,18 +60,14 @@ def test_every_network_of_a_study_trains_two_steps(study, tmp_path, monkeypatch)
                 "batch_size": 2,
             }
         )
-        job = Assignment(
-            trial=replace(trial, config=small),
-            sweep=study,
-            results="",
-            data_dir=str(tmp_path),
-            threads=1,
-            device="cpu",
-            keep="none",
-            keep_predictions="none",
-            checkpoint_s=1e9,
-            git_commit=None,
-            module_path=str(Path(__file__).parent),
+        lines = list(
+            debug_trial(
+                replace(trial, config=small),
+                2,
+                data_dir=tmp_path,
+                threads=1,
+                device="cpu",
+                skip_unreadable=False,
+            )
         )
-        lines = list(debug_trial(job, steps=2))
         assert lines[-1] == "epoch 1 step 2", trial.config

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.simulate import simulate
+from benchmarks.search.simulate import simulate
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan, make_plan
 from grid.search.outcomes import Outcome, worse
@@ -267,7 +267,7 @@ def test_a_search_with_everything_goes_on_after_a_cut_as_if_uncut(
 def test_a_suggestion_made_ahead_is_stored_with_what_it_knew(
     tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("grid.search.cell_search.LONGEST_ASK_S", 0.0)
+    monkeypatch.setattr("grid.search.new_points.LONGEST_ASK_S", 0.0)
     threads = []
 
     def ask(study: CellStudy, draw: int, made: Any = CellStudy.ask) -> Any:

@@ -3,17 +3,19 @@
 import math
 import random
 from collections import Counter
+from typing import get_args
 
 import pytest
 
-from benchmarks.bench_replay import METHODS
-from benchmarks.fairness import FAST, SLOW, made_up
-from benchmarks.simulate import Simulated, simulate
+from benchmarks.search.bench_replay import METHODS
+from benchmarks.search.fairness import FAST, SLOW, made_up_curves
+from benchmarks.search.simulate import Simulated, simulate
 from grid.cost.disk import most_waiting
 from grid.errors import SweepError
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan
-from grid.search.stopping import Standing, cell_rule, rung_epochs
+from grid.search.rungs import rung_epochs
+from grid.search.stopping import CELL_RULES, CellProgress, cell_rule
 from grid.sweep.spec import Asha, FirstEpochs, Halving, Hyperband, Median, Stop
 from tests.small_plans import tuned
 
@@ -47,6 +49,12 @@ def best_rate(done: Simulated, plan: Plan) -> dict[str, bool]:
         winner = done.winner(cell.cell_id)
         found[cell.cell_id] = winner is not None and winner.config.lr == max(rates)
     return found
+
+
+def test_every_rule_of_the_sweep_file_has_a_class() -> None:
+    sections = [get_args(field.annotation)[0] for field in Stop.model_fields.values()]
+    assert sections == list(CELL_RULES)
+    assert all(field.default is None for field in Stop.model_fields.values())
 
 
 def test_rungs_are_powers_below_the_budget() -> None:
@@ -98,7 +106,7 @@ def test_survivors_of_halving_that_fall_far_behind_wait() -> None:
             waits = epoch in (1, 2) or (number, epoch) == (1, 6)
             assert verdict.action == ("wait" if waits else "go"), (number, epoch)
             if waits:
-                alone = Standing({number: ""}, (), asked=True, complete=0)
+                alone = CellProgress({number: ""}, (), all_asked=True, complete=0)
                 assert rule.promote(alone) == number
     text = "val_top1 0.3600 after epoch 6, more than 0.05 below 0.5000, the cell's best there"
     assert text in verdict.reason
@@ -140,7 +148,7 @@ def test_a_waiting_config_goes_on_once_it_is_among_the_best() -> None:
     rule = cell_rule(Stop(asha=Asha(grace_epochs=1, reduction=3)), 9, 1)
     assert rule.judge(0, 1, 0.5, 9).action == "wait"  # the best third of one is none
     assert rule.judge(1, 1, 0.4, 9).action == "wait"
-    waiting = Standing(waiting={0: "", 1: ""}, running=(), asked=False, complete=0)
+    waiting = CellProgress(waiting={0: "", 1: ""}, running=(), all_asked=False, complete=0)
     assert rule.promote(waiting) is None
     assert rule.judge(2, 1, 0.3, 9).action == "wait"
     assert rule.promote(waiting) == 0
@@ -221,7 +229,7 @@ def test_a_slow_cell_loses_nothing_to_a_fast_one(rule: str) -> None:
 
 @pytest.mark.ray
 def test_asha_over_all_cells_drops_the_cell_that_ends_best_and_ours_does_not() -> None:
-    curves = made_up()
+    curves = made_up_curves()
     best = {cell: max(own, key=lambda config: own[config].final) for cell, own in
             curves.cells.items()}  # fmt: skip
     finals = {cell: curves.cells[cell][config].final for cell, config in best.items()}
@@ -233,9 +241,9 @@ def test_asha_over_all_cells_drops_the_cell_that_ends_best_and_ours_does_not() -
             for name in ("Ray's ASHA over all cells", "ours: asha 3, random")
         )
         for cell in (FAST, SLOW):
-            assert ours.reached[cell, best[cell]] == 27
+            assert ours.epochs_of[cell, best[cell]] == 27
         # Theirs most often trains none of that cell to its end; the first to come may slip through.
-        dropped += max(n for (cell, _), n in theirs.reached.items() if cell == SLOW) < 27
+        dropped += max(n for (cell, _), n in theirs.epochs_of.items() if cell == SLOW) < 27
     assert dropped >= 5
 
 
