@@ -1,4 +1,4 @@
-"""The way in from Python: a sweep, planned and run, with the machine's data folder at hand."""
+"""Planning and running a sweep from Python, with the data folder of this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from grid.sweep.spec import SweepSpec
 
 
 def default_data_dir() -> Path:
-    """`$CNNGRID_DATA`, else `~/.cache/cnngrid/data`."""
+    """Return the folder `$CNNGRID_DATA`, or else `~/.cache/cnngrid/data`."""
     return Path(os.environ.get("CNNGRID_DATA") or "~/.cache/cnngrid/data").expanduser()
 
 
@@ -41,15 +41,16 @@ def make_plan(
 ) -> Plan:
     """Expand and check a sweep against the data in `data_dir`.
 
-    `download` fetches absent data sets where that is possible; `skip_unreadable` leaves out image
-    files that cannot be decoded. Raises `SweepError` with every
-    problem found.
+    `download` downloads absent data sets if possible; `skip_unreadable` leaves out image files that
+    cannot be decoded. Raises `SweepError` with all problems.
     """
     folder = Path(data_dir) if data_dir else default_data_dir()
     use_own_modules()
-    inspect = partial(_inspect, data_dir=folder, download=download, skip_unreadable=skip_unreadable)
-    count = partial(_smallest_class, data_dir=folder, skip_unreadable=skip_unreadable)
-    return replace(expand(spec, inspect, changes, count), skip_unreadable=skip_unreadable)
+    facts = partial(
+        _data_facts, data_dir=folder, download=download, skip_unreadable=skip_unreadable
+    )
+    smallest = partial(_smallest_class, data_dir=folder, skip_unreadable=skip_unreadable)
+    return replace(expand(spec, facts, changes, smallest), skip_unreadable=skip_unreadable)
 
 
 def run_sweep(
@@ -69,12 +70,13 @@ def run_sweep(
 ) -> Summary:
     """Plan a sweep and run what its results folder lacks.
 
-    `local` runs in this process, one trial at a time, without Ray; `slots` is the number of trials
-    at a time on this machine; `address` is a running Ray cluster's; trials that ended in a state of
-    `retry` (failed, diverged) are run again, and `on_error="stop"` ends the sweep with the first
-    trial that fails; with `share` several such calls, on any machines, work on one results folder.
-    Raises `GridError` children
-    before anything starts, and `StoreError` where the results can no longer be written.
+    `local` runs in this process, one trial at a time, without Ray. `slots` is the number of trials
+    at a time on this machine, `address` that of a running Ray cluster. Trials that ended in a state
+    of `retry` (failed, diverged) are run again; `on_error="stop"` ends the sweep with the first
+    failed trial. With `share`, several such calls on any machines work on one results folder.
+
+    Raises subclasses of `GridError` before anything starts, and `StoreError` if results can no
+    longer be written.
     """
     from rich.console import Console
 
@@ -87,15 +89,19 @@ def run_sweep(
 
 
 def use_own_modules() -> None:
-    """Let `package.module:function` name a module beside the sweep, after all that is installed."""
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
+    """Make modules of the working directory importable, after everything installed.
+
+    A sweep file names their functions as `package.module:function`.
+    """
+    folder = str(Path.cwd())
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
 
 
 def _smallest_class(
     config: TrialConfig, *, data_dir: Path, skip_unreadable: bool
 ) -> tuple[str, int]:
+    """Return the smallest class of a config's training images and its number of images."""
     data = load_dataset(
         config.dataset,
         data_dir,
@@ -106,9 +112,10 @@ def _smallest_class(
     return smallest_class(data)
 
 
-def _inspect(
+def _data_facts(
     name: str, image_size: int | None, *, data_dir: Path, download: bool, skip_unreadable: bool
 ) -> DataFacts:
+    """Return facts about a data set; with `download`, download it if it is absent."""
     check = partial(check_dataset, name, data_dir, image_size, skip_unreadable=skip_unreadable)
     try:
         return check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Run the command; its modules are loaded only then."""
+    """Run the command. Its modules are loaded by the call, so that `import grid.cli` is quick."""
     from grid.cli.app import main as run_command
 
     run_command()

@@ -1,4 +1,4 @@
-"""`python -m grid.cli` is the command `cnngrid`."""
+"""Entry point of `python -m grid.cli`, which is the command `cnngrid`."""
 
 from grid.cli import main
 

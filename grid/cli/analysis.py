@@ -1,4 +1,4 @@
-"""The sub-commands that answer from a results folder; none needs Ray or torch."""
+"""The sub-commands `sql`, `table`, `plot` and `report`; none of them needs Ray or torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from analysis.results.location import as_folder, is_address, last_part
 from grid.cli.options import All, Results
-from grid.cli.terminal import answering, fail, print_table
+from grid.cli.terminal import analysis_errors, fail, print_table, write_errors
 
 
 def sql(
@@ -27,7 +27,7 @@ def sql(
     if len(results) < 2:
         fail('give a results folder and a question, such as "SELECT * FROM best"')
     *folders, question = results
-    with answering():
+    with analysis_errors():
         from analysis import ask
         from analysis.tables.table_formats import answer_table, render
 
@@ -37,12 +37,12 @@ def sql(
         if format == "parquet":
             if output is None:
                 fail("--format parquet needs -o FILE")
-                return
             answer.write_parquet(output)
         elif format == "table" and output is None:
             print_table(answer_table(answer), Console())
         else:
-            _emit(render(answer_table(answer), "markdown" if format == "table" else format), output)
+            text = render(answer_table(answer), "markdown" if format == "table" else format)
+            _print_or_write(text, output)
 
 
 def table(
@@ -51,28 +51,29 @@ def table(
     format: Annotated[
         str, typer.Option(help="table, markdown, latex, csv, html or json.")
     ] = "table",
-    output: Annotated[Path | None, typer.Option("-o", help="Write it to a file.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="Write the table to a file.")] = None,
     all: All = False,
 ) -> None:
     """Print a ready table; without a name, list them."""
     from rich.console import Console
 
-    with answering():
+    with analysis_errors():
         from analysis import make_table
         from analysis.results.database import connect
+        from analysis.tables.catalog import TABLES
         from analysis.tables.table_formats import render
-        from analysis.tables.tables import TABLES
 
         if name is None:
-            connect(results)  # says so where that is no results folder
-            for known, (_, meaning) in TABLES.items():
-                print(f"{known:26} {meaning}")
+            connect(results)  # fails if there is no results folder
+            for known_name, (_, meaning) in TABLES.items():
+                print(f"{known_name:26} {meaning}")
             return
-        made = make_table(connect(results, all=all), name)
+        ready_table = make_table(connect(results, all=all), name)
         if format == "table" and output is None:
-            print_table(made, Console())
+            print_table(ready_table, Console())
         else:
-            _emit(render(made, "markdown" if format == "table" else format), output)
+            text = render(ready_table, "markdown" if format == "table" else format)
+            _print_or_write(text, output)
 
 
 def plot(
@@ -84,14 +85,14 @@ def plot(
     all: All = False,
 ) -> None:
     """Draw a ready figure; without a name, list them."""
-    with answering():
+    with analysis_errors():
         from analysis import save_plot
-        from analysis.charts.plots import PLOTS
+        from analysis.charts.catalog import PLOTS
         from analysis.results.database import connect
 
         if name is None:
-            for known, (_, meaning) in PLOTS.items():
-                print(f"{known:26} {meaning}")
+            for known_name, (_, meaning) in PLOTS.items():
+                print(f"{known_name:26} {meaning}")
             return
         path = output or Path(f"{name}.svg")
         save_plot(connect(results, all=all), name, path)
@@ -102,30 +103,29 @@ def report(
     results: Results,
     output: Annotated[
         Path | None,
-        typer.Option("-o", help="Folder [default: RESULTS/report; of an address: SWEEP-report]."),
+        typer.Option("-o", help="Folder (default: RESULTS/report; of an address: SWEEP-report)."),
     ] = None,
     all: All = False,
 ) -> None:
     """Write one self-contained HTML page with every table and figure, and the files beside it."""
-    with answering():
+    with analysis_errors():
         from analysis import write_report
         from analysis.results.database import connect
 
-        print(write_report(connect(results, all=all), output or report_folder(results)))
+        print(write_report(connect(results, all=all), output or _report_folder(results)))
 
 
-def report_folder(results: str | Path) -> Path:
-    """Where a report lies if nothing else is said."""
+def _report_folder(results: str) -> Path:
+    """Return the default folder of a report: on this machine, even if the results are not."""
     if is_address(results):
         return Path(f"{last_part(results)}-report")
     return as_folder(results) / "report"
 
 
-def _emit(text: str, output: Path | None) -> None:
+def _print_or_write(text: str, output: Path | None) -> None:
+    """Write a text to a file, or print it if there is none."""
     if output is None:
         print(text)
         return
-    try:
+    with write_errors(output):
         output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(f"{output}: cannot be written ({error.strerror})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -30,13 +31,8 @@ def main() -> None:
     """Run the command; problems a user can cause end it with a short message and exit code 2."""
     from grid.errors import GridError
 
-    # `--retry` alone once was all there was.
-    words = sys.argv[1:]
-    for place in range(len(words), 0, -1):
-        if words[place - 1] == "--retry" and words[place : place + 1] not in [[r] for r in Retry]:
-            words.insert(place, Retry.FAILED.value)
     try:
-        app(words, standalone_mode=True)
+        app(_with_retry_state(sys.argv[1:]), standalone_mode=True)
     except GridError as problem:
         fail(str(problem), problem.exit_code)
     except KeyboardInterrupt:
@@ -46,8 +42,23 @@ def main() -> None:
         sys.exit(0)
 
 
-def _version(value: bool) -> None:
-    if value:
+def _with_retry_state(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `failed` after each `--retry` that has no state.
+
+    Earlier versions had `--retry` as a flag without a value.
+    """
+    completed: list[str] = []
+    for position, argument in enumerate(arguments, start=1):
+        completed.append(argument)
+        following = arguments[position] if position < len(arguments) else None
+        if argument == "--retry" and following not in list(Retry):
+            completed.append(Retry.FAILED.value)
+    return completed
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version and exit; the callback of `--version`."""
+    if wanted:
         from importlib.metadata import version
 
         print(f"cnngrid {version('cnngrid')}")
@@ -55,19 +66,21 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def options(
+def global_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Fair comparisons of convolutional networks."""
 
 
+# `--help` lists the sub-commands in this order.
 app.add_typer(launch, name="launch")
-
-
-RUNS = (run, plan, debug)
-ANSWERS = (status, logs, sql, table, plot, report, explain, compact, stop)
-LISTINGS = (presets, archs, datasets, schema, doctor, init)
-for _command in (*RUNS, *ANSWERS, *LISTINGS):
+SWEEP_COMMANDS = (run, plan, debug)
+RESULTS_COMMANDS = (status, logs, sql, table, plot, report, explain, compact, stop)
+CATALOG_COMMANDS = (presets, archs, datasets, schema, doctor, init)
+for _command in (*SWEEP_COMMANDS, *RESULTS_COMMANDS, *CATALOG_COMMANDS):
     app.command()(_command)

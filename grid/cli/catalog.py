@@ -1,4 +1,6 @@
-"""The sub-commands that say what there is: presets, networks, data sets, this machine."""
+"""The sub-commands that list presets, networks and data sets, print the schema, check the machine
+and write a first sweep file.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from grid.cli.terminal import fail, print_rich
+from grid.cli.terminal import fail, print_rich, write_errors
 
 
 def presets() -> None:
-    """List the sweep files that ship."""
+    """List the sweep files that come with cnngrid."""
     from grid.sweep.load import read_presets
 
     for name, text in read_presets().items():
@@ -20,28 +22,30 @@ def presets() -> None:
 
 
 def archs(
-    name: Annotated[str | None, typer.Argument(help="A network, to see its layers.")] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Its classes.")] = 10,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Its input's side, pixels.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A network, to list its layers.")] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Number of its classes.")] = 10,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side of its input, in pixels.")
+    ] = None,
 ) -> None:
-    """List the architectures with their counts (ten classes) and image sizes, or one's layers."""
+    """List the networks with their counts (ten classes) and image sizes, or the layers of one."""
     if name is not None:
-        print_layers(name, classes, image_size)
+        _print_layers(name, classes, image_size)
         return
     from rich.console import Console
     from rich.table import Table
 
     from cnncore.catalog import NETWORKS, network_counts
 
-    made = Table("architecture", box=None, header_style="bold")
+    table = Table("architecture", box=None, header_style="bold")
     for title in ("trainable", "non-trainable", "MACs", "at side", "sides"):
-        made.add_column(title, justify="right")
+        table.add_column(title, justify="right")
     for title in ("options", "standing", "what it is"):
-        made.add_column(title)
+        table.add_column(title)
     counts = network_counts()
     for name, network in NETWORKS.items():
         count = counts[name]
-        made.add_row(
+        table.add_row(
             name,
             f"{count.trainable:,}",
             f"{count.non_trainable:,}",
@@ -52,11 +56,11 @@ def archs(
             network.standing,
             network.note,
         )
-    print_rich(made, Console())
+    print_rich(table, Console())
 
 
 def datasets() -> None:
-    """List the data sets, and whether they are on this machine."""
+    """List the data sets and say if they are on this machine."""
     from rich.console import Console
     from rich.table import Table
 
@@ -64,21 +68,21 @@ def datasets() -> None:
     from cnncore.data import DataError, check_dataset
     from grid.api import default_data_dir
 
-    folder = default_data_dir()
-    made = Table("data set", "classes", "image size", "here", "what it is", box=None)
+    data_dir = default_data_dir()
+    table = Table("data set", "classes", "image size", "here", "what it is", box=None)
     for name, source in DATASETS.items():
         try:
-            info = check_dataset(name, folder)
+            info = check_dataset(name, data_dir)
             published = source.folder or info.fingerprint is None
-            here = "yes" if published else "yes, but not the published files"
+            available = "yes" if published else "yes, but not the published files"
         except DataError:
-            here = "no"
-        made.add_row(name, str(source.classes), str(source.image_size), here, source.note)
-    made.add_row("imagefolder:PATH", "", "", "", "your own: a folder per class, of image files")
-    made.add_row("package.module:function", "", "", "", "your own: a function that returns arrays")
+            available = "no"
+        table.add_row(name, str(source.classes), str(source.image_size), available, source.note)
+    table.add_row("imagefolder:PATH", "", "", "", "your own: a folder per class, of image files")
+    table.add_row("package.module:function", "", "", "", "your own: a function that returns arrays")
     console = Console()
-    print_rich(made, console)
-    console.print(f"data folder: {folder}", highlight=False)
+    print_rich(table, console)
+    console.print(f"data folder: {data_dir}", highlight=False)
 
 
 def schema() -> None:
@@ -91,17 +95,16 @@ def schema() -> None:
 
 
 def doctor() -> None:
-    """Check whether this machine can run a sweep."""
-    from grid.cli.doctor import examine
+    """Check if this machine can run a sweep."""
+    from grid.cli.doctor import check_machine
 
-    wrong = 0
-    for finding in examine():
-        mark = "ok  " if finding.fine else "BAD "
-        print(f"{mark} {finding.name:14} {finding.found}")
-        if not finding.fine:
-            wrong += 1
-            print(f"     {'':14} -> {finding.remedy}")
-    sys.exit(1 if wrong else 0)
+    failures = 0
+    for result in check_machine():
+        print(f"{'ok  ' if result.ok else 'BAD '} {result.name:14} {result.detail}")
+        if not result.ok:
+            failures += 1
+            print(f"     {'':14} -> {result.remedy}")
+    sys.exit(1 if failures else 0)
 
 
 def init(
@@ -111,20 +114,18 @@ def init(
     from importlib import resources
 
     if path.exists():
-        fail(f"{path}: is there already; give another name")
+        fail(f"{path}: exists already; give another name")
     text = (resources.files("grid") / "template.yaml").read_text(encoding="utf-8")
-    try:
+    with write_errors(path):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(f"{path}: cannot be written ({error.strerror})")
     print(f"{path} written; `cnngrid plan {path}` checks it, `cnngrid run {path}` runs it")
 
 
-def print_layers(arch: str, classes: int, image_size: int | None) -> None:
+def _print_layers(arch: str, classes: int, image_size: int | None) -> None:
     """Print a fresh network's layers in the order of registration, with outputs and counts.
 
-    `image_size` None is the smallest side that the network takes, and at least 32. A network or
-    side that does not exist ends the command with a message.
+    Without `image_size`, the side is the smallest that the network accepts, and at least 32. An
+    unknown network or an unsuitable side ends the command with a message.
     """
     from rich.console import Console
     from rich.table import Table
@@ -134,8 +135,8 @@ def print_layers(arch: str, classes: int, image_size: int | None) -> None:
     from cnncore.complexity import count_parameters, layer_table, measure_complexity
     from cnncore.models import build_model
 
-    known = NETWORKS.get(arch)
-    side = image_size or max(known.smallest if known else 0, 32)
+    network = NETWORKS.get(arch)
+    side = image_size or max(network.smallest if network else 0, 32)
     if problem := check_network(arch, side, {}):
         fail(problem)
     try:
@@ -154,15 +155,16 @@ def print_layers(arch: str, classes: int, image_size: int | None) -> None:
             _count(layer.trainable),
             _count(layer.non_trainable),
         )
-    count, cost = count_parameters(model), measure_complexity(model, side)
+    count, complexity = count_parameters(model), measure_complexity(model, side)
     table.add_section()
     table.add_row("total", "", "", f"{count.trainable:,}", f"{count.non_trainable:,}")
     print_rich(table, Console())
     print(
         f"{arch}, {classes} classes, {side}x{side} pixels: "
-        f"{count.trainable + count.non_trainable:,} parameters in all, {cost.macs:,} MACs"
+        f"{count.trainable + count.non_trainable:,} parameters in all, {complexity.macs:,} MACs"
     )
 
 
 def _count(elements: int) -> str:
+    """Return a count with thousands separators; empty for zero."""
     return f"{elements:,}" if elements else ""

@@ -1,4 +1,4 @@
-"""The sub-command `debug`: one trial in this process; breakpoints work, and nothing is stored."""
+"""The sub-command `debug`: one trial in this process. Breakpoints work, nothing is stored."""
 
 from __future__ import annotations
 
@@ -10,54 +10,69 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grid.cli.options import Changes, DataDir, SkipUnreadable, Sweep, planned
+from grid.cli.options import Changes, DataDir, SkipUnreadable, Sweep, plan_sweep
 from grid.errors import GridError
 from grid.phrases import counted
 
 if TYPE_CHECKING:
     from grid.plan.ids import Trial
     from grid.plan.plan import Plan
-    from grid.trial.assignment import Assignment
 
 
-def find_trial(plan: Plan, wanted: str | None) -> Trial:
-    """A trial of the plan by its id (or how it starts) or its place from 0; the first by default.
+def find_trial(plan: Plan, name: str | None) -> Trial:
+    """Return a trial of the plan by its number from 0, its id or the start of its id.
 
-    A tuned cell's trials are asked of a search that knows no results. Raises `GridError`.
+    Without a name, it is the first trial. The trials of a tuned cell come from a search without
+    results. Raises `GridError` if the name is not of exactly one trial.
     """
     from grid.search.sweep_search import Search
 
     search = Search(plan, None, {})
     trials = list(islice(iter(search.next, None), 10_000))
-    if wanted is None:
+    if name is None:
         return trials[0]
-    if wanted.isdigit() and int(wanted) < len(trials):
-        return trials[int(wanted)]
-    found = [trial for trial in trials if trial.trial_id.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
+    if name.isdigit() and int(name) < len(trials):
+        return trials[int(name)]
+    matches = [trial for trial in trials if trial.trial_id.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    problem = "several trials start with it" if matches else "no such trial"
     raise GridError(
-        f"--trial {wanted}: {'several trials start so' if found else 'no such trial'}; give an id "
-        f"that `cnngrid plan` lists, or a place from 0 to {len(trials) - 1}"
+        f"--trial {name}: {problem}; give an id that `cnngrid plan` lists, or a number from 0 to "
+        f"{len(trials) - 1}"
     )
 
 
-def debug_trial(assignment: Assignment, steps: int | None) -> Iterator[str]:
-    """Train in small pieces, a line of text each; exceptions pass through untouched."""
+def debug_trial(
+    trial: Trial,
+    steps: int | None,
+    *,
+    data_dir: Path,
+    threads: int,
+    device: str,
+    skip_unreadable: bool,
+) -> Iterator[str]:
+    """Train step by step and yield a line of text for each; exceptions pass through untouched."""
     from cnncore.measure.evaluate import predict
     from cnncore.measure.metrics import classification_metrics
-    from cnncore.training.state import chosen_model
     from cnncore.training.train import EpochResult, train
-    from grid.trial.trial import open_trial
+    from cnncore.training.train_state import chosen_model
+    from grid.trial.open import open_trial
 
-    trial = open_trial(assignment)
-    config = assignment.trial.config
-    yield (
-        f"{config.arch} on {config.dataset}, {len(trial.splits.train)} training images, "
-        f"{assignment.device}, {counted(assignment.threads, 'thread')}, "
-        f"seed {assignment.trial.seed}"
+    ready = open_trial(
+        trial,
+        data_dir=data_dir,
+        threads=threads,
+        device=device,
+        module_path=str(Path.cwd()),
+        skip_unreadable=skip_unreadable,
     )
-    events = train(trial.state, trial.splits, config, pause_s=0.0)
+    config = trial.config
+    yield (
+        f"{config.arch} on {config.dataset}, {len(ready.splits.train)} training images, "
+        f"{device}, {counted(threads, 'thread')}, seed {trial.seed}"
+    )
+    events = train(ready.state, ready.splits, config, boundary_every_s=0.0)
     for step, event in enumerate(events, start=1):
         if isinstance(event, EpochResult):
             yield (
@@ -70,10 +85,10 @@ def debug_trial(assignment: Assignment, steps: int | None) -> Iterator[str]:
         if step == steps:
             return
     predictions = predict(
-        chosen_model(trial.state),
-        trial.splits.test.batches(),
+        chosen_model(ready.state),
+        ready.splits.test.batches(),
         precision=config.precision,
-        device=trial.device,
+        device=ready.device,
     )
     test = classification_metrics(*predictions)
     yield f"test top-1 {test.top1:.4f}, test loss {test.loss:.4f}"
@@ -81,7 +96,7 @@ def debug_trial(assignment: Assignment, steps: int | None) -> Iterator[str]:
 
 def debug(
     sweep: Sweep,
-    trial: Annotated[str | None, typer.Option(help="A trial's id, or its place from 0.")] = None,
+    trial: Annotated[str | None, typer.Option(help="A trial's id, or its number from 0.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
     data: DataDir = None,
     change: Changes = None,
@@ -93,25 +108,18 @@ def debug(
 
     from grid.api import default_data_dir
     from grid.cost.slots import pick_device
-    from grid.trial.assignment import Assignment
 
-    spec, plan_ = planned(sweep, change, data, skip_unreadable, download=True)
-    assignment = Assignment(
-        trial=find_trial(plan_, trial),
-        sweep=spec.sweep,
-        results="",
-        data_dir=str(data or default_data_dir()),
+    spec, plan = plan_sweep(sweep, change, data, skip_unreadable, download=True)
+    lines = debug_trial(
+        find_trial(plan, trial),
+        steps,
+        data_dir=data or default_data_dir(),
         threads=spec.resources.cpus,
         device=pick_device(spec.resources),
-        keep="none",
-        keep_predictions="none",
-        checkpoint_s=spec.checkpoint_s,
-        git_commit=None,
-        module_path=str(Path.cwd()),
         skip_unreadable=skip_unreadable,
     )
     try:
-        for line in debug_trial(assignment, steps):
+        for line in lines:
             print(line)
     except Exception as error:
         traceback.print_exc()

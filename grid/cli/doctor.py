@@ -1,4 +1,4 @@
-"""Whether this machine can run a sweep: one check a line, each with what to do about it."""
+"""Checks of this machine for `cnngrid doctor`, each with a remedy."""
 
 from __future__ import annotations
 
@@ -13,110 +13,124 @@ from pathlib import Path
 from grid.api import default_data_dir
 from grid.cost.slots import machine_cpus
 
-OURS = ("grid", "cnncore", "cluster", "analysis")
+PACKAGES = ("grid", "cnncore", "cluster", "analysis")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One check: fine or not, what was found, and what to do where it is not."""
+class CheckResult:
+    """The result of one check, and what to do if it failed."""
 
     name: str
-    fine: bool
-    found: str
+    ok: bool
+    detail: str
     remedy: str = ""
 
 
-def examine() -> Iterator[Finding]:
-    """All checks, in the order in which a failure explains the ones after it."""
+def check_machine() -> Iterator[CheckResult]:
+    """Yield the results of all checks; a failure explains failures that come after it."""
     for check in (_python, _import_names, _torch, _libraries, _processor, _gpu, _data, _results):
         yield check()
 
 
-def _python() -> Finding:
+def _python() -> CheckResult:
+    """Check the version of Python."""
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", sys.version_info >= (3, 11), version, "use Python 3.11 or newer")
+    return CheckResult("python", sys.version_info >= (3, 11), version, "use Python 3.11 or newer")
 
 
-def _import_names() -> Finding:
-    """Our import names are common words; another distribution may have overwritten them."""
+def _import_names() -> CheckResult:
+    """Check that no other distribution has our import names, which are common words.
+
+    Such a distribution may have overwritten our files.
+    """
     owners = metadata.packages_distributions()
     clashes = {
         name: others
-        for name in OURS
-        if (others := sorted({o for o in owners.get(name, []) if o != "cnngrid"}))
+        for name in PACKAGES
+        if (others := sorted({owner for owner in owners.get(name, []) if owner != "cnngrid"}))
     }
     if not clashes:
-        return Finding("import names", True, f"{', '.join(OURS)} are cnngrid's alone")
-    listed = "; ".join(f"{name} is also in {', '.join(o)}" for name, o in clashes.items())
-    return Finding(
-        "import names", False, listed, "install cnngrid in a virtual environment of its own"
+        return CheckResult("import names", True, f"{', '.join(PACKAGES)} are cnngrid's alone")
+    detail = "; ".join(f"{name} is also in {', '.join(others)}" for name, others in clashes.items())
+    return CheckResult(
+        "import names", False, detail, "install cnngrid in a virtual environment of its own"
     )
 
 
-def _torch() -> Finding:
+def _torch() -> CheckResult:
+    """Check that torch and torchvision can be imported together."""
     try:
         torch = importlib.import_module("torch")
     except Exception as error:  # a broken install raises anything
-        return Finding("torch", False, _first_line(error), "pip install torch torchvision")
+        return CheckResult("torch", False, _first_line(error), "pip install torch torchvision")
     try:
         vision = importlib.import_module("torchvision")
     except Exception as error:
         remedy = "install the pair together: pip install --force-reinstall torch torchvision"
         if "nms does not exist" in str(error):
             remedy = f"torch {torch.__version__} does not go with this torchvision; {remedy}"
-        return Finding("torch", False, _first_line(error), remedy)
-    return Finding("torch", True, f"torch {torch.__version__}, torchvision {vision.__version__}")
+        return CheckResult("torch", False, _first_line(error), remedy)
+    return CheckResult(
+        "torch", True, f"torch {torch.__version__}, torchvision {vision.__version__}"
+    )
 
 
-def _libraries() -> Finding:
+def _libraries() -> CheckResult:
+    """Check that the other large libraries are installed, without importing them."""
     names = ("ray", "optuna", "pyarrow", "duckdb", "altair")
-    found, missing = [], []
+    present, missing = [], []
     for name in names:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            present.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding("libraries", False, f"no {', '.join(missing)}", "pip install cnngrid")
-    return Finding("libraries", True, ", ".join(found))
+        return CheckResult("libraries", False, f"no {', '.join(missing)}", "pip install cnngrid")
+    return CheckResult("libraries", True, ", ".join(present))
 
 
-def _processor() -> Finding:
+def _processor() -> CheckResult:
+    """Report the number of CPU cores and if the processor computes bf16 fast."""
     flags = set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         text = cpuinfo.read_text()
-        line = next((row for row in text.splitlines() if row.startswith("flags")), "")
+        line = next((line for line in text.splitlines() if line.startswith("flags")), "")
         flags = set(line.partition(":")[2].split())
-    quick = "fast" if flags & {"avx512_bf16", "amx_bf16"} else "slow: use precision fp32"
-    return Finding("processor", True, f"{machine_cpus()} CPU cores, bf16 {quick}")
+    bf16 = "fast" if flags & {"avx512_bf16", "amx_bf16"} else "slow: use precision fp32"
+    return CheckResult("processor", True, f"{machine_cpus()} CPU cores, bf16 {bf16}")
 
 
-def _gpu() -> Finding:
+def _gpu() -> CheckResult:
+    """Report the GPUs; a machine without any passes."""
     try:
         torch = importlib.import_module("torch")
     except Exception:
-        return Finding("gpu", True, "unknown without torch")
+        return CheckResult("gpu", True, "unknown without torch")
     if not torch.cuda.is_available():
-        return Finding("gpu", True, "none; trials run on the CPU")
+        return CheckResult("gpu", True, "none; trials run on the CPU")
     names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
-    return Finding("gpu", True, ", ".join(names))
+    return CheckResult("gpu", True, ", ".join(names))
 
 
-def _data() -> Finding:
+def _data() -> CheckResult:
+    """Check that the data folder, or the first parent that exists, is writable."""
     folder = default_data_dir()
     parent = next(path for path in (folder, *folder.parents) if path.exists())
-    fine = os.access(parent, os.W_OK)
-    state = "" if folder.exists() else " (made on first use)"
-    return Finding(
-        "data folder", fine, f"{folder}{state}", "set CNNGRID_DATA to a folder you can write"
+    writable = os.access(parent, os.W_OK)
+    state = "" if folder.exists() else " (created on first use)"
+    return CheckResult(
+        "data folder", writable, f"{folder}{state}", "set CNNGRID_DATA to a folder you can write"
     )
 
 
-def _results() -> Finding:
-    here = Path.cwd()
-    fine = os.access(here, os.W_OK)
-    return Finding("results folder", fine, str(here / "results"), "change to a writable folder")
+def _results() -> CheckResult:
+    """Check that the working directory, in which `results` is created, is writable."""
+    folder = Path.cwd()
+    writable = os.access(folder, os.W_OK)
+    return CheckResult(
+        "results folder", writable, str(folder / "results"), "change to a writable folder"
+    )
 
 
 def _first_line(error: BaseException) -> str:

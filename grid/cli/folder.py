@@ -1,4 +1,4 @@
-"""The sub-commands `stop` and `logs`: a word to a running sweep, and what a trial said."""
+"""The sub-commands `stop`, `logs` and `compact`, which work on a results folder."""
 
 from __future__ import annotations
 
@@ -8,68 +8,63 @@ from typing import Annotated
 import typer
 
 from grid.cli.options import Results
-from grid.cli.terminal import answering, fail
+from grid.cli.terminal import analysis_errors, fail
 
-# A driver looks for the word about once a second, and on a shared disk sees it late.
-HEARD_WITHIN_S = 30.0
-
-TRIAL = """
-SELECT trial_id, cell, seed, state, reason FROM coverage_trials WHERE starts_with(trial_id, $start)
-UNION
-SELECT trial_id, cell, seed, state, reason FROM trials WHERE starts_with(trial_id, $start)
-"""
-EPOCHS = "SELECT * FROM epochs WHERE trial_id = $trial_id ORDER BY epoch"
+# A driver looks for a request to stop about once a second; a shared disk delays it.
+STOP_TIMEOUT_S = 30.0
 
 
 def stop(
     results: Results,
     now: Annotated[
-        bool, typer.Option("--now", help="Do not wait for trials to reach a step's end.")
+        bool, typer.Option("--now", help="Do not wait until the trials finish their step.")
     ] = False,
 ) -> None:
-    """End the sweep that runs in a results folder, wherever its driver is; it can go on later."""
+    """Stop the sweep that runs in a results folder, on any machine; it can be resumed later."""
     from grid.lock.hold import ask_to_stop, drivers_alive
     from grid.store.open import open_store
 
     store = open_store(results)
-    if not store.fetch(store.folder / "sweep.yaml"):
+    if not store.files.fetch(store.folder / "sweep.yaml"):
         fail(f"{results}: is not a results folder: it has no sweep.yaml")
-    if not (asked := drivers_alive(store)):
+    drivers = drivers_alive(store)
+    if not drivers:
         print(f"{results}: no driver is running")
         return
     ask_to_stop(store, now=now)
-    until = time.monotonic() + HEARD_WITHIN_S
-    while (left := drivers_alive(store)) and time.monotonic() < until:
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while (alive := drivers_alive(store)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    where = "; ".join(f"process {driver['pid']} on {driver['host']}" for driver in left or asked)
-    if left:
-        print(f"{results}: asked to stop and still ending: {where}; `cnngrid status` says")
+    names = "; ".join(f"process {driver['pid']} on {driver['host']}" for driver in alive or drivers)
+    if alive:
+        print(f"{results}: asked to stop and still ending: {names}; see `cnngrid status`")
     else:
-        print(f"{results}: {where} has stopped; run the same command again to go on")
+        print(f"{results}: {names} has stopped; run the same command again to go on")
 
 
 def logs(
     results: Results,
-    trial: Annotated[str, typer.Argument(help="A trial's id, or how it starts.")],
+    trial: Annotated[str, typer.Argument(help="A trial's id, or the start of it.")],
 ) -> None:
-    """Show a trial: its state, its epochs and, where it failed, the traceback."""
+    """Print a trial's state, its epochs and, if it failed, the traceback."""
     from grid.store.open import open_store
 
-    with answering():
+    with analysis_errors():
         from analysis import open_results
         from analysis.results.database import rows
+        from analysis.results.sql_files import sql as query
 
         connection = open_results(results, all=True)
-        found = rows(connection, TRIAL, start=trial)
-        ids = {row["trial_id"] for row in found}
+        trials = rows(connection, query("questions/trial_states"), start=trial)
+        ids = {row["trial_id"] for row in trials}
         if len(ids) != 1:
-            which = "several trials start so" if ids else "no such trial"
-            fail(f'{results}: {trial}: {which}; `cnngrid sql {results} "SELECT * FROM trials"`')
-        row = found[0]
+            problem = "several trials start with it" if ids else "no such trial"
+            fail(f'{results}: {trial}: {problem}; `cnngrid sql {results} "SELECT * FROM trials"`')
+        row = trials[0]
         print(f"{row['trial_id']} {row['cell']} seed {row['seed']}: {row['state']}")
         if row["reason"]:
             print(row["reason"])
-        for epoch in rows(connection, EPOCHS, trial_id=row["trial_id"]):
+        for epoch in rows(connection, query("questions/trial_epochs"), trial_id=row["trial_id"]):
             print(
                 f"epoch {epoch['epoch']}: train loss {epoch['train_loss']:.4f}, "
                 f"val loss {epoch['val_loss']:.4f}, val top-1 {epoch['val_top1']:.4f}, "
@@ -77,17 +72,17 @@ def logs(
             )
     store = open_store(results)
     log = store.log(row["trial_id"])
-    if store.fetch(log):
+    if store.files.fetch(log):
         print(log.read_text(encoding="utf-8", errors="replace").rstrip())
 
 
 def compact(results: Results) -> None:
-    """Merge the many small files of a results folder into few."""
+    """Merge the many small files of a results folder into a few."""
     from grid.lock.hold import hold
     from grid.store.open import open_store
 
     store = open_store(results)
-    store.fetch_tables()
+    store.files.fetch_tables()
     if store.sweep_name() is None:
         fail(f"{results}: no results folder")
     with hold(store):

@@ -1,28 +1,26 @@
-"""Arguments and options that several sub-commands share, and the plan they ask for."""
+"""Arguments and options that several sub-commands share, and the plan that they describe."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grid.cli.terminal import fail
+from grid.cli.terminal import data_errors
 
 if TYPE_CHECKING:
     from grid.plan.plan import Plan
     from grid.sweep.spec import SweepSpec
 
-
+# Of commands that plan a sweep.
 Sweep = Annotated[str, typer.Argument(help="A sweep file, or the name of a preset.")]
 ResultsDir = Annotated[
-    str, typer.Option("--results", help="Where results folders are; s3://bucket/prefix too.")
+    str, typer.Option("--results", help="The parent of results folders; s3://bucket/prefix too.")
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data", help="Where data sets are [default: $CNNGRID_DATA, else ~/.cache]."),
+    typer.Option("--data", help="Folder of the data sets (default: $CNNGRID_DATA, else ~/.cache)."),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -32,42 +30,37 @@ SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")
 ]
 
+# Of commands on the results folder of one sweep.
+Results = Annotated[
+    str,
+    typer.Argument(help="A results folder, such as results/digits, or its address (s3://...)."),
+]
+All = Annotated[bool, typer.Option("--all", help="Include rows that are not in the newest plan.")]
 
-def planned(
+
+def plan_sweep(
     sweep: str,
     changes: list[str] | None,
-    data: Path | None,
+    data_dir: Path | None,
     skip_unreadable: bool,
     *,
     download: bool = False,
 ) -> tuple[SweepSpec, Plan]:
+    """Load and plan the sweep that a command's arguments describe.
+
+    With `download`, absent data sets are downloaded. Raises `GridError`; problems of a data set
+    end the command with a message.
+    """
     from grid.api import make_plan
     from grid.sweep.load import load_sweep, parse_changes
 
     spec = load_sweep(sweep)
     with data_errors():
-        plan_ = make_plan(
+        plan = make_plan(
             spec,
             parse_changes(changes or [], spec),
-            data_dir=data,
+            data_dir=data_dir,
             download=download,
             skip_unreadable=skip_unreadable,
         )
-    return spec, plan_
-
-
-@contextlib.contextmanager
-def data_errors() -> Iterator[None]:
-    from cnncore.data import DataError
-
-    try:
-        yield
-    except DataError as problem:
-        fail(str(problem))
-
-
-Results = Annotated[
-    str,
-    typer.Argument(help="A results folder, such as results/digits, or its address (s3://...)."),
-]
-All = Annotated[bool, typer.Option("--all", help="Include rows that the newest plan lacks.")]
+    return spec, plan

@@ -1,4 +1,4 @@
-"""The sub-commands that run a sweep, or say what it would run."""
+"""The sub-commands `run` and `plan`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,12 @@ from typing import Annotated
 
 import typer
 
-from grid.cli.options import (
-    Changes,
-    DataDir,
-    ResultsDir,
-    SkipUnreadable,
-    Sweep,
-    data_errors,
-    planned,
-)
-from grid.cli.terminal import fail, print_outcome
+from grid.cli.options import Changes, DataDir, ResultsDir, SkipUnreadable, Sweep, plan_sweep
+from grid.cli.terminal import data_errors, fail, print_outcome
 
 
 class Retry(StrEnum):
-    """Which trials to run again."""
+    """Trials to run again, by the state in which they ended."""
 
     FAILED = "failed"
     DIVERGED = "diverged"
@@ -29,11 +21,12 @@ class Retry(StrEnum):
 
     @property
     def states(self) -> frozenset[str]:
+        """The states of the trials to run again."""
         return frozenset(("failed", "diverged") if self is Retry.ALL else (self.value,))
 
 
 class OnError(StrEnum):
-    """Whether a sweep goes on after a failed trial."""
+    """Behaviour of a sweep after a failed trial."""
 
     CONTINUE = "continue"
     STOP = "stop"
@@ -46,23 +39,25 @@ def run(
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
-    slots: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Number of trials that run at a time.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster's address.")] = None,
     retry: Annotated[
         Retry | None,
-        typer.Option("--retry", help="Run trials again that ended so."),
+        typer.Option("--retry", help="Run trials again that ended in this state."),
     ] = None,
     on_error: Annotated[
-        OnError, typer.Option("--on-error", help="What a failed trial means for the rest.")
+        OnError, typer.Option("--on-error", help="Continue or stop the sweep if a trial fails.")
     ] = OnError.CONTINUE,
     share: Annotated[
         bool,
         typer.Option(
-            "--share", help="Beside other runs of the same sweep: each takes what nobody else has."
+            "--share", help="Share the sweep with other runs of it; each trial runs in one of them."
         ),
     ] = False,
 ) -> None:
-    """Plan a sweep, skip what is done, resume what was cut off, run the rest."""
+    """Plan a sweep, skip finished trials, resume interrupted ones, run the rest."""
     from rich.console import Console
 
     from grid.api import default_data_dir
@@ -71,13 +66,12 @@ def run(
 
     if local and (slots or address):
         fail("--local runs one trial at a time here; leave --slots and --address out")
-    _, plan = planned(sweep, change, data, skip_unreadable, download=True)
-    folder = (data or default_data_dir()).absolute()
-    console = Console(stderr=True)
+    _, plan = plan_sweep(sweep, change, data, skip_unreadable, download=True)
+    data_dir = (data or default_data_dir()).absolute()
     states = retry.states if retry else frozenset()
-    options = RunOptions(results, folder, local, slots, address, states, share, on_error.value)
+    options = RunOptions(results, data_dir, local, slots, address, states, share, on_error.value)
     with data_errors():
-        summary = run_plan(plan, options, console)
+        summary = run_plan(plan, options, Console(stderr=True))
     print_outcome(summary, Console())
     sys.exit(summary.exit_code)
 
@@ -88,17 +82,21 @@ def plan(
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
-    slots: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="The plan as JSON, a trial each.")] = False,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Number of trials that run at a time.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan as JSON, one object per trial.")
+    ] = False,
 ) -> None:
-    """Show what a sweep would run, and what it costs; runs nothing."""
+    """Print the trials of a sweep and their cost; run nothing."""
     from grid.api import default_data_dir
     from grid.cost.estimate import estimate
     from grid.cost.plan_text import plan_json, plan_text
 
-    _, plan_ = planned(sweep, change, data, skip_unreadable)
-    if json_:
-        print(plan_json(plan_))
+    _, plan = plan_sweep(sweep, change, data, skip_unreadable)
+    if as_json:
+        print(plan_json(plan))
         return
-    cost = estimate(plan_, results, (data or default_data_dir()).absolute(), slots)
-    print(plan_text(plan_, results, cost))
+    cost = estimate(plan, results, (data or default_data_dir()).absolute(), slots)
+    print(plan_text(plan, results, cost))

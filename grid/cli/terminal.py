@@ -1,4 +1,4 @@
-"""What the command prints: messages, tables and the outcome of a run."""
+"""Output of the command: messages, tables, the outcome of a run; errors turned into messages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from analysis.results.location import as_folder, is_address
@@ -14,17 +15,59 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
+    from analysis.tables.table_formats import Table
     from grid.run.session import Summary
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Print a message on standard error and leave."""
+    """Print a message on standard error and exit."""
     print(f"cnngrid: {message}", file=sys.stderr)
     sys.exit(code)
 
 
+@contextlib.contextmanager
+def analysis_errors() -> Iterator[None]:
+    """End the command with a message on an `AnalysisError`; print warnings about damaged files."""
+    import warnings
+
+    from analysis.results.errors import AnalysisError, ResultsWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResultsWarning)
+        warnings.showwarning = _print_warning
+        try:
+            yield
+        except AnalysisError as problem:
+            fail(str(problem))
+
+
+def _print_warning(message: Any, *args: Any, **kwargs: Any) -> None:
+    """Print a warning; a replacement of `warnings.showwarning`."""
+    print(f"cnngrid: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def data_errors() -> Iterator[None]:
+    """End the command with a message on a `DataError`."""
+    from cnncore.data import DataError
+
+    try:
+        yield
+    except DataError as problem:
+        fail(str(problem))
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """End the command with a message if a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"{path}: cannot be written ({error.strerror})")
+
+
 def print_outcome(summary: Summary, console: Console) -> None:
-    """Say what a run did: states, the comparison and where the report is."""
+    """Print the states of a run's trials, the table `comparison` and the path of the report."""
     from grid.phrases import counted, format_s
 
     states = ", ".join(f"{count} {state}" for state, count in summary.states.items()) or "nothing"
@@ -32,9 +75,12 @@ def print_outcome(summary: Summary, console: Console) -> None:
     if not summary.ran and not summary.unfinished:
         print(f"{summary.folder}: nothing to do, {states}{others}")
         return
-    took = format_s(summary.wall_time_s)
-    left = f", {summary.unfinished} not run" if summary.unfinished else ""
-    print(f"{summary.folder}: {states}{left}{others}; {counted(summary.ran, 'trial')} in {took}\n")
+    duration = format_s(summary.wall_time_s)
+    not_run = f", {summary.unfinished} not run" if summary.unfinished else ""
+    print(
+        f"{summary.folder}: {states}{not_run}{others}; "
+        f"{counted(summary.ran, 'trial')} in {duration}\n"
+    )
     if summary.states.get("complete"):
         from analysis import AnalysisError, make_table, write_report
         from analysis.results.database import connect
@@ -52,45 +98,25 @@ def print_outcome(summary: Summary, console: Console) -> None:
         print("run the same command again to go on", file=sys.stderr)
 
 
-def print_table(made: Any, console: Console) -> None:
-    """A neutral table in the terminal; into a pipe at its full width."""
+def print_table(table: Table, console: Console) -> None:
+    """Print a table of the analysis, with its title and its caption."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=made.title or None, title_justify="left")
-    for column, title in zip(made.columns, made.titles(), strict=True):
-        table.add_column(Text(title), justify="right" if column.right else "left")
-    for row in made.text_rows():
-        table.add_row(*(Text(value) for value in row))
-    print_rich(table, console)
-    if made.caption:
-        console.print(Text(made.caption, style="dim"))
+    rich_table = RichTable(box=box.SIMPLE_HEAD, title=table.title or None, title_justify="left")
+    for column, title in zip(table.columns, table.titles(), strict=True):
+        rich_table.add_column(Text(title), justify="right" if column.right else "left")
+    for row in table.text_rows():
+        rich_table.add_row(*(Text(value) for value in row))
+    print_rich(rich_table, console)
+    if table.caption:
+        console.print(Text(table.caption, style="dim"))
 
 
 def print_rich(table: RichTable, console: Console) -> None:
-    """A table of rich's: fitted to a terminal, in its full width into anything else."""
+    """Print a table of rich's, fitted to a terminal, or at its full width into a file or pipe."""
     if not console.is_terminal:
         console.width = 10_000
         console.width = max(console.measure(table).maximum, 80)
     console.print(table)
-
-
-@contextlib.contextmanager
-def answering() -> Iterator[None]:
-    """Turn the questions' own errors into short messages."""
-    import warnings
-
-    from analysis.results.database import AnalysisError, ResultsWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ResultsWarning)
-        warnings.showwarning = _show_warning
-        try:
-            yield
-        except AnalysisError as problem:
-            fail(str(problem))
-
-
-def _show_warning(message: Any, *details: Any, **more: Any) -> None:
-    print(f"cnngrid: {message}", file=sys.stderr)

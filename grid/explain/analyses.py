@@ -1,4 +1,4 @@
-"""The analyses of `cnngrid explain`, from a trial to a figure or a table."""
+"""The analyses of `cnngrid explain`; each makes a figure or a table of a trial."""
 
 from __future__ import annotations
 
@@ -7,82 +7,82 @@ from typing import Any
 from PIL.Image import Image
 
 from analysis.tables.table_formats import Column, Table
-from cnncore.explain.enhancement import Enhancement, study_enhancement
+from cnncore.explain.enhancement_effect import Enhancement, study_enhancement
 from cnncore.explain.feature_maps import feature_map_grid
 from cnncore.explain.receptive_field import receptive_fields
 from cnncore.explain.samples import prediction_grid, sample_grid
 from cnncore.explain.separable_cost import separable_blocks
-from grid.explain.opened_trial import Subject
+from grid.explain.opened_trial import OpenedTrial
 from grid.explain.registry import Options
 from grid.store.folder import now
 
-# How many images, rows or maps a figure shows unless --count says otherwise.
+# Default numbers of images, rows or maps in a figure; --count replaces them.
 SAMPLES, PREDICTIONS, MAPS, ATTRIBUTED = 10, 40, 25, 4
 
 
-def samples(subject: Subject, options: Options) -> Image:
-    """Validation images by class; needs no network."""
-    title = f"{subject.config.dataset}: validation images by class"
-    splits = subject.splits
+def samples(trial: OpenedTrial, options: Options) -> Image:
+    """Draw validation images by class; needs no network."""
+    title = f"{trial.config.dataset}: validation images by class"
+    splits = trial.splits
     return sample_grid(splits.val, splits.class_names, options.count or SAMPLES, title)
 
 
-def predictions(subject: Subject, options: Options) -> Image:
-    """Test images with what the network makes of them."""
-    return _predictions(subject, options, errors=False)
+def predictions(trial: OpenedTrial, options: Options) -> Image:
+    """Draw test images with the network's predictions."""
+    return _predictions(trial, options, errors=False)
 
 
-def errors(subject: Subject, options: Options) -> Image:
-    """The same of the surest errors."""
-    return _predictions(subject, options, errors=True)
+def errors(trial: OpenedTrial, options: Options) -> Image:
+    """Draw misclassified test images with the predictions, the most confident first."""
+    return _predictions(trial, options, errors=True)
 
 
-def _predictions(subject: Subject, options: Options, *, errors: bool) -> Image:
+def _predictions(trial: OpenedTrial, options: Options, *, errors: bool) -> Image:
     return prediction_grid(
-        subject.trained(),
-        subject.splits.test,
-        subject.splits.class_names,
+        trial.trained(),
+        trial.splits.test,
+        trial.splits.class_names,
         options.count or PREDICTIONS,
-        precision=subject.config.precision,
-        device=subject.device,
+        precision=trial.config.precision,
+        device=trial.device,
         errors=errors,
-        about=subject.about,
+        about=trial.about,
     )
 
 
-def feature_maps(subject: Subject, options: Options) -> Image:
-    """A layer's maps of one test image."""
-    test = subject.splits.test
-    place = _place(subject, options)
-    raw = test.raw([place])
-    about = f"{subject.about}, test image {place}"
+def feature_maps(trial: OpenedTrial, options: Options) -> Image:
+    """Draw the feature maps of a layer for one test image."""
+    test = trial.splits.test
+    index = _image_index(trial, options)
+    raw = test.raw([index])
+    about = f"{trial.about}, test image {index}"
     return feature_map_grid(
-        subject.trained(), raw[0], test.inputs(raw), options.layer, options.count or MAPS, about
+        trial.trained(), raw[0], test.inputs(raw), options.layer, options.count or MAPS, about
     )
 
 
-def attributions(subject: Subject, options: Options) -> Image:
-    """Attributions of test images from one place on, each beside the same for fresh weights."""
+def attributions(trial: OpenedTrial, options: Options) -> Image:
+    """Draw attributions of successive test images, beside those of a network with fresh weights."""
     # Captum loads matplotlib, which takes seconds; the other analyses do without.
-    from cnncore.explain import attributions as attributed
+    from cnncore.explain import attributions as methods
 
-    test, names = subject.splits.test, subject.splits.class_names
-    first = _place(subject, options)
-    trained, fresh = subject.trained(), subject.fresh()
+    test, names = trial.splits.test, trial.splits.class_names
+    first = _image_index(trial, options)
+    trained, fresh = trial.trained(), trial.fresh()
     images = []
-    for place in range(first, min(first + (options.count or ATTRIBUTED), len(test))):
-        raw = test.raw([place])
+    for index in range(first, min(first + (options.count or ATTRIBUTED), len(test))):
+        raw = test.raw([index])
         inputs = test.inputs(raw)
-        target = attributed.predicted_class(trained, inputs)
-        found = attributed.attribute(trained, fresh, inputs, target, subject.seed)
-        lines = f"{place}: {names[test.labels[place]]}", f"predicted {names[target]}"
-        images.append((raw[0].numpy(), lines, found))
-    return attributed.attribution_grid(images, subject.about)
+        target = methods.predicted_class(trained, inputs)
+        attribution = methods.attribute(trained, fresh, inputs, target, trial.seed)
+        lines = f"{index}: {names[test.labels[index]]}", f"predicted {names[target]}"
+        images.append((raw[0].numpy(), lines, attribution))
+    return methods.attribution_grid(images, trial.about)
 
 
-def receptive_field(subject: Subject, options: Options) -> Table:
-    """A row per convolution and pooling layer; needs no weights."""
-    found = receptive_fields(subject.fresh(), subject.image_size)
+def receptive_field(trial: OpenedTrial, options: Options) -> Table:
+    """Return a table with a row per convolution and pooling layer; needs no weights."""
+    fields = receptive_fields(trial.fresh(), trial.image_size)
     columns = [
         Column("layer", "layer"),
         Column("type", "type"),
@@ -99,34 +99,35 @@ def receptive_field(subject: Subject, options: Options) -> Table:
         ),
     ]
     return Table(
-        f"Receptive fields of {subject.config.arch} at {subject.image_size} pixels",
+        f"Receptive fields of {trial.config.arch} at {trial.image_size} pixels",
         "In order of execution; heights x widths where they differ. The field counts pixels of "
         "the padding; branches that join count with the largest.",
         columns,
         [
             (
-                one.name,
-                one.type,
-                _sides(one.kernel),
-                _sides(one.stride),
-                _sides(one.padding),
-                _sides(one.output),
-                _sides(one.field),
-                _sides(one.jump),
+                layer.name,
+                layer.type,
+                _sides(layer.kernel),
+                _sides(layer.stride),
+                _sides(layer.padding),
+                _sides(layer.output),
+                _sides(layer.field),
+                _sides(layer.jump),
             )
-            for one in found
+            for layer in fields
         ],
     )
 
 
 def _sides(pair: tuple[int, int]) -> int | str:
+    """Return a height and width as one number if they are equal."""
     height, width = pair
     return height if height == width else f"{height}x{width}"
 
 
-def separable_cost(subject: Subject, options: Options) -> Table:
-    """A row per depthwise-separable block; needs no weights."""
-    blocks = separable_blocks(subject.fresh(), subject.image_size)
+def separable_cost(trial: OpenedTrial, options: Options) -> Table:
+    """Return a table with a row per depthwise-separable block; needs no weights."""
+    blocks = separable_blocks(trial.fresh(), trial.image_size)
     columns = [
         Column("depthwise", "depthwise"),
         Column("pointwise", "pointwise"),
@@ -142,7 +143,7 @@ def separable_cost(subject: Subject, options: Options) -> Table:
     separable = sum(block.separable_macs for block in blocks)
     standard = sum(block.standard_macs for block in blocks)
     return Table(
-        f"Depthwise-separable blocks of {subject.config.arch} at {subject.image_size} pixels",
+        f"Depthwise-separable blocks of {trial.config.arch} at {trial.image_size} pixels",
         "Counted: the block's multiply-accumulates as a share of a standard convolution's in its "
         f"place. All blocks: {separable / standard:.2%}, {standard / separable:.1f} times fewer.",
         columns,
@@ -164,19 +165,19 @@ def separable_cost(subject: Subject, options: Options) -> Table:
     )
 
 
-def enhancement(subject: Subject, options: Options) -> Table:
-    """Measure the enhancements, store every row, and show the test split's."""
-    found = study_enhancement(
-        subject.trained(),
-        subject.splits.val,
-        subject.splits.test,
-        precision=subject.config.precision,
-        device=subject.device,
-        seed=subject.seed,
+def enhancement(trial: OpenedTrial, options: Options) -> Table:
+    """Measure the enhancements, store all rows, return a table of those of the test split."""
+    effects = study_enhancement(
+        trial.trained(),
+        trial.splits.val,
+        trial.splits.test,
+        precision=trial.config.precision,
+        device=trial.device,
+        seed=trial.seed,
     )
     made_at = now()
-    rows = [{**_enhancement_row(one, subject.trial_id), "made_at": made_at} for one in found]
-    subject.store.write("enhancement", subject.trial_id, rows)
+    rows = [{**_enhancement_row(each, trial.trial_id), "made_at": made_at} for each in effects]
+    trial.store.write("enhancement", trial.trial_id, rows)
     columns = [
         Column("transform", "transform"),
         *(Column(name, name, "number") for name in ("brightness", "contrast", "sharpness")),
@@ -191,9 +192,9 @@ def enhancement(subject: Subject, options: Options) -> Table:
         Column("random_broken", "noise: broken", "count"),
         Column("random_top1_after", "noise: top-1 (%)", "percent"),
     ]
-    path = subject.store.table_path("enhancement", subject.trial_id)
+    path = trial.store.table_path("enhancement", trial.trial_id)
     return Table(
-        f"Enhancement of the {found[-1].effect.images:,} test images, {subject.about}",
+        f"Enhancement of the {effects[-1].effect.images:,} test images, {trial.about}",
         "Factors chosen on validation images. Noise: Gaussian, of the same norm on every image. "
         f"Stored in {path}.",
         columns,
@@ -205,15 +206,15 @@ def enhancement(subject: Subject, options: Options) -> Table:
     )
 
 
-def _enhancement_row(one: Enhancement, trial_id: str) -> dict[str, Any]:
-    """A row of the table `enhancement`, but for its time."""
-    effect, random = one.effect, one.random
+def _enhancement_row(measured: Enhancement, trial_id: str) -> dict[str, Any]:
+    """Return a row of the table `enhancement`, without the time."""
+    effect, random = measured.effect, measured.random
     row = {
         "trial_id": trial_id,
-        "split": one.split,
-        "transform": one.transform,
-        **one.factors,
-        "chosen": one.chosen,
+        "split": measured.split,
+        "transform": measured.transform,
+        **measured.factors,
+        "chosen": measured.chosen,
         "images": effect.images,
         "wrong_before": effect.wrong_before,
         "repaired": effect.repaired,
@@ -235,9 +236,9 @@ def _enhancement_row(one: Enhancement, trial_id: str) -> dict[str, Any]:
     return row
 
 
-def _place(subject: Subject, options: Options) -> int:
-    """The test image that --image names. Raises `ValueError` where there is none."""
-    place, count = options.image or 0, len(subject.splits.test)
-    if place >= count:
-        raise ValueError(f"--image {place}: there are {count} test images, 0 to {count - 1}")
-    return place
+def _image_index(trial: OpenedTrial, options: Options) -> int:
+    """Return the number of the test image; raise `ValueError` if there is no such image."""
+    index, count = options.image or 0, len(trial.splits.test)
+    if index >= count:
+        raise ValueError(f"--image {index}: there are {count} test images, 0 to {count - 1}")
+    return index

@@ -1,4 +1,4 @@
-"""The finished trial that an explanation is about: found in its results folder, opened again."""
+"""A finished trial, found in its results folder and opened again for an analysis."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from analysis.results.database import connect, rows, sql
+from analysis.results.database import connect, rows
+from analysis.results.sql_files import sql
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
 from cnncore.config import TrialConfig
 from cnncore.data import DataError, Splits, load_dataset, open_splits
 from cnncore.models import build_model
 from cnncore.seeding import derive_seed, seed_everything
-from cnncore.training.allocator import keep_freed_memory
+from cnncore.training.glibc_allocator import keep_freed_memory
 from grid.api import use_own_modules
 from grid.cost.slots import pick_device
 from grid.errors import GridError
@@ -24,12 +25,13 @@ from grid.store.folder import Store
 from grid.store.open import open_store
 from grid.sweep.load import load_sweep
 from grid.sweep.spec import Resources
-from grid.trial.trial import BEST, network_options
+from grid.trial.open import network_options
+from grid.trial.trial import BEST
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A complete trial with its data; its network is built when it is asked for."""
+class OpenedTrial:
+    """A complete trial with its data; its network is built on request."""
 
     store: Store
     trial_id: str
@@ -40,17 +42,17 @@ class Subject:
 
     @property
     def about(self) -> str:
-        """The trial in a few words, for the note of a figure."""
+        """Short description of the trial for the note of a figure."""
         return f"{self.config.arch} on {self.config.dataset}, trial {self.trial_id}"
 
     @property
     def image_size(self) -> int:
-        """The side of the network's input."""
+        """Side of the network's input, in pixels."""
         assert self.config.image_size is not None  # the plan fills it in
         return self.config.image_size
 
     def fresh(self) -> nn.Module:
-        """The network with weights of its own: neither the trial's nor those it began with."""
+        """Return the network with new random weights, neither the trial's nor its initial ones."""
         seed_everything(derive_seed(self.seed, "fresh weights"))
         model = build_model(
             self.config.arch,
@@ -61,9 +63,9 @@ class Subject:
         return model.to(self.device).eval()
 
     def trained(self) -> nn.Module:
-        """The network with the weights that the trial chose. Raises `GridError` without them."""
+        """Return the network with the trial's best weights; raise `GridError` without them."""
         path = self.store.checkpoints(self.trial_id) / BEST
-        self.store.fetch(path)
+        self.store.files.fetch(path)
         try:
             payload = load_checkpoint(path)
         except DamagedCheckpoint as problem:
@@ -78,13 +80,13 @@ class Subject:
         return model.eval()
 
 
-def open_subject(results: str, wanted: str | None, data_dir: Path) -> Subject:
-    """The trial whose id starts with `wanted`; by default the best of the best cell's winner.
+def open_finished_trial(results: str, id_start: str | None, data_dir: Path) -> OpenedTrial:
+    """Open the trial whose id starts with `id_start`, or the best of the best cell's winner.
 
-    Raises `GridError` where there is none, more than one, or its data are not as they were.
+    Raises `GridError` if there is no such trial or more than one, or if its data have changed.
     """
     store = open_store(results)
-    row = _find(results, wanted)
+    row = _trial_row(results, id_start)
     if row["state"] != "complete":
         raise GridError(
             f"trial {row['trial_id']} is {row['state']}: only complete trials can be explained"
@@ -111,15 +113,19 @@ def open_subject(results: str, wanted: str | None, data_dir: Path) -> Subject:
     if device.type == "cpu":
         keep_freed_memory()
     splits = open_splits(config, data, device, _fold(store, config, row))
-    return Subject(store, row["trial_id"], config, row["seed"], splits, device)
+    return OpenedTrial(store, row["trial_id"], config, row["seed"], splits, device)
 
 
 def _fold(store: Store, config: TrialConfig, row: dict[str, Any]) -> tuple[int, int] | None:
-    """Which fold of how many the trial had; the id tells whether the sweep file still says so."""
+    """Return a trial's fold and the number of folds; None without cross-validation.
+
+    The number comes from the sweep file. It is right if it gives the trial's id; raises `GridError`
+    otherwise.
+    """
     if row["fold"] is None:
         return None
     sweep = store.folder / "sweep.yaml"
-    store.fetch(sweep)
+    store.files.fetch(sweep)
     folds = load_sweep(sweep).folds
     trial = make_trial(config, row["seed"], "", fold=row["fold"], folds=folds)
     if folds is None or trial.trial_id != row["trial_id"]:
@@ -130,18 +136,20 @@ def _fold(store: Store, config: TrialConfig, row: dict[str, Any]) -> tuple[int, 
     return row["fold"], folds
 
 
-def _find(results: str, wanted: str | None) -> dict[str, Any]:
-    connection = connect(results, all=wanted is not None)
-    if wanted is None:
-        found = rows(connection, sql("questions/winner"))
-        if not found:
+def _trial_row(results: str, id_start: str | None) -> dict[str, Any]:
+    """Return the row of the trial to open; raise `GridError` if it is not exactly one."""
+    connection = connect(results, all=id_start is not None)
+    if id_start is None:
+        winners = rows(connection, sql("questions/winner"))
+        if not winners:
             raise GridError(f"{results}: no trial of it is complete yet; `cnngrid run` its sweep")
-        return found[0]
-    found = rows(connection, sql("questions/trials_by_id"), start=wanted)
-    if len(found) != 1:
+        return winners[0]
+    trials = rows(connection, sql("questions/trials_by_id"), start=id_start)
+    if len(trials) != 1:
+        problem = "several ended trials start with it" if trials else "no such trial"
         raise GridError(
-            f"--trial {wanted}: {'several ended trials start so' if found else 'no such trial'}; "
+            f"--trial {id_start}: {problem}; "
             f'`cnngrid sql {results} "SELECT trial_id, arch, seed, test_top1 FROM trials"` lists '
             "them"
         )
-    return found[0]
+    return trials[0]

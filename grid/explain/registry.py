@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnncore.spelling import closest_hint
 from grid.errors import GridError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from analysis.tables.table_formats import Table
-    from grid.explain.opened_trial import Subject
+    from grid.explain.opened_trial import OpenedTrial
+
+    AnalysisFunction = Callable[[OpenedTrial, "Options"], Image | Table]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to look at; None where the command said nothing."""
+    """Options of an analysis; None stands for an option that was not given."""
 
     layer: str | None = None
+    # Number of a test image, from 0.
     image: int | None = None
+    # Largest number of images, rows or maps.
     count: int | None = None
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """An analysis: `module:function` that makes it, what it shows, the options it takes."""
+    """An analysis: its function as `module:function`, its meaning, the options it accepts."""
 
-    make: str
+    function: str
     meaning: str
     options: tuple[str, ...] = ()
 
@@ -73,19 +77,17 @@ ANALYSES: dict[str, Analysis] = {
 }  # fmt: skip
 
 
-def find_analysis(name: str, options: Options) -> Callable[[Subject, Options], Image | Table]:
+def find_analysis(name: str, options: Options) -> AnalysisFunction:
     """Return the function of an analysis; raise `GridError` for an unknown name or option."""
     if name not in ANALYSES:
-        close = difflib.get_close_matches(name, ANALYSES, n=1)
-        hint = f" (closest: {close[0]})" if close else ""
+        hint = closest_hint(name, ANALYSES)
         raise GridError(f"there is no analysis {name!r}{hint}; there are: {', '.join(ANALYSES)}")
-    takes = ANALYSES[name].options
+    analysis = ANALYSES[name]
     for option, value in vars(options).items():
-        if value is not None and option not in takes:
+        if value is not None and option not in analysis.options:
             raise GridError(
-                f"{name} takes no --{option}; its options: {', '.join(takes) or 'none'}"
+                f"{name} takes no --{option}; its options: {', '.join(analysis.options) or 'none'}"
             )
-    module, _, function = ANALYSES[name].make.partition(":")
-    found: Callable[[Subject, Options], Image | Table]
-    found = getattr(importlib.import_module(module), function)
-    return found
+    module, _, attribute = analysis.function.partition(":")
+    function: AnalysisFunction = getattr(importlib.import_module(module), attribute)
+    return function

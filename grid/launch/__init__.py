@@ -1,1 +1,1 @@
-"""A sweep as a job of a cluster."""
+"""Launch of a sweep as a job of a cluster."""

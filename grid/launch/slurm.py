@@ -13,18 +13,18 @@ from analysis.results.location import as_folder, is_address
 from cluster.errors import ClusterError
 from cluster.job import Allocation, Job
 from cluster.security import write_private
-from cluster.slurm import log_path, sbatch_script
-from cluster.slurm import submit as submit_to_slurm
+from cluster.slurm import log_path, sbatch_script, submit
 from grid.errors import GridError, ResultsError
+from grid.launch.command import SWEEP_FILE, launch_id, run_arguments, sweep_text
 from grid.lock.hold import drivers_alive
 from grid.phrases import counted
 from grid.plan.plan import Plan
-from grid.store.folder import Store, now
+from grid.store.folder import Store
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What a sweep is launched with, beside the plan."""
+    """The options of a launch, beside the plan and the allocation."""
 
     results: Path
     data_dir: Path
@@ -34,7 +34,7 @@ class Launch:
 
 
 def as_shared_folder(results: str) -> Path:
-    """Where a Slurm job's results folders are; raises `GridError` for an address."""
+    """Return the parent of results folders as a path; raise `GridError` for an address."""
     if is_address(results):
         raise GridError(
             f"--results {results}: a Slurm job keeps its script and its logs beside the results, "
@@ -44,7 +44,36 @@ def as_shared_folder(results: str) -> Path:
 
 
 def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:
-    """The job that runs a plan's sweep; raises `GridError` where a trial does not fit a node."""
+    """Return the job that runs a plan's sweep; raise `GridError` if a trial does not fit a node."""
+    _check(plan, launch, allocation)
+    start_in, results, data_dir = Path.cwd(), launch.results.absolute(), launch.data_dir.absolute()
+    results_folder = results / plan.folder
+    job_folder = results_folder / "run" / "slurm" / launch_id()
+    arguments = run_arguments(plan, job_folder / SWEEP_FILE, results, data_dir, launch.changes)
+    nodes = allocation.nodes
+    machines = f"on {counted(nodes, 'node')}"
+    if allocation.array:
+        arguments.append("--share")
+        each = " each" if nodes > 1 else ""
+        machines = f"shared by {counted(allocation.array, 'job')} {machines}{each}"
+    return Job(
+        name=plan.folder,
+        title=f"The sweep {plan.folder}, {plan.planned} trials, {machines}.",
+        command=("cnngrid", *arguments),
+        allocation=allocation,
+        folder=job_folder,
+        start_in=start_in,
+        logs=results_folder / "logs",
+        shared=(start_in, job_folder, data_dir),
+        progress=(results_folder / "trials", results_folder / "checkpoints"),
+        programs=Path(sys.executable).parent,
+        env_setup=launch.env_setup.absolute() if launch.env_setup else None,
+        stop_before_s=launch.stop_before_s,
+    )
+
+
+def _check(plan: Plan, launch: Launch, allocation: Allocation) -> None:
+    """Raise `GridError` if a trial does not fit a node or a file is missing."""
     resources = plan.spec.resources
     if resources.cpus > allocation.cpus_per_node:
         raise GridError(
@@ -58,38 +87,10 @@ def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:
         )
     if launch.env_setup and not launch.env_setup.is_file():
         raise GridError(f"--env-setup {launch.env_setup}: no such file")
-    here, results, data = Path.cwd(), launch.results.absolute(), launch.data_dir.absolute()
-    folder = results / plan.folder
-    own = folder / "run" / "slurm" / f"{now():%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
-    nodes = allocation.nodes
-    command = ["cnngrid", "run", str(own / "sweep.yaml")]
-    command += ["--results", str(results), "--data", str(data)]
-    for change in launch.changes:
-        command += ["--set", change]
-    if plan.skip_unreadable:
-        command.append("--skip-unreadable")
-    where = f"on {counted(nodes, 'node')}"
-    if allocation.array:
-        command.append("--share")
-        where = f"shared by {counted(allocation.array, 'job')} {where}" + (" each" * (nodes > 1))
-    return Job(
-        name=plan.folder,
-        title=f"The sweep {plan.folder}, {plan.planned} trials, {where}.",
-        command=tuple(command),
-        allocation=allocation,
-        folder=own,
-        start_in=here,
-        logs=folder / "logs",
-        shared=(here, own, data),
-        progress=(folder / "trials", folder / "checkpoints"),
-        programs=Path(sys.executable).parent,
-        env_setup=launch.env_setup.absolute() if launch.env_setup else None,
-        stop_before_s=launch.stop_before_s,
-    )
 
 
 def job_script(job: Job) -> str:
-    """The script of a job; `GridError` where one of its options cannot be part of it."""
+    """Return the script of a job; raise `GridError` if one of its options cannot be part of it."""
     try:
         return sbatch_script(job)
     except ValueError as problem:
@@ -97,43 +98,46 @@ def job_script(job: Job) -> str:
 
 
 def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
-    """Write a job's folder and submit it; returns what to tell the user."""
+    """Write a job's folder and submit the job; return the message for the user."""
     text = job_script(job)
     store = Store(launch.results / plan.folder)
     store.check_usable(plan.spec.sweep)
-    script = job.folder / "job.sh"
+    script, sweep = job.folder / "job.sh", job.folder / SWEEP_FILE
     try:
         launch.data_dir.mkdir(parents=True, exist_ok=True)
         job.logs.mkdir(parents=True, exist_ok=True)
         job.folder.mkdir(parents=True)
         job.folder.chmod(0o700)
-        # A copy, so that later edits of the file do not change a job that waits.
-        sweep = plan.spec.source.text or plan.spec.model_dump_json(indent=2)
-        write_private(job.folder / "sweep.yaml", sweep, mode=0o600)
+        write_private(sweep, sweep_text(plan.spec), mode=0o600)
         write_private(script, text, mode=0o700)
     except OSError as error:
         raise ResultsError(f"{error.filename}: cannot be written ({error.strerror})") from None
     try:
-        job_id = submit_to_slurm(script)
+        job_id = submit(script)
     except ClusterError as problem:
         script.unlink()
-        (job.folder / "sweep.yaml").unlink()
+        sweep.unlink()
         job.folder.rmdir()
         raise GridError(str(problem)) from None
-    log = log_path(job, job_id)
-    shown = os.path.relpath(log)
-    shown = shown if not shown.startswith("..") else str(log)
-    drivers = drivers_alive(store)
+    return _message(job, job_id, store)
+
+
+def _message(job: Job, job_id: str, store: Store) -> str:
+    """Return the message after a submission: commands to watch and to cancel the job."""
+    path = log_path(job, job_id)
+    relative = os.path.relpath(path)
+    log = str(path) if relative.startswith("..") else relative
     return "\n".join(
         [
             f"job {job_id}: {job.title}",
             f"  cnngrid status {shlex.quote(str(store.folder))}",
             f"  squeue --jobs {job_id}",
-            f"  tail -F {shown if job.allocation.array else shlex.quote(shown)}",
+            # The name of an array's log is a pattern for the shell.
+            f"  tail -F {log if job.allocation.array else shlex.quote(log)}",
             f"  scancel {job_id}    # what finished is kept; launch again to go on",
             *(
                 f"process {driver['pid']} on {driver['host']} holds the folder: it must end first"
-                for driver in drivers
+                for driver in drivers_alive(store)
             ),
         ]
     )

@@ -1,5 +1,5 @@
--- A row is a complete trial of a cell's winner: its test top-1, and what pairs it with those of
--- other cells.
+-- A row is a complete trial of a cell's winner: its test top-1, and the columns that pair it with
+-- trials of other cells.
 WITH tuned AS (
     SELECT DISTINCT results, cell_id
     FROM newest.asked

@@ -1,5 +1,5 @@
 -- A row is a cell whose winner learnt CIFAR-100's fine labels: its accuracy on them and on the
--- coarse labels that its predictions imply, beside the cell that learnt those.
+-- coarse labels that its predictions imply, beside the cell that learnt the coarse ones.
 WITH per_trial AS (
     SELECT
         trials.results,

@@ -1,5 +1,5 @@
--- A row is a pair of true and predicted class under the best config of a data set (and, by_network,
--- of a network), the one with the highest mean val_top1, summed over its complete trials.
+-- A row is a pair of true and predicted class, summed over the complete trials of the best config
+-- (highest mean val_top1) of a data set or, if by_network, of a network and data set.
 WITH winner AS (
     SELECT *
     FROM best

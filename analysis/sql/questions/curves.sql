@@ -1,6 +1,6 @@
 -- A row is an epoch of a cell's winner or, before a trial of the cell is complete, of the config
 -- with the highest mean val_top1 so far.
-WITH shown AS (
+WITH chosen AS (
     SELECT
         learning_curves.results,
         learning_curves.cell_id,
@@ -28,9 +28,9 @@ WITH shown AS (
 
 SELECT learning_curves.*
 FROM learning_curves
-JOIN shown
-    ON shown.results = learning_curves.results
-    AND shown.cell_id = learning_curves.cell_id
-    AND shown.config_id = learning_curves.config_id
-    AND shown.role IS NOT DISTINCT FROM learning_curves.role
+JOIN chosen
+    ON chosen.results = learning_curves.results
+    AND chosen.cell_id = learning_curves.cell_id
+    AND chosen.config_id = learning_curves.config_id
+    AND chosen.role IS NOT DISTINCT FROM learning_curves.role
 ORDER BY learning_curves.results, learning_curves.cell, learning_curves.epoch;

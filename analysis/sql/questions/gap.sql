@@ -1,4 +1,4 @@
--- A row is a cell's winner: how far its training accuracy lies above val and test, trial by trial.
+-- A row is a cell's winner: its training accuracy less val and test accuracy, trial by trial.
 WITH metrics AS (
     SELECT
         results,

@@ -1,4 +1,4 @@
--- A row is a results folder: what was planned, what became of it, where and how long it ran.
+-- A row is a results folder: its planned trials by state, its machines, its time.
 WITH counted AS (
     SELECT
         results,
@@ -39,4 +39,4 @@ SELECT
 FROM held.folders AS folders
 LEFT JOIN counted ON counted.results = folders.results
 LEFT JOIN ended ON ended.results = folders.results
-ORDER BY folders.place;
+ORDER BY folders.argument_index;

@@ -1,4 +1,4 @@
--- A row is a class of the test split under a cell's winner: means over its complete trials.
+-- A row is a class of the test split and a cell's winner: means over its complete trials.
 WITH metrics AS (
     SELECT
         trials.results,

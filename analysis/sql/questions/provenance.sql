@@ -1,4 +1,4 @@
--- A row is a way in which trials ran: machine, versions, commit, data.
+-- A row is a combination of machine, versions, commit and data that trials ran with.
 SELECT
     results,
     host,

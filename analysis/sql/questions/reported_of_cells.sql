@@ -1,4 +1,4 @@
--- A row is a number that a paper reports of a cell's whole run, a recomputed one for a printed one.
+-- A row is a number that a paper reports of a cell's whole run; recomputed replaces printed.
 SELECT results, cell_id, metric, class_name, setting, reported
 FROM reported
 WHERE cell_id IS NOT NULL AND (epoch IS NULL OR epoch = epochs)

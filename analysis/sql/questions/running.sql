@@ -1,4 +1,4 @@
--- A row is a trial that runs now, or that has not been heard of for a while; by node and device.
+-- A row is a trial that runs now, or whose heartbeat is old; by node and device.
 SELECT
     trial_id,
     arch,

@@ -1,5 +1,5 @@
--- A row is a config of a cell as it was searched: its state (complete, pruned or diverged, the first
--- of these that a trial of it has), and val top-1 over its trials of that state.
+-- A row is a config that a cell's search tried: its state (the first of complete, pruned, diverged
+-- that one of its trials has), and val top-1 over its trials of that state.
 WITH ended AS (
     SELECT
         *,

@@ -1,4 +1,4 @@
--- A row is a trial that ended whose id starts so.
+-- A row is a trial that ended and whose id starts with $start.
 SELECT trial_id, state, seed, fold, config, data_fingerprint, skipped_images
 FROM trials
 WHERE starts_with(trial_id, $start)

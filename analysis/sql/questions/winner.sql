@@ -1,5 +1,4 @@
--- A row is the trial that stands for the sweep: the best of the winner of the best cell, both
--- by val_top1.
+-- A row is the sweep's best trial: the best of the best cell's winner, both by val_top1.
 WITH winner AS (
     SELECT results, cell_id, config_id, role
     FROM best

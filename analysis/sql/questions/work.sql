@@ -1,4 +1,4 @@
--- A row is a planned trial: its state, its epochs so far and what they took.
+-- A row is a planned trial: its state, its epochs so far and their seconds.
 SELECT
     coverage.cell_id,
     coverage.role,

@@ -1,4 +1,4 @@
-"""The command as a stranger meets it."""
+"""The command from the first `init` to the answers, and its messages about mistakes."""
 
 import json
 import subprocess
@@ -22,12 +22,13 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.mark.slow
 def test_from_nothing_to_answers(cnngrid: Command, tmp_path: Path) -> None:
     assert cnngrid("init", "mine.yaml").returncode == 0
-    assert "is there already" in cnngrid("init", "mine.yaml").stderr
+    assert "exists already" in cnngrid("init", "mine.yaml").stderr
     plan = cnngrid("plan", "mine.yaml")
     assert plan.returncode == 0, plan.stderr
     assert "4 cells, 8 trials, 8 of them to run" in plan.stdout
     assert "cost: 40 epochs" in plan.stdout
-    run = cnngrid("run", "mine.yaml", "--local", "--set", "epochs=1", "--set", "limit_train=64")
+    options = ("run", "mine.yaml", "--local", "--set", "epochs=1", "--set", "limit_train=64")
+    run = cnngrid(*options, report=True)
     assert run.returncode == 0, run.stderr
     assert "mobilenet_small" in run.stdout
     folder = next((tmp_path / "results").iterdir())
@@ -46,7 +47,7 @@ def test_from_nothing_to_answers(cnngrid: Command, tmp_path: Path) -> None:
     assert (tmp_path / "latency.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / "cells.parquet").exists()
     assert [p.name for p in (folder / "trials").iterdir()] == ["compacted-1.parquet"]
-    again = cnngrid("run", "mine.yaml", "--local", "--set", "epochs=1", "--set", "limit_train=64")
+    again = cnngrid(*options)
     assert "nothing to do, 8 complete" in again.stdout
 
 
@@ -59,7 +60,7 @@ def test_a_plan_as_json_lists_every_trial(cnngrid: Command, write_sweep: Write) 
     assert all(t["config"]["arch"] == "cnn3" for t in trials)
 
 
-def test_what_there_is_can_be_listed(cnngrid: Command) -> None:
+def test_networks_data_sets_and_presets_are_listed(cnngrid: Command) -> None:
     archs = cnngrid("archs").stdout
     assert "57,044,810" in archs
     assert "19,114" in archs
@@ -152,5 +153,5 @@ def test_an_unreadable_image_is_named_or_left_out_and_counted(
     done = cnngrid("run", sweep, "--local", "--skip-unreadable")
     assert done.returncode == 0, done.stderr
     assert "left 1 unreadable image(s) out" in " ".join(done.stderr.split())
-    asked = "SELECT skipped_images AS n FROM trials"
-    assert cnngrid("sql", "results/small", asked, "--format", "csv").stdout.split() == ["n", "1"]
+    query = "SELECT skipped_images AS n FROM trials"
+    assert cnngrid("sql", "results/small", query, "--format", "csv").stdout.split() == ["n", "1"]

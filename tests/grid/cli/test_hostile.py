@@ -18,9 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis.tables.tables import TABLES
-from grid import load_sweep, run_sweep
-from tests.small_sweeps import metrics
+from analysis.tables.catalog import TABLES
+from tests.small_sweeps import metrics, run_local
 
 ROOT = Path(__file__).resolve().parents[3]
 Write = Callable[..., Path]
@@ -28,17 +27,13 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Trap:
-    """Unpickled without care, this makes a file."""
+    """An object that creates a file when it is unpickled without care."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
-
-
-def run(sweep: Path, results: Path, data: Path) -> Any:
-    return run_sweep(load_sweep(sweep), results=results, data_dir=data, local=True, quiet=True)
 
 
 @pytest.mark.slow
@@ -54,7 +49,7 @@ def test_a_pickle_in_place_of_a_checkpoint_is_not_run(
     else:
         hostile.write_bytes(pickle.dumps({"state": Trap(trap)}))
         pickle.loads(hostile.read_bytes())
-    trap.unlink()  # so it works
+    trap.unlink()  # the trap works
 
     sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0])
     folder = tmp_path / "results" / "small"
@@ -63,7 +58,7 @@ def test_a_pickle_in_place_of_a_checkpoint_is_not_run(
     (folder / "checkpoints" / planned / "last.pt").write_bytes(hostile.read_bytes())
     done = cnngrid("run", sweep, "--local")
     assert done.returncode == 0, done.stderr
-    run(sweep, tmp_path / "whole", data_dir)
+    run_local(sweep, tmp_path / "whole", data_dir)
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")  # from its first epoch
 
     (folder / "checkpoints" / planned / "best.pt").write_bytes(hostile.read_bytes())
@@ -74,14 +69,14 @@ def test_a_pickle_in_place_of_a_checkpoint_is_not_run(
     assert not trap.exists()
 
 
-def test_nothing_is_unpickled_but_by_readers_that_run_no_code() -> None:
-    found = []
+def test_only_readers_that_run_no_code_unpickle() -> None:
+    calls = []
     for package in ("grid", "cnncore", "cluster", "analysis"):
         for path in (ROOT / package).rglob("*.py"):
             text = path.read_text()
-            found += re.findall(r"torch\.load\((?![^)]*weights_only=True)", text)
-            found += re.findall(r"(?:cloud)?pickle\.loads?\(|allow_pickle=True|yaml\.load", text)
-    assert found == []
+            calls += re.findall(r"torch\.load\((?![^)]*weights_only=True)", text)
+            calls += re.findall(r"(?:cloud)?pickle\.loads?\(|allow_pickle=True|yaml\.load", text)
+    assert calls == []
 
 
 @pytest.mark.parametrize("name", ["../x", "..", "a/b", "/tmp/x", ".x", "a\nb", "x" * 101, "$HOME"])
@@ -102,17 +97,17 @@ def test_a_sweep_file_too_large_or_that_unfolds_is_refused_at_once(
 ) -> None:
     sweep = tmp_path / "bad.yaml"
 
-    def refused(*expected: str) -> None:
-        for words in (("plan", sweep), ("run", sweep, "--local")):
-            done = cnngrid(*words)
-            assert done.returncode == 2
-            assert any(text in done.stderr for text in expected), done.stderr
-            assert "Traceback" not in done.stderr
+    def refused(expected: str, *words: str) -> None:
+        done = cnngrid(*(words or ("plan",)), sweep)
+        assert done.returncode == 2
+        assert expected in done.stderr
+        assert "Traceback" not in done.stderr
 
     with sweep.open("wb") as file:
         file.write(b"sweep: s\n")
         file.truncate(50_000_000)
     refused("bad.yaml: larger than 1 MB, so not a sweep file")
+    refused("bad.yaml: larger than 1 MB, so not a sweep file", "run", "--local")
     # Ten thousand million values in 400 bytes.
     lines = ["sweep: s", "a: &a [x, x, x, x, x, x, x, x, x, x]"]
     for before, after in zip("abcdefghi", "bcdefghij", strict=True):
@@ -138,7 +133,7 @@ NOTES = (
 
 
 class Elements(HTMLParser):
-    """The elements and attributes of a page, and what its scripts hold."""
+    """The elements, attributes and script texts of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,24 +178,24 @@ def test_sql_and_html_in_names_and_values_are_only_text(
         seeds=[0],
     )
     folder = tmp_path / "results" / "small"
-    done = cnngrid("run", sweep, "--local")
+    done = cnngrid("run", sweep, "--local", report=True)
     assert done.returncode == 0, done.stderr
 
     bad = write_sweep("bad.yaml", compare={"arch": ["hostile_networks:<script>"], "lr": [0.1]})
     assert "must be a known name or package.module:function" in cnngrid("plan", bad).stderr
 
-    shown = cnngrid("table", folder, "comparison", "--format", "html").stdout
-    assert "&lt;/script&gt;&lt;script&gt;document.title=" in shown
-    assert "<script" not in shown
+    table = cnngrid("table", folder, "comparison", "--format", "html").stdout
+    assert "&lt;/script&gt;&lt;script&gt;document.title=" in table
+    assert "<script" not in table
     report = folder / "report"
     assert len(list((report / "tables").iterdir())) == 2 * len(TABLES)
     for figure in (report / "figures").iterdir():
         elements = ElementTree.parse(figure).iter()
         tags = {element.tag.rpartition("}")[2] for element in elements}
         assert not tags & {"script", "img", "foreignObject"}
-    asked = cnngrid("sql", folder, "SELECT cell, count(*) AS n FROM trials GROUP BY 1 ORDER BY 1",
-                    "--format", "json")  # fmt: skip
-    cells = [json.loads(row["cell"]) for row in json.loads(asked.stdout)]
+    answer = cnngrid("sql", folder, "SELECT cell, count(*) AS n FROM trials GROUP BY 1 ORDER BY 1",
+                     "--format", "json")  # fmt: skip
+    cells = [json.loads(row["cell"]) for row in json.loads(answer.stdout)]
     assert sorted(cell["arch_options"]["note"] for cell in cells) == sorted(NOTES)
     assert not list(tmp_path.rglob("owned*"))
 
@@ -248,7 +243,7 @@ def test_tables_of_garbage_are_left_out_and_named(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
 ) -> None:
     sweep = write_sweep(seeds=[0])
-    run(sweep, tmp_path, data_dir)
+    run_local(sweep, tmp_path, data_dir)
     folder = tmp_path / "small"
     before = metrics(folder)
     good = pq.read_table(next((folder / "trials").glob("*.parquet")))
@@ -268,10 +263,10 @@ def test_tables_of_garbage_are_left_out_and_named(
     assert "Traceback" not in done.stderr
     assert "nothing to do" in done.stdout
     for words in (("status", folder), ("table", folder, "comparison"), ("report", folder)):
-        shown = cnngrid(*words)
-        assert shown.returncode == 0, shown.stderr
-        assert "Traceback" not in shown.stderr
-    found = metrics(folder)
+        done = cnngrid(*words)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    after = metrics(folder)
     ids = {row["trial_id"] for row in before["trials"]}
     for table, rows in before.items():
-        assert [row for row in found[table] if row["trial_id"] in ids] == rows
+        assert [row for row in after[table] if row["trial_id"] in ids] == rows

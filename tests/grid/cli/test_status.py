@@ -1,4 +1,4 @@
-"""`cnngrid status` on a running sweep: nodes, devices, signs of life, pace and time left."""
+"""`cnngrid status` on a running sweep: nodes, devices, heartbeats, pace and time left."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def test_status_says_what_runs_where_and_how_long_the_rest_takes(
     running, silent = sorted(path.stem for path in (store.folder / "trials").iterdir())[:2]
     for trial_id, host in (running, "node1"), (silent, "node2"):
         store.table_path("trials", trial_id).unlink()
-        store.write_claim(
+        store.claims.write(
             trial_id,
             {"host": host, "pid": 7, "device": "gpu 1", "attempt": 2, "epoch": 1, "epochs": 3,
              "val_top1": 0.5, "wall_time_s": 60.0, "heartbeat": time.time()},
         )  # fmt: skip
     ago = time.time() - 130
-    os.utime(store.claim_path(silent), (ago, ago))
+    os.utime(store.claims.path(silent), (ago, ago))
 
-    said = cnngrid("status", store.folder).stdout
+    output = cnngrid("status", store.folder).stdout
     line = f"node1 gpu 1: {running} cnn3: epoch 1/3, val top-1 50.00 % (process 7, attempt 2, "
-    assert re.search(re.escape(line) + r"heard of \d+ s ago\)", said)
-    assert re.search(rf"node2 gpu 1: {silent} .*, silent for 2 min \d+ s\)", said)
-    assert "no driver is running" in said
+    assert re.search(re.escape(line) + r"heartbeat \d+ s ago\)", output)
+    assert re.search(rf"node2 gpu 1: {silent} .*, silent for 2 min \d+ s\)", output)
+    assert "no driver is running" in output
 
     driver = {
         "host": socket.gethostname(),
@@ -48,9 +48,9 @@ def test_status_says_what_runs_where_and_how_long_the_rest_takes(
         "heartbeat": time.time(),
     }
     (store.run / "driver.json").write_text(json.dumps(driver))
-    said = cnngrid("status", store.folder).stdout
+    output = cnngrid("status", store.folder).stdout
     answer = json.loads(cnngrid("status", store.folder, "--json").stdout)
-    assert re.search(r"1 trial at a time, [34][.\\d]* trials an hour, .* left\n", said)
+    assert re.search(r"1 trial at a time, [34][.\d]* trials an hour, .* left\n", output)
     assert [claim["trial_id"] for claim in answer["running"]] == [running]
     assert [claim["host"] for claim in answer["silent"]] == ["node2"]
     assert [driver["pid"] for driver in answer["drivers"]] == [os.getpid()]

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from analysis import connect, make_table, open_results
-from grid import load_sweep, run_sweep
 from grid.explain.registry import ANALYSES
+from tests.small_sweeps import run_local
 
 Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -20,22 +20,22 @@ DOC = Path(__file__).parents[3] / "docs" / "results.md"
 
 @pytest.fixture
 def results(write_sweep: Write, tmp_path: Path, data_dir: Path) -> Path:
-    """Two trials of `mobilenet_small`, one epoch each."""
+    """Run two trials of `mobilenet_small`, one epoch each."""
     sweep = write_sweep(
         compare={"arch": ["mobilenet_small"], "lr": [0.05, 0.01]},
         fixed={"epochs": 1, "image_size": 16},
         seeds=[0],
     )
-    run_sweep(load_sweep(sweep), results=tmp_path, data_dir=data_dir, local=True, quiet=True)
+    run_local(sweep, tmp_path, data_dir)
     return tmp_path / "small"
 
 
 def test_analyses_are_listed_and_documented(cnngrid: Command) -> None:
     listed = cnngrid("explain", "nowhere").stdout
-    for name, known in ANALYSES.items():
-        assert f"{name:16} {known.meaning}" in listed
-        options = ", ".join(f"`--{option}`" for option in known.options)
-        assert f"| `{name}` | {options} | {known.meaning} |" in DOC.read_text(encoding="utf-8")
+    for name, analysis in ANALYSES.items():
+        assert f"{name:16} {analysis.meaning}" in listed
+        options = ", ".join(f"`--{option}`" for option in analysis.options)
+        assert f"| `{name}` | {options} | {analysis.meaning} |" in DOC.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -44,7 +44,7 @@ def test_every_analysis_makes_its_figure_or_table(
 ) -> None:
     tables = {"receptive-field", "separable-cost", "enhancement"}
     for name in ANALYSES:
-        file = tmp_path / "made" / f"{name}.{'csv' if name in tables else 'png'}"
+        file = tmp_path / "output" / f"{name}.{'csv' if name in tables else 'png'}"
         few = ("--count", "2") if "count" in ANALYSES[name].options else ()
         done = cnngrid("explain", results, name, "-o", file, *few)
         assert done.returncode == 0, (name, done.stderr)
@@ -52,7 +52,7 @@ def test_every_analysis_makes_its_figure_or_table(
         if name not in tables:
             with Image.open(file) as figure:
                 assert min(figure.size) > 200
-    separable = (tmp_path / "made" / "separable-cost.csv").read_text().splitlines()
+    separable = (tmp_path / "output" / "separable-cost.csv").read_text().splitlines()
     assert len(separable) == 1 + 4
 
     connection = open_results(results)
@@ -63,7 +63,7 @@ def test_every_analysis_makes_its_figure_or_table(
         "SELECT trial_id, split, count(*), count(random_repaired) FROM enhancement GROUP BY ALL"
     ).fetchall()
     assert sorted(counts) == [(winner, "test", 4, 4), (winner, "val", 16, 0)]
-    # The stored answers before any change are those of the trial itself.
+    # The accuracy before any change is that of the trial itself.
     agrees = connection.execute(
         "SELECT bool_and(abs(top1_before - if(split = 'val', val_top1, test_top1)) < 1e-9) "
         "FROM enhancement JOIN trials USING (trial_id)"
@@ -72,17 +72,17 @@ def test_every_analysis_makes_its_figure_or_table(
 
     table = make_table(connect(results), "enhancement")
     names = [column.name for column in table.columns]
-    shown = [dict(zip(names, row, strict=True)) for row in table.rows]
-    assert [row["transform"] for row in shown] == [
+    rows = [dict(zip(names, row, strict=True)) for row in table.rows]
+    assert [row["transform"] for row in rows] == [
         "brightness", "contrast", "sharpness", "combined"
     ]  # fmt: skip
-    for row in shown:
+    for row in rows:
         assert row["net_change"].mean == row["repaired"].mean - row["broken"].mean
-        gained = (row["top1_after"].mean - row["top1_before"].mean) * 40  # test images
-        assert row["net_change"].mean == pytest.approx(gained)
+        images = (row["top1_after"].mean - row["top1_before"].mean) * 40  # test images
+        assert row["net_change"].mean == pytest.approx(images)
 
 
-def test_mistakes_say_what_there_is(cnngrid: Command, results: Path) -> None:
+def test_messages_about_mistakes_name_the_choices(cnngrid: Command, results: Path) -> None:
     shutil.rmtree(results / "checkpoints")
     for arguments, expected in (
         (("samplez",), "there is no analysis 'samplez' (closest: samples); there are: samples, "),

@@ -1,4 +1,4 @@
-"""`cnngrid launch slurm` without a Slurm: what is refused, and what a fake sbatch is given."""
+"""`cnngrid launch slurm` without a Slurm: refusals, and the job that a fake sbatch gets."""
 
 import subprocess
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Slurm that takes every job."""
+    """Put a fake Slurm on the path that accepts every job."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in {"sbatch": "echo 17", "squeue": "echo Priority"}.items():
@@ -33,7 +33,7 @@ def test_a_dry_run_prints_the_script_and_writes_nothing(
     assert not (tmp_path / "results").exists()
 
 
-def test_a_launch_says_what_to_type_next(
+def test_a_launch_prints_the_commands_to_type_next(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, sbatch: None
 ) -> None:
     sweep = write_sweep()
@@ -51,13 +51,13 @@ def test_a_launch_says_what_to_type_next(
     (script,) = folder.glob("run/slurm/*/job.sh")
     assert script.stat().st_mode & 0o777 == 0o700
     assert script.parent.stat().st_mode & 0o777 == 0o700
-    # The job's own copy: later edits of the file do not change it.
+    # A copy: later edits of the sweep file do not change the job.
     copy = script.with_name("sweep.yaml")
     assert copy.read_text() == sweep.read_text()
     assert str(copy) in script.read_text()
 
 
-def test_an_array_is_of_jobs_that_share_the_sweep(cnngrid: Command, write_sweep: Write) -> None:
+def test_the_jobs_of_an_array_share_the_sweep(cnngrid: Command, write_sweep: Write) -> None:
     done = cnngrid("launch", "slurm", write_sweep(), "--array", "3", "--dry-run")
     assert "4 trials, shared by 3 jobs on 1 node.\n" in done.stdout
     assert " --share)\n" in done.stdout
@@ -73,7 +73,7 @@ def test_an_array_is_of_jobs_that_share_the_sweep(cnngrid: Command, write_sweep:
         ({}, ("--extra", "--mem=4G\n#SBATCH --uid=0"), "must be one line"),
     ],
 )
-def test_what_cannot_run_is_refused_before_submission(
+def test_a_job_that_cannot_run_is_refused_before_submission(
     cnngrid: Command,
     write_sweep: Write,
     tmp_path: Path,
@@ -88,7 +88,7 @@ def test_what_cannot_run_is_refused_before_submission(
     assert not (tmp_path / "results").exists()
 
 
-def test_without_slurm_nothing_stays(
+def test_without_slurm_no_files_remain(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,6 +1,7 @@
-"""`cnngrid launch ray` and `run --address`: on a real Ray head with a dashboard, and refused."""
+"""`cnngrid launch ray` and `run --address`, on a real Ray head with a dashboard; and refusals."""
 
 import http.client
+import importlib
 import json
 import os
 import re
@@ -23,11 +24,11 @@ import pytest
 from analysis import open_results
 from analysis.results.database import rows
 from cluster.ray_jobs import version_problem
-from grid import load_sweep, run_sweep
-from grid.launch.bundle import own_modules, pack
+from grid import load_sweep
+from grid.launch.bundle import PACKAGES, PACKAGES_DIR, pack, user_modules
 from grid.run.ray_tune.cluster import look, refusal
 from tests.processes import finished, wait_for
-from tests.small_sweeps import environment, metrics
+from tests.small_sweeps import environment, metrics, run_local
 
 Write = Callable[..., Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,27 +45,28 @@ def flat(inputs, classes): return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 
 
 @dataclass
 class Head:
-    """A Ray that somebody else started: its dashboard, and the file that holds its token."""
+    """A Ray that another user started: its dashboard, and the file with its token."""
 
     dashboard: str
     token: Path
 
     def ask(self, path: str) -> dict[str, str]:
-        """What it answers; empty where it does not."""
+        """Return the answer of the dashboard; empty if there is none."""
         with suppress(OSError):
             return self._ask(path)
         return {}
 
     def _ask(self, path: str) -> dict[str, str]:
         connection = http.client.HTTPConnection(self.dashboard.removeprefix("http://"), timeout=10)
-        words = {"Authorization": f"Bearer {self.token.read_text()}"}
-        connection.request("GET", path, headers=words)
-        answer = connection.getresponse()
-        found: dict[str, str] = json.loads(answer.read()) if answer.status == 200 else {}
-        return found
+        headers = {"Authorization": f"Bearer {self.token.read_text()}"}
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        answer: dict[str, str] = json.loads(response.read()) if response.status == 200 else {}
+        return answer
 
 
 def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -72,7 +74,7 @@ def free_port() -> int:
 
 @contextmanager
 def other_server() -> Iterator[int]:
-    """The port of a web server that has nothing to do with Ray."""
+    """Run a web server that has nothing to do with Ray; yield its port."""
     server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -83,7 +85,7 @@ def other_server() -> Iterator[int]:
 
 @pytest.fixture
 def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
-    """A Ray of one node with a dashboard and a token, that knows nothing of this test's folder."""
+    """Start a Ray of one node with a dashboard and a token, outside the folder of this test."""
     token = tmp_path / "token"
     token.touch(mode=0o600)
     token.write_text("0123456789abcdef" * 4)
@@ -102,10 +104,10 @@ def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
         cwd=scratch,
         start_new_session=True,
     )  # fmt: skip
-    found = Head(f"http://127.0.0.1:{port}", token)
+    head = Head(f"http://127.0.0.1:{port}", token)
     try:
-        wait_for("the dashboard", lambda: found.ask("/api/version"))
-        yield found
+        wait_for("the dashboard", lambda: head.ask("/api/version"))
+        yield head
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
@@ -113,11 +115,13 @@ def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
 
 
 def commit_all(folder: Path) -> str:
-    """A repository of what is in a folder; its commit."""
+    """Make a folder a repository, commit its network, return the commit."""
 
     def git(*words: str) -> str:
-        me = ("-c", "user.name=me", "-c", "user.email=me@example.org")
-        done = subprocess.run(["git", *me, *words], cwd=folder, capture_output=True, check=True)
+        identity = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        done = subprocess.run(
+            ["git", *identity, *words], cwd=folder, capture_output=True, check=True
+        )
         return done.stdout.decode().strip()
 
     git("init")
@@ -149,19 +153,19 @@ def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
     assert "the cluster does not take this token; set RAY_AUTH_MODE=token" in refused.stderr
 
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(head.token))
-    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")  # somebody else's
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")  # another cluster
     launched = cnngrid_process(*options)
     assert launched.returncode == 0, launched.stderr
-    found = re.search(r"job (\S+): The sweep small, 2 trials.", launched.stdout)
-    assert found
-    job = f"/api/jobs/{found[1]}"
+    match = re.search(r"job (\S+): The sweep small, 2 trials.", launched.stdout)
+    assert match
+    job = f"/api/jobs/{match[1]}"
     ends = ("SUCCEEDED", "FAILED", "STOPPED")
     wait_for("the end", lambda: head.ask(job).get("status") in ends)
-    said = head.ask(f"{job}/logs").get("logs")
-    assert head.ask(job)["status"] == "SUCCEEDED", said
+    log = head.ask(f"{job}/logs").get("logs")
+    assert head.ask(job)["status"] == "SUCCEEDED", log
     folder = tmp_path / "there" / "small"
     monkeypatch.chdir(tmp_path)
-    run_sweep(load_sweep(sweep), results="here", data_dir=data_dir, local=True, quiet=True)
+    run_local(sweep, "here", data_dir)
     assert metrics(folder) == metrics(tmp_path / "here" / "small")
     commits = "SELECT DISTINCT git_commit FROM trials"
     assert rows(open_results(folder), commits) == [{"git_commit": commit}]
@@ -177,7 +181,7 @@ def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
         (("http://127.0.0.1:{free}", "r"), "--results r: the sweep runs on the cluster"),
     ],
 )
-def test_what_takes_no_jobs_is_refused(
+def test_an_address_that_accepts_no_jobs_is_refused(
     cnngrid: Command, write_sweep: Write, words: tuple[str, str], message: str
 ) -> None:
     with other_server() as port:
@@ -222,7 +226,7 @@ def test_other_versions_are_named() -> None:
     assert "without its token" in refusal(ConnectionError("Failed to connect"))
 
 
-def test_a_node_says_whether_it_sees_the_results(
+def test_a_node_that_does_not_see_the_results_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("grid.run.ray_tune.cluster.SEEN_WITHIN_S", 0.0)
@@ -273,7 +277,7 @@ def test_a_node_that_is_gone_is_not_asked_and_one_that_only_fails_is_named(tmp_p
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_what_a_sweep_names_travels_with_what_it_imports(
+def test_a_bundle_holds_the_modules_that_a_sweep_names_and_their_imports(
     write_sweep: Write, tmp_path: Path
 ) -> None:
     (tmp_path / "network.py").write_text(NETWORK)
@@ -281,12 +285,18 @@ def test_what_a_sweep_names_travels_with_what_it_imports(
     (tmp_path / "other.py").write_text("")
     sweep = write_sweep(compare={"arch": ["network:small", "cnn3"]}, fixed={"lr": 0.01})
     spec = load_sweep(sweep)
-    assert [path.name for path in own_modules(spec, tmp_path)] == ["layers.py", "network.py"]
-    folder = tmp_path / "parcel"
+    assert [path.name for path in user_modules(spec, tmp_path)] == ["layers.py", "network.py"]
+    folder = tmp_path / "bundle"
     folder.mkdir()
     pack(spec, tmp_path, folder)
-    # By a Python that has no cnngrid of its own, from the parcel alone.
+    # Started in the bundle, Python imports cnngrid from there.
     code = "import grid.cli.app, network; print(grid.cli.app.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert done.stdout.strip() == str(folder / "grid" / "cli.py"), done.stderr
+    assert done.stdout.strip() == str(folder / "grid" / "cli" / "app.py"), done.stderr
     assert (folder / "sweep.yaml").read_text() == sweep.read_text()
+
+
+def test_the_bundle_takes_our_packages_from_the_folder_that_holds_them() -> None:
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        assert module.__file__ == str(PACKAGES_DIR / package / "__init__.py")

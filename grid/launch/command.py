@@ -1,0 +1,45 @@
+"""The command of a job, `cnngrid run`, and the copy of the sweep file that it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from grid.plan.plan import Plan
+from grid.store.folder import now
+from grid.sweep.spec import SweepSpec
+
+# A job runs a copy, so that later edits of the sweep file do not change a job that waits.
+SWEEP_FILE = "sweep.yaml"
+
+
+def sweep_text(spec: SweepSpec) -> str:
+    """Return the text of the copy: the user's own file, or JSON if the sweep came from Python."""
+    return spec.source.text or spec.model_dump_json(indent=2)
+
+
+def run_arguments(
+    plan: Plan,
+    sweep: str | Path,
+    results: str | Path,
+    data_dir: Path | None,
+    changes: Sequence[str],
+) -> list[str]:
+    """Return the arguments with which `cnngrid` runs a plan's sweep on the cluster.
+
+    `sweep` is the path of the copy there. Without `data_dir`, the cluster's default is used.
+    """
+    arguments = ["run", str(sweep), "--results", str(results)]
+    if data_dir is not None:
+        arguments += ["--data", str(data_dir)]
+    for change in changes:
+        arguments += ["--set", change]
+    if plan.skip_unreadable:
+        arguments.append("--skip-unreadable")
+    return arguments
+
+
+def launch_id() -> str:
+    """Return a new id for a launch: the time in UTC and four random hexadecimal digits."""
+    return f"{now():%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
