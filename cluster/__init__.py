@@ -1,1 +1,1 @@
-"""Where command lines run; knows no sweep and no torch."""
+"""Clusters that run command lines: Slurm and Ray; knows no sweep and no torch."""

@@ -1,7 +1,7 @@
-"""What can go wrong between us and a cluster."""
+"""The error of a cluster."""
 
 from __future__ import annotations
 
 
 class ClusterError(Exception):
-    """The cluster refused, or is not there; the message is for the user, often the cluster's."""
+    """A cluster that refuses or cannot be reached; the user reads the message."""

@@ -1,4 +1,4 @@
-"""What a launched job is: a command on nodes of a cluster, with a Ray of its own around it."""
+"""A job to launch: a command on nodes of a cluster, inside a Ray cluster of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Allocation:
-    """What is asked of the cluster; None leaves it to the site's defaults.
+    """The resources that a job requests; None stands for the site's default.
 
-    `time` is in Slurm's words, such as `8:00:00`; `extra` are further options of sbatch, as given.
-    `array`: so many jobs of `nodes` each, which start and end for themselves.
+    `time` is in Slurm's format, such as `8:00:00`. `extra` are more options of sbatch, passed on
+    unchanged. `array` is a number of jobs of `nodes` each, which start and end independently.
     """
 
     nodes: int = 1
@@ -28,28 +28,28 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Job:
-    """A command that is run once Ray is up on all nodes, with `--address HOST:PORT` at its end.
+    """A command that runs when Ray is up on all nodes, with `--address HOST:PORT` appended.
 
-    It ends with 130 when it was interrupted by SIGTERM and has work left; all paths are absolute.
+    It ends with 130 if SIGTERM interrupted it and work is left. All paths are absolute.
     """
 
     name: str
     title: str
     command: tuple[str, ...]
     allocation: Allocation
-    # The job's own folder: its script and, while it runs, its token.
+    # Folder of the job: its script and, while it runs, its token.
     folder: Path
-    # The folder that the job starts in.
+    # Working directory of the job.
     start_in: Path
-    # Folder of the logs, named after the job's id.
+    # Folder of the logs; their names contain the job's id.
     logs: Path
-    # Folders that every node must see.
+    # Folders that every node must be able to read.
     shared: tuple[Path, ...]
-    # Folders in which a new file means that the command got somewhere.
+    # Folders in which a new file proves that the command made progress.
     progress: tuple[Path, ...]
-    # Put first on the path: where the commands that launched the job are.
+    # Folder of the programs that launched the job, put first on the PATH.
     programs: Path
-    # A file of the user's, sourced before anything else.
+    # The user's shell file, sourced after the PATH is set.
     env_setup: Path | None = None
-    # The command is interrupted this long before the time limit.
+    # Time between the interruption of the command and the time limit.
     stop_before_s: int = 120

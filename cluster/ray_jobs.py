@@ -20,21 +20,21 @@ from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
 
-# A dashboard that is there answers much sooner; Ray's own client would wait without end.
+# A running dashboard answers much sooner; Ray's own client has no timeout.
 TIMEOUT_S = 10.0
-# A head that was started a moment ago shows its dashboard before it takes jobs.
-AGENT_S = 30.0
-# Part of what travels with every job; it finds the cluster's own Python.
+# The dashboard of a head that has just started answers before it accepts jobs.
+AGENT_TIMEOUT_S = 30.0
+# Script uploaded with every job; it finds the cluster's Python.
 STARTER = "ray_job.sh"
 NO_TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's"
 
 
 @dataclass(frozen=True)
 class RayJob:
-    """A command of the cluster's Python, run with `--address HOST:PORT` of that Ray at its end.
+    """A command for the cluster's Python; the `--address HOST:PORT` of that Ray is appended.
 
-    It starts in a copy of a folder that is uploaded; `environment` is seen by whoever may see the
-    cluster's jobs, so nothing secret belongs there.
+    It starts in a copy of the uploaded folder. Everyone who may list the cluster's jobs can read
+    `environment`, so it must not hold secrets.
     """
 
     name: str
@@ -50,7 +50,7 @@ class RayJob:
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A Ray that answered: where, which one, and by what it runs."""
+    """A Ray cluster that answered: its address, session, and versions of Ray and Python."""
 
     address: str
     session: str
@@ -59,31 +59,31 @@ class RayCluster:
 
 
 def find_cluster(address: str) -> RayCluster:
-    """The cluster whose dashboard is at an address, after seconds if none is.
+    """Return the cluster whose dashboard is at an address; fail within seconds if there is none.
 
-    Raises `ClusterError` where nobody answers, something else does, or the token is not taken.
+    Raises `ClusterError` if there is no answer, another program answers, or the token is rejected.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ClusterError(
             f"--address {address}: a job goes through the dashboard, such as http://HOST:8265"
         )
-    said = _ask(address, "/api/version")
-    if "ray_version" not in said:
+    version = _get_json(address, "/api/version")
+    if "ray_version" not in version:
         raise ClusterError(f"--address {address}: is not the dashboard of a Ray cluster")
-    more = _ask(address, "/api/v0/cluster_metadata").get("data") or {}
+    details = _get_json(address, "/api/v0/cluster_metadata").get("data") or {}
     return RayCluster(
         address,
-        str(said.get("session_name", "")),
-        str(said["ray_version"]),
-        str(more.get("pythonVersion") or platform.python_version()),
+        str(version.get("session_name", "")),
+        str(version["ray_version"]),
+        str(details.get("pythonVersion") or platform.python_version()),
     )
 
 
 def version_problem(ray: str, python: str, own_ray: str, own_python: str) -> str | None:
-    """Why a cluster cannot run what is sent from here; None where it can.
+    """Return the reason why a cluster cannot run this environment's commands; None if it can.
 
-    Ray must be the same, Python the same but for its last number.
+    Ray's version must be equal, Python's up to its last number.
     """
     if ray == own_ray and python.split(".")[:2] == own_python.split(".")[:2]:
         return None
@@ -94,18 +94,16 @@ def version_problem(ray: str, python: str, own_ray: str, own_python: str) -> str
 
 
 def check_versions(cluster: RayCluster) -> None:
-    """Raise `ClusterError` where Ray or Python differ."""
+    """Raise `ClusterError` if the cluster's Ray or Python does not match."""
     own = (metadata.version("ray"), platform.python_version())
     if problem := version_problem(cluster.ray, cluster.python, *own):
         raise ClusterError(f"--address {cluster.address}: {problem}")
 
 
 def submit(cluster: RayCluster, job: RayJob, folder: Path) -> str:
-    """Upload a folder and start the job in it; returns the job's id. Raises `ClusterError`."""
+    """Upload a folder, start the job in it and return the job's id. Raises `ClusterError`."""
     if importlib.util.find_spec("aiohttp") is None:
-        raise ClusterError(
-            "a job of Ray wants more of Ray than a sweep does: pip install 'ray[default]'"
-        )
+        raise ClusterError("a Ray job needs Ray's optional parts: pip install 'ray[default]'")
     with _only_this_address():
         from ray.exceptions import RayError
         from ray.job_submission import JobSubmissionClient
@@ -113,7 +111,7 @@ def submit(cluster: RayCluster, job: RayJob, folder: Path) -> str:
         logging.getLogger("ray").setLevel(logging.ERROR)
         for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        until = time.monotonic() + AGENT_S
+        deadline = time.monotonic() + AGENT_TIMEOUT_S
         while True:
             try:
                 client = JobSubmissionClient(cluster.address)
@@ -127,14 +125,14 @@ def submit(cluster: RayCluster, job: RayJob, folder: Path) -> str:
                 )
             except (RayError, RuntimeError, ValueError, OSError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                if "No available agent" not in reason or time.monotonic() > until:
+                if "No available agent" not in reason or time.monotonic() > deadline:
                     raise ClusterError(f"--address {cluster.address}: {reason}") from None
             time.sleep(1.0)
 
 
 @contextlib.contextmanager
 def _only_this_address() -> Iterator[None]:
-    """Meanwhile hide the variables by which Ray's client would go to another cluster."""
+    """Hide the variables that would send Ray's client to another cluster."""
     names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
@@ -143,12 +141,12 @@ def _only_this_address() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _ask(address: str, path: str) -> dict[str, Any]:
-    """The JSON at a path of the dashboard; empty where there is none."""
+def _get_json(address: str, path: str) -> dict[str, Any]:
+    """Return the JSON object at a path of the dashboard; empty if there is none."""
     parts = urlsplit(address)
     assert parts.hostname
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = connect(parts.hostname, parts.port, timeout=TIMEOUT_S)
     token = _token()
     try:
         connection.request(
@@ -156,32 +154,32 @@ def _ask(address: str, path: str) -> dict[str, Any]:
             parts.path.rstrip("/") + path,
             headers={"Authorization": f"Bearer {token}"} if token else {},
         )
-        answer = connection.getresponse()
-        status, content = answer.status, answer.read()
+        response = connection.getresponse()
+        status, content = response.status, response.read()
     except TimeoutError:
         raise ClusterError(
             f"--address {address}: no answer within {TIMEOUT_S:g} s: is this the dashboard of a "
             "Ray cluster, and may this machine reach it?"
         ) from None
     except http.client.HTTPException:
-        return {}  # it speaks another language
+        return {}  # the answer is not HTTP
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ClusterError(f"--address {address}: nobody answers there ({reason})") from None
     finally:
         connection.close()
     if status in (401, 403):
-        what = "does not take this token" if token else "wants a token"
-        raise ClusterError(f"--address {address}: the cluster {what}; {NO_TOKEN}")
+        problem = "does not take this token" if token else "wants a token"
+        raise ClusterError(f"--address {address}: the cluster {problem}; {NO_TOKEN}")
     try:
-        said = json.loads(content)
+        value = json.loads(content)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) and status == 200 else {}
+    return value if isinstance(value, dict) and status == 200 else {}
 
 
 def _token() -> str | None:
-    """The user's token, from where Ray takes it."""
+    """Return the user's token from the places that Ray itself reads; None without one."""
     if os.environ.get("RAY_AUTH_MODE") != "token":
         return None
     if token := os.environ.get("RAY_AUTH_TOKEN"):

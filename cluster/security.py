@@ -1,6 +1,6 @@
-"""Files nobody else may read: a job's script, and the token without which nobody joins its Ray.
+"""Files that only their owner may read: a job's script, and the token that its Ray requires.
 
-In a job: `python3 -P -m cluster.security FILE` makes a token.
+A job runs `python3 -P -m cluster.security FILE` to make its token.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pathlib import Path
 
 
 def write_token(path: Path) -> None:
-    """Write a fresh token to a new file that only its owner may read.
+    """Write a random token to a new file that only its owner may read.
 
-    Raises `FileExistsError` where there is a file or link already: it may be somebody else's.
+    Raises `FileExistsError` if the path exists, as a file or link: another user may have made it.
     """
     write_private(path, secrets.token_hex(32), mode=0o600)
 
 
 def write_private(path: Path, text: str, *, mode: int) -> None:
-    """Write a new file with exactly this mode, whatever the umask; it never had a wider one."""
+    """Write a new file with exactly this mode, whatever the umask; at no time is it wider."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(descriptor, mode)

@@ -1,4 +1,4 @@
-"""Slurm: the text of a job's script, made by a pure function, and its submission by `sbatch`."""
+"""Slurm: the text of a job's script, from a pure function, and its submission with `sbatch`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from cluster.errors import ClusterError
 from cluster.job import Job
 
-# Why a job is pending that no waiting helps: the partition has no such nodes, or not for so long.
-HOPELESS = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")
-# A busy slurmctld answers late; one that is not there never does.
+# Pending reasons that waiting does not change: the partition has no such nodes or time limit.
+NEVER_STARTS = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")
+# A busy slurmctld answers late, one that is down never.
 TIMEOUT_S = 60
 
 
 def sbatch_script(job: Job) -> str:
-    """The script of a job: what it asks of Slurm, its settings, then what every job does.
+    """Return the script of a job: its options for Slurm, its settings, then `slurm_job.sh`.
 
-    Raises `ValueError` where an option would end its line.
+    Raises `ValueError` if an option contains a line break.
     """
     return "\n".join(
         [
@@ -37,50 +37,50 @@ def sbatch_script(job: Job) -> str:
 
 
 def log_path(job: Job, job_id: str) -> Path:
-    """Where a submitted job writes; of an array a pattern."""
+    """Return the path of a submitted job's log, or a pattern for an array's logs."""
     return job.logs / f"slurm-{job_id}{'_*' if job.allocation.array else ''}.log"
 
 
 def _options(job: Job) -> list[str]:
-    asked = job.allocation
-    given = {
+    allocation = job.allocation
+    values = {
         "job-name": job.name,
-        "array": f"1-{asked.array}" if asked.array else None,
-        "nodes": asked.nodes,
+        "array": f"1-{allocation.array}" if allocation.array else None,
+        "nodes": allocation.nodes,
         "ntasks-per-node": 1,
-        "cpus-per-task": asked.cpus_per_node,
-        "gpus-per-node": asked.gpus_per_node or None,
-        "time": asked.time,
-        "partition": asked.partition,
-        "account": asked.account,
-        "qos": asked.qos,
-        "constraint": asked.constraint,
+        "cpus-per-task": allocation.cpus_per_node,
+        "gpus-per-node": allocation.gpus_per_node or None,
+        "time": allocation.time,
+        "partition": allocation.partition,
+        "account": allocation.account,
+        "qos": allocation.qos,
+        "constraint": allocation.constraint,
         "chdir": job.start_in,
-        # A percent sign begins one of Slurm's own names, such as %j.
+        # Slurm replaces patterns that begin with a percent sign, such as %j.
         "output": f"{job.logs}".replace("%", "%%")
-        + f"/slurm-{'%A_%a' if asked.array else '%j'}.log",
-        # A job that was requeued goes on in the same log.
+        + f"/slurm-{'%A_%a' if allocation.array else '%j'}.log",
+        # A requeued job continues the log.
         "open-mode": "append",
         "signal": f"B:USR1@{job.stop_before_s}",
     }
-    options = [f"--{name}={_quoted(value)}" for name, value in given.items() if value is not None]
+    options = [f"--{name}={_quoted(value)}" for name, value in values.items() if value is not None]
     options.append("--requeue")
-    if asked.nodes > 1:  # the sweep goes on with the nodes that are left
+    if allocation.nodes > 1:  # if a node fails, the sweep continues on the others
         options.append("--no-kill")
-    return options + [_one_line(option) for option in asked.extra]
+    return options + [_one_line(option) for option in allocation.extra]
 
 
 def _settings(job: Job) -> str:
-    """Assignments that the part of the script after them reads."""
-    asked = job.allocation
+    """Return the assignments that `slurm_job.sh` reads."""
+    allocation = job.allocation
     lines = [f"export PATH={_shell(job.programs)}:$PATH"]
     if job.env_setup:
         lines.append(f"source {_shell(job.env_setup)} || exit 2")
     lines += [
         f"folder={_shell(job.folder)}",
         f"logs={_shell(job.logs)}",
-        f"nodes={asked.nodes}",
-        f"export cpus={asked.cpus_per_node} gpus={asked.gpus_per_node}",
+        f"nodes={allocation.nodes}",
+        f"export cpus={allocation.cpus_per_node} gpus={allocation.gpus_per_node}",
         f"shared=({' '.join(map(_shell, job.shared))})",
         f"progress=({' '.join(map(_shell, job.progress))})",
         f"command=({' '.join(map(_shell, job.command))})",
@@ -93,7 +93,7 @@ def _shell(word: str | Path) -> str:
 
 
 def _quoted(value: object) -> str:
-    """A value as sbatch reads it in its comments: bare, or in double quotes."""
+    """Return a value as sbatch reads it in `#SBATCH` lines: plain or in double quotes."""
     text = _one_line(str(value))
     if shlex.quote(text) == text or not set(text) & set(" \t\"'\\#"):
         return text
@@ -108,34 +108,34 @@ def _one_line(text: str) -> str:
 
 
 def submit(script: Path) -> str:
-    """Submit a script; returns the job's id. Raises `ClusterError` with Slurm's own words."""
+    """Submit a script and return the job's id. Raises `ClusterError` with Slurm's message."""
     if not shutil.which("sbatch"):
         raise ClusterError("no sbatch on the path: this machine does not submit to a Slurm cluster")
-    done = _slurm("sbatch", "--parsable", str(script))
-    if done.returncode:
-        raise ClusterError(done.stderr.strip() or f"sbatch ended with {done.returncode}")
-    job_id = done.stdout.strip().partition(";")[0]
-    _check_hope(job_id, script)
+    result = _run("sbatch", "--parsable", str(script))
+    if result.returncode:
+        raise ClusterError(result.stderr.strip() or f"sbatch ended with {result.returncode}")
+    job_id = result.stdout.strip().partition(";")[0]
+    _withdraw_if_stuck(job_id, script)
     return job_id
 
 
-def _check_hope(job_id: str, script: Path) -> None:
-    """Most sites accept a job that fits no node and let it wait for ever: withdraw it at once."""
+def _withdraw_if_stuck(job_id: str, script: Path) -> None:
+    """Cancel a job that fits no node and raise `ClusterError`; most sites let it wait for ever."""
     try:
-        reason = _slurm("squeue", "--noheader", "--jobs", job_id, "--format", "%r").stdout.strip()
-        reason = reason.partition("\n")[0]  # those of an array wait for the same
-        if reason not in HOPELESS:
+        reason = _run("squeue", "--noheader", "--jobs", job_id, "--format", "%r").stdout.strip()
+        reason = reason.partition("\n")[0]  # all jobs of an array have the same reason
+        if reason not in NEVER_STARTS:
             return
-        words = _slurm("sbatch", "--test-only", str(script)).stderr.strip()
-        _slurm("scancel", job_id)
-    except ClusterError:  # submitted it is, whatever it waits for
+        message = _run("sbatch", "--test-only", str(script)).stderr.strip()
+        _run("scancel", job_id)
+    except ClusterError:  # the job is submitted all the same
         return
     raise ClusterError(
-        f"{words or 'the job would wait for ever'} ({reason}); job {job_id} withdrawn"
+        f"{message or 'the job would wait for ever'} ({reason}); job {job_id} withdrawn"
     )
 
 
-def _slurm(*command: str) -> subprocess.CompletedProcess[str]:
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:

@@ -1,19 +1,19 @@
-# ---- From here on every job is the same. --------------------------------------------------------
+# ---- The rest is the same in every job. ---------------------------------------------------------
 
-# A job of an array goes by the array's id and its own place: one of them has the array's id too.
+# A job of an array is named by the array's id and its index: one of them also has the array's id.
 id=$SLURM_JOB_ID
 [ -z "$SLURM_ARRAY_JOB_ID" ] || id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 export log="$logs/slurm-$id-ray.log"
-# Temporary files go to the node's own disk; the path must be short, for Ray has sockets there.
+# Temporary files go to the node's own disk; the path must be short, because Ray puts sockets there.
 export disk="${CNNGRID_SCRATCH:-/tmp}"
-# Without this run's token nobody joins this Ray or submits to it, nor do we join another's.
+# Only holders of this run's token can join this Ray or submit to it, and it joins no other Ray.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token-$id-${SLURM_RESTART_COUNT:-0}"
 unset RAY_ADDRESS RAY_AUTH_TOKEN RAY_TMPDIR
 export RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0
 
 say() { echo "cnngrid: $*"; }
 
-check_node() { # what must hold on each node before anything starts
+check_node() { # check the conditions that each node must meet before the start
     refuse() { echo "cnngrid: $SLURMD_NODENAME: $*" >&2; exit 1; }
     local path
     for path in "$@"; do
@@ -24,22 +24,22 @@ check_node() { # what must hold on each node before anything starts
     [ -w "$disk" ] || refuse "cannot write to $disk; CNNGRID_SCRATCH can name another folder"
 }
 
-run_ray() { # Ray on one node until it is told to stop
+run_ray() { # run Ray on one node until SIGTERM
     local scratch ray status
     scratch=$(mktemp -d "$disk/cnngrid.XXXXXX") || return 1
     export TMPDIR=$scratch
-    stop_ray() { # Slurm signals all processes of the step alike: only `ray start` itself lingers
+    stop_ray() { # Slurm signals all processes of the step; only `ray start` itself stays
         local gone=0
         kill -KILL "$ray"
-        while [ "$gone" -lt 5 ]; do # the others may write once more while they end
+        while [ "$gone" -lt 5 ]; do # the others may still write while they end
             rm -rf "$scratch" 2>/dev/null
             sleep 0.1
             [ -e "$scratch" ] || gone=$((gone + 1))
         done
         exit 0
     }
-    # Ray opens its folder to everybody, hence one below. Ports are any free ones: other jobs of
-    # the node have theirs.
+    # Ray opens its folder to all users, so it gets a subfolder. All ports are free ones, because
+    # other jobs on the node have theirs.
     ray start "$@" --block --num-cpus="$cpus" --num-gpus="$gpus" --temp-dir="$scratch/ray" \
         --object-store-memory=268435456 --min-worker-port=0 --max-worker-port=0 \
         --dashboard-agent-listen-port=0 &
@@ -52,18 +52,18 @@ run_ray() { # Ray on one node until it is told to stop
 }
 export -f check_node run_ray
 
-start_ray() { # on all nodes, this one first; returns once all have joined
+start_ray() { # start Ray on all nodes, on this one first; return when all have joined
     local one="srun --nodes=1 --ntasks=1 --nodelist=$SLURMD_NODENAME --cpus-per-task=$cpus"
     local others="srun --nodes=$((nodes - 1)) --ntasks=$((nodes - 1)) --exclude=$SLURMD_NODENAME"
     local host port=$((20000 + SLURM_JOB_ID % 5000 * 2)) client=() joined
-    # Some machines know their own name as 127.0.1.1, where no other node finds them.
+    # Some machines resolve their own name to 127.0.1.1, which other nodes cannot reach.
     host=$(getent ahostsv4 "$SLURMD_NODENAME" | awk '$1 !~ /^127[.]/ { print $1; exit }')
     host=${host:-$(hostname -I | awk '{ print $1 }')}
     while (exec 3<>"/dev/tcp/$host/$port" || exec 3<>"/dev/tcp/$host/$((port + 1))") 2>/dev/null; do
         port=$((port + 2))
     done
     address="$host:$port"
-    # Where grpc is installed Ray also serves its client, by default on one port for all jobs.
+    # If grpc is installed, Ray also serves Ray Client, by default on the same port for all jobs.
     if python3 -P -c "import grpc" 2>/dev/null; then
         client=(--ray-client-server-port=$((port + 1)))
     fi
@@ -97,12 +97,12 @@ finish() {
     trap - EXIT
     trap '' TERM
     rm -rf "$RAY_AUTH_TOKEN_PATH" "$TMPDIR"
-    # Signals the steps, that is Ray, and not this shell.
+    # This signals the job's steps (Ray), not this shell.
     scancel --signal=TERM "$id" 2>/dev/null
     for _ in {1..50}; do [ -n "$(jobs -r)" ] || break; sleep 0.1; done
 }
 
-stopped() { # cancelled or preempted: Slurm has signalled everything, and Ray is gone already
+stopped() { # cancelled or preempted: Slurm has signalled all processes, and Ray has ended already
     say "stopped by Slurm"
     [ -z "$driver" ] || (sleep 1; kill -TERM "$driver"; sleep 2; kill -KILL "$driver") 2>/dev/null
 }
@@ -122,7 +122,7 @@ srun --nodes="$nodes" --ntasks="$nodes" --cpus-per-task="$cpus" \
 start_ray || exit 1
 say "Ray is up on $nodes node(s) after $SECONDS s"
 
-# In the background, for a shell heeds signals only while it waits.
+# In the background, because a shell handles signals only while it waits.
 "${command[@]}" --address "$address" &
 driver=$!
 [ "$limit" = no ] || kill -TERM "$driver"
@@ -132,7 +132,7 @@ while kill -0 "$driver" 2>/dev/null; do
 done
 say "ended with exit code $status after $SECONDS s"
 
-# Interrupted, most often with 130; 0 and 2 are ends that another run would not change.
+# An interrupted command usually ends with 130; after 0 and 2 another run would change nothing.
 case $limit-$status in
 yes-0 | yes-2 | no-*) ;;
 *)

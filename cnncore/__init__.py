@@ -1,1 +1,1 @@
-"""One network, one data set, one training run; knows no sweep."""
+"""One network, one data set, one training run; this package knows no sweep."""

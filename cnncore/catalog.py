@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
 
-# Where a network's counts are from. "printed": a study's paper; "upstream": the public code that a
-# study names, or torchvision; "derived": by arithmetic from one of these; "assumed": the paper
-# gives no layer list, so it is a choice of ours.
+from cnncore.spelling import closest_hint
+
+# Source of a network's counts. "printed": a study's paper; "upstream": the public code that a
+# study names, or torchvision; "derived": by arithmetic from one of these; "assumed": our own
+# choice, because the paper gives no layer list.
 Standing = Literal["printed", "upstream", "derived", "assumed"]
 
-# What an auxiliary head's loss counts where the sweep file is silent (arXiv 1409.4842).
+# Default weight of an auxiliary head's loss (arXiv 1409.4842).
 AUX_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network: `module:function` that builds it, its options, and the image sides it takes.
+    """Network: the `module:function` that builds it, its options and allowed image sides.
 
-    `torchvision` is the name of torchvision's network with the same body: its ImageNet weights fit,
-    and a function with an argument `network` is given it.
+    `torchvision` is the name of torchvision's network with the same body: its ImageNet weights
+    fit, and a function with an argument `network` receives this name.
     """
 
     build: str
@@ -37,7 +38,7 @@ class Network:
 
     @property
     def sides(self) -> str:
-        """The image sides it takes, in words."""
+        """Allowed image sides, in words."""
         if self.largest is None:
             return f"{self.smallest} pixels and more"
         return f"{self.smallest} to {self.largest} pixels"
@@ -45,10 +46,11 @@ class Network:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set: `module:function` that reads it, number of classes, side of its images.
+    """Data set: the `module:function` that reads it, number of classes, side of its images.
 
-    `labels` names its sets of labels, the default first, where it has several; `classes` is that
-    of the first. In a `folder` of image files `image_size` is only a default.
+    If a data set has several sets of labels, `labels` names them, the default first; `classes` is
+    the number of classes of the first. For a `folder` of image files `image_size` is only a
+    default.
     """
 
     load: str
@@ -59,7 +61,7 @@ class DataSource:
     folder: bool = False
 
 
-# Two lines each, so that the table is seen whole.
+# Few lines each, so that the whole table can be seen.
 # fmt: off
 NETWORKS: dict[str, Network] = {
     "cnn3": Network(
@@ -91,28 +93,28 @@ NETWORKS: dict[str, Network] = {
         "cnncore.models.networks.wide_resnet:wrn_20_10", ("width", "depth", "one_bit"), 1, None,
         "upstream", "McDonnell's wide ResNet (simpson-cifar100)"),
     "vgg11": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-11", "vgg11"),
     "vgg11_bn": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-11 with BatchNorm", "vgg11_bn"),
     "vgg13": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-13", "vgg13"),
     "vgg13_bn": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-13 with BatchNorm", "vgg13_bn"),
     "vgg16": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 32, None,
         "printed", "VGG-16 (astrokhet-2024)", "vgg16"),
     "vgg16_bn": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 32, None,
         "printed", "VGG-16 with BatchNorm (astrokhet-2024)", "vgg16_bn"),
     "vgg19": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-19", "vgg19"),
     "vgg19_bn": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 32, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 32, None,
         "upstream", "VGG-19 with BatchNorm", "vgg19_bn"),
     "resnet18": Network(
         "cnncore.models.networks.resnet:resnet", ("width", "stem"), 1, None,
@@ -136,7 +138,7 @@ NETWORKS: dict[str, Network] = {
         "cnncore.models.networks.keras:resnet50_keras", (), 1, None,
         "printed", "Keras' ResNet-50, with biases (astrokhet-2024)", "resnet50"),
     "densenet121": Network(
-        "cnncore.models.networks.resnet:densenet", ("stem",), 29, None,
+        "cnncore.models.networks.densenet:densenet", ("stem",), 29, None,
         "upstream", "DenseNet-121", "densenet121"),
     "googlenet": Network(
         "cnncore.models.networks.inception:googlenet", ("dropout", "aux_weight"), 15, None,
@@ -175,19 +177,19 @@ NETWORKS: dict[str, Network] = {
         "cnncore.models.networks.keras:efficientnet_b0_keras", ("dropout",), 1, None,
         "printed", "Keras' EfficientNet-B0 (astrokhet-2024 prints the total)", "efficientnet_b0"),
     "shufflenet_v2_x0_5": Network(
-        "cnncore.models.networks.plain:plain", (), 1, None,
+        "cnncore.models.networks.torchvision:plain", (), 1, None,
         "upstream", "ShuffleNetV2, 0.5 times as wide", "shufflenet_v2_x0_5"),
     "shufflenet_v2_x1_0": Network(
-        "cnncore.models.networks.plain:plain", (), 1, None,
+        "cnncore.models.networks.torchvision:plain", (), 1, None,
         "upstream", "ShuffleNetV2, 1.0 times as wide", "shufflenet_v2_x1_0"),
     "squeezenet1_0": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 21, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 21, None,
         "upstream", "SqueezeNet 1.0", "squeezenet1_0"),
     "squeezenet1_1": Network(
-        "cnncore.models.networks.plain:with_activation", ("activation", "dropout"), 17, None,
+        "cnncore.models.networks.torchvision:with_activation", ("activation", "dropout"), 17, None,
         "upstream", "SqueezeNet 1.1", "squeezenet1_1"),
     "convnext_tiny": Network(
-        "cnncore.models.networks.plain:plain", (), 32, None,
+        "cnncore.models.networks.torchvision:plain", (), 32, None,
         "upstream", "ConvNeXt, tiny", "convnext_tiny"),
 }
 # fmt: on
@@ -200,7 +202,7 @@ DATASETS: dict[str, DataSource] = {
         "1,797 handwritten digits, 8x8, shipped with scikit-learn",
     ),
     "cifar10": DataSource(
-        "cnncore.data.sources.cifar:read_cifar10",
+        "cnncore.data.sources.cifar10:read_cifar10",
         10,
         32,
         "60,000 photographs, 32x32, in ten classes",
@@ -236,7 +238,7 @@ DATASETS: dict[str, DataSource] = {
 
 @dataclass(frozen=True)
 class NetworkCounts:
-    """What a network of ten classes costs at the image side it is made for."""
+    """Counts of a network for ten classes at the image side of its design."""
 
     image_size: int
     trainable: int
@@ -245,7 +247,7 @@ class NetworkCounts:
 
 
 def network_counts() -> dict[str, NetworkCounts]:
-    """The counts of every network, as measured once: building them all takes a minute."""
+    """Read the counts of every network; they are stored, because building all takes a minute."""
     text = resources.files("cnncore").joinpath("network_counts.csv").read_text(encoding="utf-8")
     return {
         row.pop("arch"): NetworkCounts(**{key: int(value) for key, value in row.items()})
@@ -254,14 +256,16 @@ def network_counts() -> dict[str, NetworkCounts]:
 
 
 def unknown_name(kind: str, name: str, known: dict[str, Network] | dict[str, DataSource]) -> str:
-    """Say which names there are and which is closest; `kind` is "architecture" or "data set"."""
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" (closest: {close[0]})" if close else ""
-    return f"unknown {kind} {name!r}{hint}; known: {', '.join(sorted(known))}"
+    """Return a message that lists the known names and the closest one.
+
+    `kind` is "architecture" or "data set".
+    """
+    names = ", ".join(sorted(known))
+    return f"unknown {kind} {name!r}{closest_hint(name, known)}; known: {names}"
 
 
 def check_labels(dataset: str, labels: str | None) -> str | None:
-    """What is wrong with asking this data set for these labels, or None."""
+    """Return the problem with these labels of a data set, or None."""
     source = DATASETS.get(dataset)
     known = source.labels if source else ()
     if labels is None or labels in known:
@@ -272,11 +276,11 @@ def check_labels(dataset: str, labels: str | None) -> str | None:
 
 
 def check_network(arch: str, image_size: int, options: Mapping[str, Any]) -> str | None:
-    """What is wrong with this network at this image side, or None; imports no network.
+    """Return the problem with this network at this image side, or None; imports no network.
 
-    `arch` is a name of `NETWORKS` or `package.module:function`, of which only the outermost
-    package is looked for: importing the rest might load torch. Options whose value is None count
-    as not given.
+    `arch` is a name of `NETWORKS` or `package.module:function`. Of the latter only the outermost
+    package is searched for, because importing the rest might load torch. Options whose value is
+    None count as not given.
     """
     given = sorted(name for name, value in options.items() if value is not None)
     network = NETWORKS.get(arch)
@@ -291,7 +295,7 @@ def check_network(arch: str, image_size: int, options: Mapping[str, Any]) -> str
 
 
 def _check_own_network(arch: str, given: list[str]) -> str | None:
-    """The part of `check_network` for `package.module:function`."""
+    """Return the problem with a network given as `package.module:function`, or None."""
     module, colon, function = arch.partition(":")
     if not colon:
         return unknown_name("architecture", arch, NETWORKS)

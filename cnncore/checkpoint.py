@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole or not there, and read without running code."""
+"""Checkpoint files, written atomically and read without running code."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 
 class DamagedCheckpoint(Exception):
-    """A checkpoint file that is there but cannot be read; the message names it."""
+    """Error for a checkpoint file that exists but cannot be read; the message names it."""
 
 
 def save_checkpoint(path: str | PathLike[str], payload: dict[str, Any]) -> None:
-    """Write `payload` (tensors and plain values) so that a crash leaves the old file or the new.
+    """Write `payload` (tensors and plain values) atomically: after a crash the file is old or new.
 
-    The folder is made where it is missing. Raises `OSError` where the disk refuses.
+    Creates the folder if it is missing. Raises `OSError` if the disk refuses.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def save_checkpoint(path: str | PathLike[str], payload: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except RuntimeError as error:
-        # torch's writer calls a full disk an unexpected position; why is behind it.
+        # torch's writer reports a full disk as an unexpected position; the cause is its context.
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
@@ -40,16 +40,16 @@ def save_checkpoint(path: str | PathLike[str], payload: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any] | None:
-    """The payload, its tensors on the CPU, or None where there is no file.
+    """Return the payload, its tensors on the CPU, or None if there is no file.
 
-    Only tensors and plain values are read, so a file from elsewhere cannot run code. Raises
-    `DamagedCheckpoint` for a file that is cut short or is something else.
+    Only tensors and plain values are read, so a stranger's file cannot run code. Raises
+    `DamagedCheckpoint` if the file is truncated or no checkpoint.
     """
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except Exception as error:  # torch raises many kinds, by where the damage lies
+    except Exception as error:  # torch raises many types, depending on the damage
         reason = str(error).partition("\n")[0]
         raise DamagedCheckpoint(f"{path}: {type(error).__name__}: {reason}") from error
     if not isinstance(payload, dict):

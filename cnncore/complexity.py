@@ -1,4 +1,4 @@
-"""What a network costs on paper: parameters, multiply-accumulates, activations, its layers."""
+"""Complexity of a network: parameters, multiply-accumulates, activations, table of layers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cnncore.catalog import NETWORKS
 from cnncore.measure.evaluate import eval_mode
 from cnncore.models import build_model
 
-Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TransposedConvolution = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-Counted = (*Convolution, *TransposedConvolution, nn.Linear)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+COUNTED_LAYERS = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, nn.Linear)
 
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Elements with a gradient, and those without: frozen weights and stored statistics."""
+    """Elements with a gradient, and elements without: frozen weights and stored statistics."""
 
     trainable: int
     non_trainable: int
@@ -31,8 +31,9 @@ class ParameterCount:
 
 @dataclass(frozen=True)
 class Complexity:
-    """One forward pass of one image: multiply-accumulates (FLOPs are twice that) and output
-    elements, both of all convolutions and linear layers.
+    """Multiply-accumulates (FLOPs are twice that) and output elements of one image's forward pass.
+
+    Both are sums over all convolutions and linear layers.
     """
 
     macs: int
@@ -41,9 +42,9 @@ class Complexity:
 
 @dataclass(frozen=True)
 class Layer:
-    """A module without children: its name, type, output `(channels, height, width)` and counts.
+    """Module without children: its name, type, output `(channels, height, width)` and counts.
 
-    `output_shape` is that of its last use, without the batch, and None where it was never used.
+    `output_shape` is that of its last use, without the batch; None if it was never used.
     """
 
     name: str
@@ -54,20 +55,21 @@ class Layer:
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
-    """Count as Keras does: non-trainable are frozen weights and BatchNorm's mean and variance.
+    """Count parameters as Keras does.
 
-    Buffers of floating point count; integer ones (BatchNorm's `num_batches_tracked`) never do.
+    Frozen weights and BatchNorm's mean and variance are non-trainable. Floating-point buffers
+    count; integer ones (BatchNorm's `num_batches_tracked`) never do.
     A tensor shared by several modules counts once.
     """
     return _count(list(model.parameters()), list(model.buffers()))
 
 
 def measure_complexity(model: nn.Module, image_size: int) -> Complexity:
-    """Multiply-accumulates and activations of `model` for one 3 x side x side image.
+    """Measure multiply-accumulates and activations for one 3 x side x side image.
 
     Runs one image of zeros in eval mode on the model's device; weights, statistics, modes and
-    random state stay as they were. Counted are the modules, so a convolution called as a
-    function is not seen.
+    random state stay unchanged. Only modules count: a convolution called as a function is not
+    seen.
     """
     macs = activations = 0
 
@@ -76,24 +78,25 @@ def measure_complexity(model: nn.Module, image_size: int) -> Complexity:
         macs += layer_macs(module, inputs[0], output)
         activations += output.numel()
 
-    watched_forward(model, image_size, [m for m in model.modules() if isinstance(m, Counted)], add)
+    layers = [m for m in model.modules() if isinstance(m, COUNTED_LAYERS)]
+    forward_with_hook(model, image_size, layers, add)
     return Complexity(macs, activations)
 
 
-def layer_macs(layer: nn.Module, given: Tensor, output: Tensor) -> int:
-    """Multiply-accumulates of one use of a convolution or linear layer, from shapes alone."""
+def layer_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
+    """Return the multiply-accumulates of one use of a convolution or linear layer, from shapes."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     # Each element takes part in one multiplication per weight of its filter; a transposed
     # convolution applies the filter to its input, the others to their output.
-    elements = given if isinstance(layer, TransposedConvolution) else output
+    elements = inputs if isinstance(layer, TRANSPOSED_CONVOLUTIONS) else output
     return elements.numel() * prod(weight.shape[1:])
 
 
 def layer_table(model: nn.Module, image_size: int) -> list[Layer]:
-    """The layers of `model` in the order in which they were registered, for one image.
+    """List the layers of `model`, in the order of their registration, for one image.
 
-    Disturbs the model as little as `measure_complexity`.
+    Leaves the model unchanged, as `measure_complexity` does.
     """
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -102,7 +105,7 @@ def layer_table(model: nn.Module, image_size: int) -> list[Layer]:
             shapes[module] = tuple(output.shape[1:])
 
     leaves = {name: m for name, m in model.named_modules() if not any(m.children())}
-    watched_forward(model, image_size, list(leaves.values()), keep_shape)
+    forward_with_hook(model, image_size, list(leaves.values()), keep_shape)
     rows = []
     for name, module in leaves.items():
         count = count_parameters(module)
@@ -121,10 +124,10 @@ def layer_table(model: nn.Module, image_size: int) -> list[Layer]:
 def describe_network(
     arch: str, *, classes: int, image_size: int, **options: Any
 ) -> tuple[ParameterCount, Complexity]:
-    """Counts of a fresh network by name; torch's random state stays as it was.
+    """Count and measure a fresh network by name; torch's random state stays unchanged.
 
-    Kept in this process for the next call with equal arguments (options compare as JSON).
-    Raises what `build_model` raises.
+    The result is cached in this process for calls with equal arguments (options compare as JSON).
+    Raises the errors of `build_model`.
     """
     return _describe(arch, classes, image_size, json.dumps(options, sort_keys=True))
 
@@ -136,7 +139,7 @@ def _describe(
     arguments = {"classes": classes, "image_size": image_size, **json.loads(options)}
     if arch in NETWORKS:
         # Memory without values: drawing AlexNet's weights takes longer than all the rest. The
-        # forward pass is not on `meta` too, because torch's first one there imports for 0.9 s.
+        # forward pass does not run on `meta`, because its first use there imports for 0.9 s.
         with torch.device("meta"):
             model = build_model(arch, **arguments)
         model.to_empty(device="cpu")
@@ -153,10 +156,10 @@ def _count(parameters: list[nn.Parameter], buffers: list[Tensor]) -> ParameterCo
     return ParameterCount(trainable, frozen + statistics)
 
 
-def watched_forward(
+def forward_with_hook(
     model: nn.Module, image_size: int, modules: Sequence[nn.Module], hook: Callable[..., None]
 ) -> None:
-    """One image of zeros through `model`, on the device and in the type of its weights.
+    """Run one image of zeros through `model`, on the device and in the type of its weights.
 
     `hook(module, inputs, output)` is called after every use of each of `modules`.
     """

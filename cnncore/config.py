@@ -1,7 +1,7 @@
-"""What one trial trains and how: `TrialConfig`, frozen and checked when built.
+"""Settings of one trial: `TrialConfig`, frozen and checked when built.
 
-A key whose value is null means exactly the behaviour before that key existed, so a key added
-later (always with the default null) changes no id. Nothing here imports torch.
+A key with the value null means exactly the behaviour before that key existed. So a key added
+later (always with the default null) changes no id. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from cnncore.catalog import AUX_WEIGHT, NETWORKS
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class Part(BaseModel):
-    """A frozen piece of a config; unknown keys are errors."""
+class ConfigPart(BaseModel):
+    """Frozen part of a config; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Constant(Part):
-    """The learning rate stays at `lr` (after warm-up)."""
+class Constant(ConfigPart):
+    """Constant learning rate `lr` (after warm-up)."""
 
     kind: Literal["constant"] = "constant"
 
 
-class Step(Part):
-    """The learning rate is multiplied by `factor` after every `every` epochs."""
+class Step(ConfigPart):
+    """Multiplication of the learning rate by `factor` after every `every` epochs."""
 
     kind: Literal["step"] = "step"
     every: PositiveInt
     factor: PositiveFloat = 0.1
 
 
-class Milestones(Part):
-    """The learning rate is multiplied by `factor` at each of `at`, shares of all epochs.
+class Milestones(ConfigPart):
+    """Multiplication of the learning rate by `factor` at each of `at`, shares of all epochs.
 
-    A share that falls within an epoch counts from that epoch's end.
+    A share within an epoch takes effect at that epoch's end.
     """
 
     kind: Literal["milestones"] = "milestones"
@@ -59,16 +59,17 @@ class Milestones(Part):
     factor: PositiveFloat = 0.1
 
 
-class Cosine(Part):
+class Cosine(ConfigPart):
     """Half a cosine from `lr` to `lr * final` over all steps (arXiv 1608.03983, no restarts)."""
 
     kind: Literal["cosine"] = "cosine"
     final: Fraction = 0.0
 
 
-class Restarts(Part):
-    """Cosines from `lr` to `lr * final`, the first over `first` epochs, each next one over
-    `factor` times as many (arXiv 1608.03983).
+class Restarts(ConfigPart):
+    """Cosines from `lr` to `lr * final`, each `factor` times as long as the one before.
+
+    The first spans `first` epochs (arXiv 1608.03983).
     """
 
     kind: Literal["restarts"] = "restarts"
@@ -77,11 +78,11 @@ class Restarts(Part):
     final: Fraction = 0.0
 
 
-class Plateau(Part):
-    """`lr` is multiplied by `factor` after more than `patience` epochs without a better `metric`
-    (as PyTorch's `ReduceLROnPlateau` with `threshold=0` counts).
+class Plateau(ConfigPart):
+    """Cut of `lr` by `factor` after more than `patience` epochs without a better `metric`.
 
-    `metric: null` is `val_loss`, which resolves to null.
+    Epochs count as in PyTorch's `ReduceLROnPlateau` with `threshold=0`. `metric: null` means
+    `val_loss`, which resolves to null.
     """
 
     kind: Literal["plateau"] = "plateau"
@@ -91,42 +92,42 @@ class Plateau(Part):
 
     @field_validator("metric")
     @classmethod
-    def _plain_metric(cls, value: str | None) -> str | None:
+    def _default_metric_to_null(cls, value: str | None) -> str | None:
         return None if value == "val_loss" else value
 
 
-class Flip(Part):
-    """Each training image is mirrored left to right with probability one half."""
+class Flip(ConfigPart):
+    """Mirroring of each training image, left to right, with probability one half."""
 
     kind: Literal["flip"] = "flip"
 
 
-class Crop(Part):
-    """Each training image is zero-padded by `padding` pixels and cut back at a random place.
+class Crop(ConfigPart):
+    """Zero-padding of each training image by `padding` pixels and a random crop to its old size.
 
-    `padding: null` is an eighth of the image's side (4 at 32 pixels).
+    `padding: null` means an eighth of the image's side (4 at 32 pixels).
     """
 
     kind: Literal["crop"] = "crop"
     padding: PositiveInt | None = None
 
 
-class Rotate(Part):
-    """Each training image is turned by up to `degrees`, either way; corners become black."""
+class Rotate(ConfigPart):
+    """Rotation of each training image by up to `degrees`, either way; corners become black."""
 
     kind: Literal["rotate"] = "rotate"
     degrees: Annotated[float, Field(gt=0.0, le=180.0)]
 
 
-class Translate(Part):
-    """Each training image is moved by up to `fraction` of its side, along each axis."""
+class Translate(ConfigPart):
+    """Shift of each training image by up to `fraction` of its side, along each axis."""
 
     kind: Literal["translate"] = "translate"
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-class Between(Part):
-    """A factor from `low` to `high`, drawn for each training image."""
+class FactorRange(ConfigPart):
+    """Factor between `low` and `high`, drawn for each training image."""
 
     low: NonNegativeFloat
     high: NonNegativeFloat
@@ -138,48 +139,48 @@ class Between(Part):
         return self
 
 
-class Scale(Between):
-    """Each training image is enlarged about its centre by a factor above 0; below 1 it shrinks."""
+class Scale(FactorRange):
+    """Scaling of each training image about its centre by a factor above 0; below 1 it shrinks."""
 
     kind: Literal["scale"] = "scale"
     low: PositiveFloat
 
 
-class Brightness(Between):
+class Brightness(FactorRange):
     """Factor of brightness: 0 is black, 1 changes nothing (Pillow's `ImageEnhance`)."""
 
     kind: Literal["brightness"] = "brightness"
 
 
-class Contrast(Between):
+class Contrast(FactorRange):
     """Factor of contrast: 0 is grey, 1 changes nothing."""
 
     kind: Literal["contrast"] = "contrast"
 
 
-class Saturation(Between):
+class Saturation(FactorRange):
     """Factor of colour: 0 is black and white, 1 changes nothing."""
 
     kind: Literal["saturation"] = "saturation"
 
 
-class Sharpness(Between):
+class Sharpness(FactorRange):
     """Factor of sharpness: 0 is smoothed, 1 changes nothing."""
 
     kind: Literal["sharpness"] = "sharpness"
 
 
-class Erase(Part):
-    """A square of `size` pixels anywhere in each training image becomes random pixels.
+class Erase(ConfigPart):
+    """Random pixels in a square of side `size` at a random position of each training image.
 
-    Its centre lies in the image, so the border may cut it (arXiv 1708.04552).
+    The centre of the square lies in the image, so the border may cut it (arXiv 1708.04552).
     """
 
     kind: Literal["erase"] = "erase"
     size: PositiveInt
 
 
-class Enhance(Part):
+class Enhance(ConfigPart):
     """Fixed factors of Pillow's `ImageEnhance` for the images of every split, in this order."""
 
     brightness: NonNegativeFloat = 1.0
@@ -187,22 +188,22 @@ class Enhance(Part):
     sharpness: NonNegativeFloat = 1.0
 
 
-class MeanStd(Part):
+class MeanStd(ConfigPart):
     """Per-channel mean and standard deviation of pixel values in [0, 1], red, green, blue."""
 
     mean: tuple[float, float, float]
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
-class EarlyStop(Part):
-    """End the trial when `metric` was no better by `min_delta` for `patience` epochs."""
+class EarlyStop(ConfigPart):
+    """End of the trial after `patience` epochs without a `metric` better by `min_delta`."""
 
     metric: Literal["val_loss", "val_top1"] = "val_loss"
     patience: PositiveInt
     min_delta: NonNegativeFloat = 0.0
 
 
-def _named(value: Any) -> Any:
+def _with_kind(value: Any) -> Any:
     """Read `cosine` and `{plateau: {patience: 5}}` as `{kind: cosine}`, `{kind: plateau, ...}`."""
     if isinstance(value, str):
         return {"kind": value}
@@ -216,7 +217,7 @@ def _named(value: Any) -> Any:
 ScheduleKind = Constant | Step | Milestones | Cosine | Restarts | Plateau
 Schedule = Annotated[
     Annotated[ScheduleKind, Field(discriminator="kind")],
-    BeforeValidator(_named),
+    BeforeValidator(_with_kind),
 ]
 AugmentKind = (
     Flip
@@ -232,26 +233,26 @@ AugmentKind = (
 )
 Augment = Annotated[
     Annotated[AugmentKind, Field(discriminator="kind")],
-    BeforeValidator(_named),
+    BeforeValidator(_with_kind),
 ]
 
 
 def _each_once(parts: tuple[AugmentKind, ...]) -> tuple[AugmentKind, ...]:
     kinds = [part.kind for part in parts]
-    if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-        raise ValueError(f"each kind once, but got {', '.join(twice)} more than once")
+    if repeated := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        raise ValueError(f"each kind once, but got {', '.join(repeated)} more than once")
     return parts
 
 
-# What an optimizer uses where the sweep file is silent. PyTorch's own defaults, but for SGD's
-# momentum: "SGD" in a comparison of networks means momentum 0.9, so the plan says so.
+# Defaults of each optimizer: PyTorch's own, except for SGD's momentum. "SGD" in a comparison of
+# networks means momentum 0.9, so the plan says so.
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
     "adam": {"betas": (0.9, 0.999), "weight_decay": 0.0},
     "adamw": {"betas": (0.9, 0.999), "weight_decay": 0.01},
 }
 
-# Keys that mean something under some optimizers only; elsewhere they resolve to null.
+# Keys with a meaning for some optimizers only; for others they resolve to null.
 OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "momentum": ("sgd",),
     "nesterov": ("sgd",),
@@ -259,24 +260,23 @@ OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "betas": ("adam", "adamw"),
 }
 
-
-# What a study's code really ran, against good practice. These evaluate validation and test images
-# under the training augmentation, which must then be the study's own.
+# Deviations from good practice in a study's code, repeated here. Those in `QUIRK_AUGMENT` evaluate
+# validation and test images under the training augmentation, which must be the study's own.
 Quirk = Literal["hu-mobilenet-crop", "hu-random-test", "kumar-augmented-eval", "simpson-scale"]
 QUIRK_AUGMENT: dict[str, tuple[str, ...]] = {
     "hu-mobilenet-crop": ("flip",),
     "hu-random-test": ("crop", "flip"),
     "kumar-augmented-eval": ("flip", "rotate", "scale"),
 }
-# The side that `hu-mobilenet-crop` cuts images to.
-WINDOW_SIDE = 32
+# Side of the images that `hu-mobilenet-crop` crops.
+CROP_SIDE = 32
 
-# Keys that are options of a network; where null, the network's own default holds.
+# Keys that are options of a network; null means the network's own default.
 NETWORK_KEYS = ("activation", "dropout", "width", "depth", "stem", "aux_weight", "one_bit")
 
 
-class TrialConfig(Part):
-    """Everything that can change a trial's result, without its seed and fold."""
+class TrialConfig(ConfigPart):
+    """Every setting that can change a trial's result, except its seed and fold."""
 
     arch: str
     arch_options: dict[str, Any] | None = None
@@ -330,8 +330,8 @@ class TrialConfig(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _complete_heads(cls, data: Any) -> Any:
-        """Fill in what the loss of auxiliary heads counts, for networks that have them."""
+    def _complete_aux_weight(cls, data: Any) -> Any:
+        """Fill in the weight of the auxiliary heads' loss for networks that have such heads."""
         if not isinstance(data, dict) or data.get("aux_weight") is not None:
             return data
         network = NETWORKS.get(str(data.get("arch")))
@@ -342,7 +342,7 @@ class TrialConfig(Part):
     @model_validator(mode="before")
     @classmethod
     def _complete_optimizer(cls, data: Any) -> Any:
-        """Fill in the optimizer's defaults; keys that mean nothing to it become null."""
+        """Fill in the optimizer's defaults; keys without a meaning for it become null."""
         if not isinstance(data, dict) or data.get("optimizer") not in OPTIMIZER_DEFAULTS:
             return data
         optimizer = data["optimizer"]
@@ -358,7 +358,7 @@ class TrialConfig(Part):
     @field_validator("momentum_form")
     @classmethod
     def _check_momentum_form(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """`sum` is PyTorch's own form and resolves to null."""
+        """Resolve `sum`, PyTorch's own form, to null; refuse `average` with Nesterov."""
         if value == "average" and info.data.get("nesterov"):
             raise ValueError("momentum_form: average has no Nesterov step; leave nesterov out")
         return None if value == "sum" else value
@@ -375,7 +375,7 @@ class TrialConfig(Part):
 
 
 def check_quirk(config: TrialConfig) -> str | None:
-    """What does not go with the config's quirk, or None; `image_size` is filled in."""
+    """Return the conflict between the quirk and other settings, or None; needs `image_size`."""
     if config.quirk is None:
         return None
     needed = QUIRK_AUGMENT.get(config.quirk)
@@ -385,9 +385,9 @@ def check_quirk(config: TrialConfig) -> str | None:
             f"{config.quirk} evaluates under its study's augmentation, so augment must be "
             f"{', '.join(needed)}, but got {', '.join(kinds) or 'none'}"
         )
-    if config.quirk == "hu-mobilenet-crop" and config.image_size != WINDOW_SIDE:
+    if config.quirk == "hu-mobilenet-crop" and config.image_size != CROP_SIDE:
         return (
-            f"{config.quirk} cuts images to {WINDOW_SIDE} pixels, so image_size must be "
-            f"{WINDOW_SIDE}, but got {config.image_size}"
+            f"{config.quirk} cuts images to {CROP_SIDE} pixels, so image_size must be "
+            f"{CROP_SIDE}, but got {config.image_size}"
         )
     return None

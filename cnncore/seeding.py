@@ -1,4 +1,4 @@
-"""Every random stream of a trial, derived from its one seed."""
+"""Random streams of a trial, all derived from its one seed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A seed in [0, 2**63) for the stream that `names` name, such as `"crop", epoch`.
+    """Return the seed, in [0, 2**63), of the stream called `names`, such as `"crop", epoch`.
 
-    The first 63 bits of a SHA-256, so streams of nearby seeds or epochs have nothing in common
+    It is the first 63 bits of a SHA-256. So the streams of nearby seeds or epochs are unrelated,
     and the value is the same in every process and on every machine.
     """
     text = "\x1f".join([str(seed), *(f"{type(name).__name__}:{name}" for name in names)])
@@ -27,7 +27,7 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_torch(seed: int) -> None:
-    """Seed PyTorch's global generators, cheaply enough for every step: no device is waited for."""
+    """Seed PyTorch's global generators without waiting for a device, so cheaply for every step."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no types here
         torch.cuda.manual_seed_all(seed)

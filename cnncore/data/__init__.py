@@ -1,6 +1,6 @@
-"""Data sets: found, decoded once per machine, and served as batches on the device.
+"""Data sets: checked, decoded once per machine, served as batches on the device.
 
-Importing this loads no torch; `open_splits` and `Splits` load it when they are first used.
+The import loads no torch; `open_splits` and `Splits` load it at their first use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cnncore.data.dataset import (
     smallest_class,
 )
 from cnncore.data.errors import DataError, DataMissing
-from cnncore.data.source import DatasetInfo
+from cnncore.data.sources.open import DatasetInfo
 from cnncore.data.stratify import stratified_split, stratified_subset
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A data set as plain arrays: what a reader or a user's own function returns, checked."""
+"""A data set as plain arrays, returned by a reader or a user's function, and their check."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cnncore.data.stratify import stratified_split
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
-# Where a data set has no test split of its own, this share of it becomes one, always the same.
+# Share of a data set without a test split that becomes one, and the seed that keeps it the same.
 TEST_FRACTION = 0.2
 TEST_SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """Square images, labels from 0, and the classes' names in the order of the labels.
+    """Square images, labels from 0, and the names of the classes in the order of the labels.
 
     Images are uint8, `(images, side, side, 3)`, or grey `(images, side, side[, 1])`. Without test
     arrays a fixed, stratified fifth of the images becomes the test split.
@@ -37,7 +37,7 @@ class ImageArrays:
 
 @dataclass(frozen=True)
 class CheckedArrays:
-    """The same after `checked`: RGB uint8 and int64, both splits present."""
+    """Arrays that passed `checked`: RGB uint8 images and int64 labels of both splits."""
 
     train_images: Images
     train_labels: Labels
@@ -47,19 +47,19 @@ class CheckedArrays:
 
 
 def checked(name: str, value: Any) -> CheckedArrays:
-    """The arrays of data set `name`, from `ImageArrays` or a mapping with its keys.
+    """Return the arrays of data set `name` from `ImageArrays` or a mapping with its keys.
 
-    Raises `DataError`, with every problem found, where they are not as `ImageArrays` says.
+    Raises one `DataError` with all problems if they are not as `ImageArrays` describes.
     """
-    given = _as_arrays(name, value)
+    arrays = _as_arrays(name, value)
     problems: list[str] = []
-    classes = _class_names(given.class_names, problems)
-    train = _pair("train", given.train_images, given.train_labels, len(classes), problems)
-    absent = given.test_images is None and given.test_labels is None
+    classes = _class_names(arrays.class_names, problems)
+    train = _pair("train", arrays.train_images, arrays.train_labels, len(classes), problems)
+    absent = arrays.test_images is None and arrays.test_labels is None
     test = (
         train
         if absent
-        else _pair("test", given.test_images, given.test_labels, len(classes), problems)
+        else _pair("test", arrays.test_images, arrays.test_labels, len(classes), problems)
     )
     if not problems and train[0].shape[1:] != test[0].shape[1:]:
         problems.append(
@@ -105,7 +105,7 @@ def _class_names(value: Any, problems: list[str]) -> tuple[str, ...]:
 def _pair(
     split: str, images: Any, labels: Any, classes: int, problems: list[str]
 ) -> tuple[Images, Labels]:
-    """Images as RGB and labels as int64; what is wrong with them is added to `problems`."""
+    """Return images as RGB and labels as int64; append every problem to `problems`."""
     images, labels = np.asarray(images), np.asarray(labels)
     before = len(problems)
     if images.dtype != np.uint8 or images.ndim not in (3, 4):

@@ -1,4 +1,7 @@
-"""Batches of one split on the device: gathered, augmented, normalised and resized as a whole."""
+"""Batches of one split on the device: gathered, augmented, normalised and resized as a whole.
+
+`TrainSplit` shuffles and augments, `EvalSplit` keeps order and pixels; both feed `InputStage`.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from torch.nn import functional as F
 
 from cnncore.config import AugmentKind
 from cnncore.data.arrays import Labels
-from cnncore.data.augment.augment import HostAugmenter, batches_on_device, draw
+from cnncore.data.augment.crop_flip import HostAugmenter, batches_on_device, draw
 from cnncore.data.augment.distortion import Distortion, distorts
-from cnncore.data.augment.window import Window
+from cnncore.data.augment.mobilenet_crop import Window
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
 
-# Pixels in an evaluation batch: 1,024 images of 32x32 on a GPU; on a CPU 128, whose activations
-# stay in its caches (a third less time for `mobilenet_small`).
+# Pixels in an evaluation batch: on a GPU 1,024 images of 32x32; on a CPU 128 images, because their
+# activations stay in its caches (a third less time for `mobilenet_small`).
 EVAL_PIXELS = {"cuda": 2**20, "cpu": 2**17}
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -29,17 +32,18 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Normalization:
-    """Uint8 pixels become the network's input by `(pixel / 255 - mean) / std` per channel."""
+    """Mean and standard deviation per channel: the input is `(pixel / 255 - mean) / std`."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 class InputStage:
-    """Uint8 images `(batch, side, side, 3)` to the network's float32 input, `channels_last`.
+    """Conversion of uint8 images `(batch, side, side, 3)` to the network's input.
 
-    The result is `(batch, 3, image_size, image_size)`, scaled bilinearly where the sides differ
-    (averaging over the source pixels when it shrinks), in a buffer that the next call overwrites.
+    The result is float32 `(batch, 3, image_size, image_size)`, `channels_last`, in a buffer that
+    the next call overwrites. If the sides differ, images are scaled bilinearly, with averaging
+    over the source pixels when they shrink.
     """
 
     def __init__(
@@ -57,20 +61,22 @@ class InputStage:
         pixels = side * side
         self._scale = (1 / (255 * std)).float().repeat(pixels).to(device)
         self._shift = (-mean / std).float().repeat(pixels).to(device)
-        # Kept, because on a CPU a fresh buffer costs twenty times the arithmetic in page faults.
+        # Reused: on a CPU the page faults of a new buffer cost twenty times the arithmetic.
         self._buffer = torch.empty(batch_size, pixels * 3, device=device)
         self.side, self._image_size = side, image_size
-        # What a black pixel becomes, per channel.
+        # Value of a black pixel after normalisation, per channel.
         self.black = (-mean / std).float()
 
     def __call__(
         self, images: Tensor, change: Change | None = None, resize: Change | None = None
     ) -> Tensor:
-        """`change` is applied to the pixels, float32 `(batch, 3, side, side)` from 0 to 255;
-        `resize` brings the normalised ones to `image_size` in place of scaling.
+        """Return the network's input for a batch of images.
+
+        `change` is applied to the pixels, float32 `(batch, 3, side, side)` from 0 to 255. `resize`
+        replaces the scaling of the normalised pixels to `image_size`.
         """
         n, side = len(images), self.side
-        # Whole images as rows: the innermost loop then runs over all pixels, not over 3 channels.
+        # One image per row: the innermost loop then runs over all pixels, not over 3 channels.
         flat = self._buffer[:n]
         flat.copy_(images.view(n, -1))
         batch = flat.view(n, side, side, 3).permute(0, 3, 1, 2)
@@ -91,7 +97,7 @@ class InputStage:
 
 
 class Changes:
-    """The random steps of one pass over a split, beyond crop and flip."""
+    """The random changes of one pass over a split, beyond crop and flip."""
 
     def __init__(
         self,
@@ -110,8 +116,8 @@ class Changes:
         )
         self._window = Window(images, stage.black, seed, epoch, device) if window else None
 
-    def at(self, start: int) -> tuple[Change | None, Change | None]:
-        """What the input stage is given for the batch that begins at place `start`."""
+    def for_batch(self, start: int) -> tuple[Change | None, Change | None]:
+        """Return `change` and `resize` of `InputStage` for the batch that begins at `start`."""
         return (
             partial(self._distortion, start=start) if self._distortion else None,
             partial(self._window, start=start) if self._window else None,
@@ -119,13 +125,13 @@ class Changes:
 
 
 class TrainSplit:
-    """Shuffled, augmented batches; the last one of an epoch may be smaller.
+    """Shuffled, augmented batches; the last batch of an epoch may be smaller.
 
-    Where it would be a single image, on which BatchNorm over 1x1 maps cannot train, that image, a
-    different one in each epoch, is left out.
+    A last batch of a single image, on which BatchNorm over 1x1 maps cannot train, is left out; it
+    is a different image in each epoch.
 
-    Order and augmentation of an epoch depend on `(seed, epoch)` alone, so an epoch can be entered
-    at any step. With `window` the images are cut as `Window` says.
+    Order and augmentation of an epoch depend on `(seed, epoch)` alone, so an epoch can be resumed
+    at any step. With `window` the images are cut by `mobilenet_crop.Window`.
     """
 
     def __init__(
@@ -155,27 +161,27 @@ class TrainSplit:
         self._host = HostAugmenter(images, batch_size, padding) if on_host else None
 
     def __len__(self) -> int:
-        """Images in an epoch."""
+        """Return the number of images in an epoch."""
         n = len(self.indices)
         return n - 1 if n > 1 and n % self.batch_size == 1 else n
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         return -(-len(self) // self.batch_size)
 
     def batches(self, seed: int, epoch: int, first_step: int = 0) -> Batches:
-        """Images and labels of the epoch's steps from `first_step` (from 0) on.
+        """Yield images and labels of the epoch's steps, beginning with `first_step` (from 0).
 
         The images are float32 `(batch, 3, image_size, image_size)`, `channels_last`, and valid
-        until the next batch is asked for.
+        until the next batch.
         """
-        n, stored = len(self), self._images.device
+        n, image_device = len(self), self._images.device
         random = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", epoch)))
         shuffled = self.indices[random.permutation(len(self.indices))][:n]
-        order = torch.from_numpy(shuffled).to(stored)
+        order = torch.from_numpy(shuffled).to(image_device)
         labels = torch.from_numpy(self._labels[shuffled]).to(self._device)
-        draws = draw(self._augment, n, self.batch_size, self._side, seed, epoch).to(stored)
+        draws = draw(self._augment, n, self.batch_size, self._side, seed, epoch).to(image_device)
         first = first_step * self.batch_size
         if self._host is not None:
             batches = self._host.batches(order, draws, first)
@@ -183,15 +189,15 @@ class TrainSplit:
             batches = batches_on_device(self._images, order, draws, self.batch_size, first)
         changes = Changes(self._augment, self._window, n, self._input, seed, epoch, self._device)
         for start, images in zip(range(first, n, self.batch_size), batches, strict=True):
-            batch = self._input(images, *changes.at(start))
+            batch = self._input(images, *changes.for_batch(start))
             yield batch, labels[start : start + self.batch_size]
 
 
 class EvalSplit:
-    """Batches in a fixed order, as they are but for normalisation and size.
+    """Batches in a fixed order, normalised and resized.
 
-    Only quirks of the studies give it `augment` and `window`; what they draw depends on `seed`, the
-    same in every epoch, so that epochs compare on the same pixels.
+    Only quirks of the studies use `augment` and `window`. Their random draws depend on `seed`
+    alone, so that every epoch is evaluated on the same pixels.
     """
 
     def __init__(
@@ -216,42 +222,44 @@ class EvalSplit:
         self._images = images
         self._device = device
         self._input = InputStage(side, image_size, self.batch_size, normalization, device)
-        # Called before every batch: whoever evaluates for long can so be seen to be alive.
+        # Called before every batch, to renew the heartbeat during a long evaluation.
         self.before_batch: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def batches(self) -> Batches:
-        """Images and labels, as those of `TrainSplit.batches`."""
+        """Yield images and labels in the format of `TrainSplit.batches`."""
         labels = torch.from_numpy(self.labels).to(self._device)
         indices = torch.from_numpy(self.indices).to(self._images.device)
         n, size = len(indices), self.batch_size
         changes = Changes(self._augment, self._window, n, self._input, self._seed, 0, self._device)
-        cut = self._cut(indices) if self._augment else None
+        augmented = self._augmented(indices) if self._augment else None
         for start in range(0, n, size):
             self.before_batch()
-            at = slice(start, start + size)
-            images = next(cut) if cut else self._images.index_select(0, indices[at])
-            yield self._input(images, *changes.at(start)), labels[at]
+            part = slice(start, start + size)
+            images = next(augmented) if augmented else self._images.index_select(0, indices[part])
+            yield self._input(images, *changes.for_batch(start)), labels[part]
 
-    def _cut(self, indices: Tensor) -> Iterator[Tensor]:
-        """The images under crop and flip."""
-        # Drawn as for batches of one: the order is fixed, so the mirrored may not come last.
+    def _augmented(self, indices: Tensor) -> Iterator[Tensor]:
+        """Yield batches of cropped and flipped images."""
+        # Batch size 1 for the draws: in larger batches the mirrored images come last, which the
+        # fixed order does not allow.
         side = self._images.shape[1]
         draws = draw(self._augment, len(indices), 1, side, self._seed, 0).to(self._images.device)
         return batches_on_device(self._images, indices, draws, self.batch_size, 0)
 
-    def raw(self, places: Sequence[int] | Indices) -> Tensor:
-        """The images at these places of the split as stored: uint8 `(n, side, side, 3)`, on the
-        CPU and free to be written.
+    def raw(self, positions: Sequence[int] | Indices) -> Tensor:
+        """Return the unchanged images at these positions of the split.
+
+        They are uint8 `(n, side, side, 3)`, a copy on the CPU.
         """
-        indices = torch.from_numpy(self.indices[places]).to(self._images.device)
+        indices = torch.from_numpy(self.indices[positions]).to(self._images.device)
         return self._images.index_select(0, indices).cpu()
 
     def inputs(self, raw: Tensor) -> Tensor:
-        """What the network gets for stored or changed images, at most `batch_size` of them.
+        """Return the network's input for at most `batch_size` images in the format of `raw`.
 
-        The same values as in `batches`, in memory of their own.
+        The values equal those of `batches`; the result is a copy.
         """
         return self._input(raw.to(self._images.device)).clone()

@@ -23,12 +23,12 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A decoded data set; equal to itself only.
+    """A decoded data set, compared by identity.
 
     Images are uint8 `(images, side, side, 3)`, memory-mapped; labels are int64 from 0.
-    `fingerprint` is a hash of the image files of a folder, or else of the arrays. `mean` and
-    `std` are per channel over the training images, pixel values in [0, 1]. `skipped` counts image
-    files that were left out because they cannot be read.
+    `fingerprint` is a hash of a folder's image files, or else of the arrays. `mean` and `std` are
+    per channel over the training images, pixel values in [0, 1]. `skipped` counts image files that
+    were left out because they cannot be read.
     """
 
     name: str
@@ -44,7 +44,10 @@ class ImageData:
 
 
 def cache_roots(data_dir: Path) -> list[Path]:
-    """Folders where copies may lie, the preferred one first; the first that can be made, is."""
+    """Return the folders for decoded copies, the preferred one first.
+
+    The first of them that can be created is created.
+    """
     roots = [data_dir / ".cache", Path("~/.cache/cnngrid/decoded").expanduser()]
     for root in roots:
         try:
@@ -56,7 +59,7 @@ def cache_roots(data_dir: Path) -> list[Path]:
 
 
 def open_copy(name: str, key: str, roots: list[Path]) -> ImageData | None:
-    """The decoded copy called `key`, or None where there is none or it is damaged."""
+    """Return the decoded copy called `key`; None if it is missing or damaged."""
     for root in roots:
         folder = root / f"{key}-{FORMAT}"
         try:
@@ -67,7 +70,7 @@ def open_copy(name: str, key: str, roots: list[Path]) -> ImageData | None:
                 )
                 for array in ARRAYS
             }
-        except (OSError, ValueError):  # absent, cut short, not JSON
+        except (OSError, ValueError):  # missing, truncated, not JSON
             continue
         return ImageData(
             name=name,
@@ -87,10 +90,10 @@ def make_copy(
     roots: list[Path],
     read: Callable[[Path | None], Any],
 ) -> ImageData:
-    """Read a data set and leave its decoded copy in the first root that can be written.
+    """Read a data set and store its decoded copy in the first root that can be written.
 
-    `key` is None where the content alone can name the copy. Callers at the same time each read;
-    the copy that is complete first stays. Where nothing can be written the arrays stay in memory.
+    `key` is None if the copy is named after its content. Concurrent callers each read the data;
+    the copy that is complete first stays. If no root can be written, the arrays stay in memory.
     """
     for root in roots:
         try:
@@ -99,20 +102,20 @@ def make_copy(
             continue
         try:
             arrays = checked(name, read(workspace))
-            data = _described(name, arrays, fingerprint)
+            data = _image_data(name, arrays, fingerprint)
             key = key or f"arrays-{data.fingerprint}"
             _write(workspace, data)
             _publish(workspace, root / f"{key}-{FORMAT}")
-        except OSError:  # the disk is full, say
+        except OSError:  # for example, the disk is full
             continue
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
         return open_copy(name, key, [root]) or data
-    return _described(name, checked(name, read(None)), fingerprint)
+    return _image_data(name, checked(name, read(None)), fingerprint)
 
 
 def _publish(workspace: Path, folder: Path) -> None:
-    """Give the finished copy its name, unless a whole one has it already."""
+    """Rename the workspace to its final name, unless an intact copy has that name."""
     workspace.chmod(0o755)
     try:
         workspace.rename(folder)
@@ -126,7 +129,7 @@ def _publish(workspace: Path, folder: Path) -> None:
 def _write(workspace: Path, data: ImageData) -> None:
     for array in ARRAYS:
         path = workspace / f"{array}.npy"
-        if not path.exists():  # a reader of large sets has written its own
+        if not path.exists():  # the reader of an image folder has written its images
             np.save(path, getattr(data, array))
     about = {
         "name": data.name,
@@ -141,7 +144,7 @@ def _write(workspace: Path, data: ImageData) -> None:
             os.fsync(file.fileno())
 
 
-def _described(name: str, arrays: CheckedArrays, fingerprint: str | None) -> ImageData:
+def _image_data(name: str, arrays: CheckedArrays, fingerprint: str | None) -> ImageData:
     mean, std = _mean_std(arrays.train_images)
     return ImageData(
         name=name,
@@ -166,7 +169,10 @@ def _content_hash(arrays: CheckedArrays) -> str:
 
 
 def _mean_std(images: Images) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Exact, from each channel's histogram; a constant channel has standard deviation 1."""
+    """Return mean and standard deviation per channel, exact because taken from histograms.
+
+    A constant channel has standard deviation 1.
+    """
     counts = np.zeros((3, 256))
     for start in range(0, len(images), 1000):
         chunk = images[start : start + 1000]

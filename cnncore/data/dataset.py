@@ -1,4 +1,4 @@
-"""A data set by name: is it there, prepare it once per machine, load it in every trial."""
+"""A data set by name: check it, prepare it once per machine, load it in every trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from cnncore.catalog import check_labels
 from cnncore.data.cache import ImageData, cache_roots, make_copy, open_copy
 from cnncore.data.errors import DataError, DataMissing
-from cnncore.data.source import DatasetInfo, label_set, open_source
+from cnncore.data.sources.open import DatasetInfo, label_set, open_source
 
 
 def check_dataset(
@@ -22,12 +22,12 @@ def check_dataset(
     *,
     skip_unreadable: bool = False,
 ) -> DatasetInfo:
-    """What is known of data set `name` before it is decoded; loads no torch.
+    """Return the facts about data set `name` that are known before decoding; load no torch.
 
-    `name` is one of the catalog, `imagefolder:PATH` or `package.module:function`; only the last
-    is read for it (the function is called), and the images of a folder with `skip_unreadable`,
-    which leaves those out that cannot be decoded. Raises `DataMissing` where `prepare_dataset` may
-    be able to download the files, and `DataError` where the data cannot be used.
+    `name` is one of the catalog, `imagefolder:PATH` or `package.module:function`. A user's function
+    is called. With `skip_unreadable` every image of a folder is decoded once, and those that
+    cannot be decoded are left out. Nothing else is read. Raises `DataMissing` if `prepare_dataset`
+    may be able to download the files, `DataError` if the data cannot be used.
     """
     folder = Path(data_dir).expanduser()
     roots = cache_roots(folder)
@@ -51,10 +51,10 @@ def prepare_dataset(
     *,
     skip_unreadable: bool = False,
 ) -> ImageData:
-    """Download the data set if need be and decode it, once per machine, before the trials.
+    """Download the data set if necessary and decode it, once per machine, before the trials.
 
-    `image_size` is the side to which the images of a folder are cut; the others keep theirs.
-    Raises `DataError`.
+    `image_size` is the side to which the images of a folder are cut; other data sets keep their
+    size. Raises `DataError`.
     """
     return load_dataset(name, data_dir, image_size, skip_unreadable=skip_unreadable)
 
@@ -67,10 +67,10 @@ def load_dataset(
     *,
     skip_unreadable: bool = False,
 ) -> ImageData:
-    """The decoded data set, memory-mapped; prepared first where that was not done.
+    """Return the decoded data set, memory-mapped; prepare it first if necessary.
 
-    `labels` names one of the label sets of the catalog, where a data set has several; the images
-    are the same. Cheap when called again in the same process. Raises `DataError`.
+    `labels` names one of the data set's label sets in the catalog; the images do not depend on it.
+    A second call in the same process is cheap. Raises `DataError`.
     """
     folder = str(Path(data_dir).expanduser().absolute())
     data = _load(name, folder, image_size, skip_unreadable)
@@ -78,7 +78,7 @@ def load_dataset(
 
 
 def smallest_class(data: ImageData) -> tuple[str, int]:
-    """Name and number of training images of the class that has the fewest."""
+    """Return the name and the number of training images of the smallest class."""
     counts = np.bincount(data.train_labels, minlength=len(data.class_names))
     fewest = int(counts.argmin())
     return data.class_names[fewest], int(counts[fewest])
@@ -99,7 +99,7 @@ def _load(
 
 @functools.lru_cache(maxsize=8)
 def _relabelled(data: ImageData, labels: str) -> ImageData:
-    """The same images under another of the data set's label sets."""
+    """Return the images with another of the data set's label sets."""
     if problem := check_labels(data.name, labels):
         raise DataError(problem)
     class_names, label_of = label_set(data.name, labels)

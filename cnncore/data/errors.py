@@ -1,11 +1,11 @@
-"""What can be wrong with a data set."""
+"""Errors of data sets."""
 
 from __future__ import annotations
 
 
 class DataError(Exception):
-    """A data set that cannot be used: what is wrong, where, and what to do."""
+    """A data set that cannot be used; the message names the problem, the file and the remedy."""
 
 
 class DataMissing(DataError):
-    """The files are not there, but `prepare_dataset` can try to download them."""
+    """A data set without its files, which `prepare_dataset` can try to download."""

@@ -21,13 +21,14 @@ from cnncore.seeding import derive_seed
 
 # torchvision's constants for networks trained on ImageNet.
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-RESIDENT_SHARE = 0.25
 HALF = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# Largest share of a CUDA device's free memory for the images of a split.
+RESIDENT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Splits:
-    """`train` is learned from, `val` selects, `test` is read once, at the end."""
+    """The splits of a trial: `train` trains, `val` selects, `test` is read once, at the end."""
 
     train: TrainSplit
     val: EvalSplit
@@ -41,31 +42,31 @@ def open_splits(
     device: torch.device,
     fold: tuple[int, int] | None = None,
 ) -> Splits:
-    """The splits that `config` asks for, served on `device`.
+    """Return the splits of a config, with their batches on `device`.
 
-    Validation images are taken first: a stratified `val_fraction` of the training images, or, with
-    `fold` (number from 0, how many), that part of them in cross-validation;
-    `limit_train` and `limit_test` then keep stratified subsets. All of it depends on
-    `split_seed`, not on the trial's seed. `image_size` is by default that of the data.
+    Validation images are taken first: a stratified `val_fraction` of the training images, or one
+    fold of cross-validation if `fold` (number from 0, count) is given. `limit_train` and
+    `limit_test` then keep stratified subsets. The splits depend on `split_seed`, not on the trial's
+    seed. `image_size` defaults to that of the data.
     """
     if fold is not None:
         train, val = stratified_fold(data.train_labels, *fold, config.split_seed)
     else:
-        assert config.val_fraction is not None  # the plan refuses it
+        assert config.val_fraction is not None  # the plan refuses null without folds
         train, val = stratified_split(data.train_labels, config.val_fraction, config.split_seed)
     test = np.arange(len(data.test_labels), dtype=np.int64)
     if config.limit_train is not None:
         train = stratified_subset(train, data.train_labels, config.limit_train, config.split_seed)
     if config.limit_test is not None:
         test = stratified_subset(test, data.test_labels, config.limit_test, config.split_seed)
-    train_images = stored(data, "train", device, config.enhance)
-    test_images = stored(data, "test", device, config.enhance)
+    train_images = device_images(data, "train", device, config.enhance)
+    test_images = device_images(data, "test", device, config.enhance)
     size = config.image_size or data.train_images.shape[1]
     normalization = _normalization(config, data)
     window = config.quirk == "hu-mobilenet-crop"
-    augmented = config.augment if config.quirk in QUIRK_AUGMENT else ()
+    eval_augment = config.augment if config.quirk in QUIRK_AUGMENT else ()
 
-    def evaluated(name: str, images: Tensor, labels: Labels, indices: Indices) -> EvalSplit:
+    def eval_split(name: str, images: Tensor, labels: Labels, indices: Indices) -> EvalSplit:
         return EvalSplit(
             images,
             labels,
@@ -73,7 +74,7 @@ def open_splits(
             size,
             normalization,
             device,
-            augment=augmented,
+            augment=eval_augment,
             window=window,
             seed=derive_seed(config.split_seed, name),
         )
@@ -90,24 +91,24 @@ def open_splits(
             device,
             window=window,
         ),
-        val=evaluated("val", train_images, data.train_labels, val),
-        test=evaluated("test", test_images, data.test_labels, test),
+        val=eval_split("val", train_images, data.train_labels, val),
+        test=eval_split("test", test_images, data.test_labels, test),
         class_names=data.class_names,
     )
 
 
 @functools.lru_cache(maxsize=4)
-def stored(
+def device_images(
     data: ImageData,
     split: Literal["train", "test"],
     device: torch.device,
     enhance: Enhance | None = None,
 ) -> Tensor:
-    """The images of a split where batches are made of them, once for all trials of the process.
+    """Return the images from which batches are made, shared by all trials of the process.
 
-    On a CPU that is the memory map itself, not to be written, unless they are enhanced. On a CUDA
-    device it is the device's memory, unless they take more than `RESIDENT_SHARE` of what is free
-    there.
+    `split` "train" includes the validation images. On a CPU the result is the read-only memory map,
+    unless the images are enhanced. On a CUDA device they are copied to the device's memory, unless
+    they take more than `RESIDENT_SHARE` of its free memory.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
@@ -122,7 +123,7 @@ def stored(
 
 
 def _scaled(normalization: Normalization, factor: float) -> Normalization:
-    """The normalization that gives `factor` times the values."""
+    """Return the normalization whose values are `factor` times as large."""
     red, green, blue = normalization.std
     return Normalization(normalization.mean, (red / factor, green / factor, blue / factor))
 

@@ -1,4 +1,4 @@
-"""Looks at one network and its images: grids, maps, attributions, enhancement, costs by theory.
+"""Analyses of one network and its images: grids, maps, attributions, enhancement, costs in theory.
 
-Each module takes a network or a split and returns an image or plain numbers; nothing is written.
+Each module takes a network or a split and returns an image or plain numbers; none writes files.
 """

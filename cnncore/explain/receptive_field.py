@@ -1,8 +1,8 @@
-"""How much of the image one element of a layer's maps can see, for any network.
+"""Receptive fields: the part of the image that one element of a layer's maps sees.
 
-A network is run once on zeros while every operation is watched: windows (convolutions, pooling)
-widen the field of what they are given, padding shifts it, all else takes the union of its inputs'
-fields. So branches, joined by adding or concatenating, need no knowledge of the network.
+A network runs once on zeros while a dispatch mode follows every operation. Windows (convolutions,
+pooling) widen the field of their input, padding shifts it, and all other operations take the union
+of their inputs' fields. So branches, added or concatenated, need no knowledge of the network.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Field:
-    """Along one direction: element 0 sees pixels `low` to `high`, element 1 those `jump` further.
+    """Field along one direction: element 0 sees pixels `low` to `high`, element 1 `jump` further.
 
-    Pixels below 0 lie in the padding.
+    Pixels below 0 are in the padding.
     """
 
     low: int = 0
@@ -41,11 +41,11 @@ Fields = tuple[Field, Field]
 
 
 @dataclass(frozen=True)
-class Window:
-    """A layer that looks through a window, and what its elements see of the image.
+class WindowLayer:
+    """Layer with a window, and the receptive field of its elements.
 
     Pairs are height and width. `kernel`, `stride` and `padding` are the layer's own; `field` is in
-    pixels, and `jump` the pixels between the fields of neighbours.
+    pixels, and `jump` is the distance in pixels between the fields of neighbours.
     """
 
     name: str
@@ -58,45 +58,45 @@ class Window:
     jump: tuple[int, int]
 
 
-def receptive_fields(model: nn.Module, image_size: int) -> list[Window]:
-    """Every convolution and pooling layer in the order of execution.
+def receptive_fields(model: nn.Module, image_size: int) -> list[WindowLayer]:
+    """List every convolution and pooling layer in the order of execution.
 
-    The field of an element is what the network's windows reach, the corners of which may weigh
-    nothing in a trained network. Adaptive pooling counts with its widest window.
+    A field is the rectangle that the network's windows reach; in a trained network its corners may
+    have no weight. Adaptive pooling counts with its widest window.
     """
     weight = next(model.parameters())
     image = torch.zeros(1, 3, image_size, image_size, device=weight.device)
-    watch = _Watch(image)
+    tracker = _FieldTracker(image)
     names = {module: name for name, module in model.named_modules()}
-    found: list[Window] = []
+    layers: list[WindowLayer] = []
 
     def add(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        fields = watch.fields(output)
-        if fields is not None and watch.window is not None and output.ndim == 4:
-            found.append(_described(names[module], module, watch.window, output, fields))
+        fields = tracker.fields(output)
+        if fields is not None and tracker.window is not None and output.ndim == 4:
+            layers.append(_window_layer(names[module], module, tracker.window, output, fields))
 
-    windows = [module for module in model.modules() if isinstance(module, WINDOWS)]
+    windows = [module for module in model.modules() if isinstance(module, WINDOW_TYPES)]
     handles = [module.register_forward_hook(add) for module in windows]
     try:
-        with eval_mode(model), torch.no_grad(), watch:
+        with eval_mode(model), torch.no_grad(), tracker:
             model(image)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return layers
 
 
-WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+WINDOW_TYPES = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 Pair = tuple[int, int]
 # Kernel, stride and padding, each by height and width; the kernel with its dilation.
 Geometry = tuple[Pair, Pair, Pair]
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """Follows the fields of the image's elements through every operation.
+class _FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+    """Dispatch mode that records the fields of every operation's output.
 
-    Tensors are known by identity and kept alive, so that no address is used twice.
+    Tensors are identified by address and kept alive, so that no address is used twice.
     """
 
     def __init__(self, image: Tensor) -> None:
@@ -105,7 +105,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
         self.window: Geometry | None = None
 
     def fields(self, tensor: Any) -> Fields | None:
-        """What an element of a tensor sees, by height and width; None where it sees nothing."""
+        """Return the fields of a tensor's elements by height and width; None if there are none."""
         known = self._known.get(id(tensor))
         return known[1] if known else None
 
@@ -113,48 +113,53 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        sources = [fields for one in _tensors(args) if (fields := self.fields(one)) is not None]
+        sources = [
+            fields for tensor in _tensors(args) if (fields := self.fields(tensor)) is not None
+        ]
         if not sources:
             return output
         fields = (_union([f[0] for f in sources]), _union([f[1] for f in sources]))
         operation = func.overloadpacket
         if operation in GEOMETRY:
             self.window = GEOMETRY[operation](args)
-            fields = (_seen(fields[0], self.window, 0), _seen(fields[1], self.window, 1))
+            fields = (_widened(fields[0], self.window, 0), _widened(fields[1], self.window, 1))
         elif operation is aten.constant_pad_nd:
             fields = _padded(fields, args[1])
-        for one in _tensors([output]):
-            self._known[id(one)] = (one, fields)
+        for tensor in _tensors([output]):
+            self._known[id(tensor)] = (tensor, fields)
         return output
 
 
 def _tensors(values: Sequence[Any]) -> list[Tensor]:
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, list | tuple):
-            found += _tensors(value)
-    return found
+            tensors += _tensors(value)
+    return tensors
 
 
 def _union(fields: Sequence[Field]) -> Field:
-    """The least jump counts: a map of one element, spread over a larger one, has a larger jump."""
+    """Join fields; the least jump counts.
+
+    A map of one element, spread over a larger one, has a larger jump.
+    """
     return Field(
-        min(one.low for one in fields),
-        max(one.high for one in fields),
-        min(one.jump for one in fields),
+        min(field.low for field in fields),
+        max(field.high for field in fields),
+        min(field.jump for field in fields),
     )
 
 
-def _seen(field: Field, window: Geometry, axis: int) -> Field:
+def _widened(field: Field, window: Geometry, axis: int) -> Field:
     kernel, stride, padding = (pair[axis] for pair in window)
     low = field.low - padding * field.jump
     return Field(low, low + field.size - 1 + (kernel - 1) * field.jump, field.jump * stride)
 
 
 def _padded(fields: Fields, padding: Sequence[int]) -> Fields:
-    """Padding is given from the last direction on: left, right, top, bottom."""
+    """Shift fields by `padding`, which torch orders left, right, top, bottom."""
     left, top = padding[0], padding[2] if len(padding) > 2 else 0
     height, width = fields
     return (
@@ -177,7 +182,7 @@ def _pooling(args: Sequence[Any]) -> Geometry:
 
 
 def _adaptive(args: Sequence[Any]) -> Geometry:
-    """Output i of n takes the inputs from floor(i size / n) to ceil((i + 1) size / n)."""
+    """Return the widest window: output i of n reads floor(i size / n) to ceil((i + 1) size / n)."""
     shape, outputs = args[0].shape[-2:], _pair(args[1])
     kernel = _pair(
         [
@@ -190,11 +195,11 @@ def _adaptive(args: Sequence[Any]) -> Geometry:
 
 
 def _mean(args: Sequence[Any]) -> Geometry:
-    """A mean over height or width is a window over all of it, over other directions none."""
+    """Return a mean's window: all of each averaged direction of height and width, else one."""
     source = args[0]
-    over = {axis % source.ndim for axis in (args[1:] and args[1]) or range(source.ndim)}
-    places = (2, 3) if source.ndim == 4 else ()
-    kernel = [source.shape[axis] if axis in over else 1 for axis in places]
+    averaged = {axis % source.ndim for axis in (args[1:] and args[1]) or range(source.ndim)}
+    directions = (2, 3) if source.ndim == 4 else ()
+    kernel = [source.shape[axis] if axis in averaged else 1 for axis in directions]
     return _pair(kernel or 1), (1, 1), (0, 0)
 
 
@@ -213,12 +218,12 @@ def _pair(value: Any) -> Pair:
     return (int(values[0]), int(values[-1]))
 
 
-def _described(
+def _window_layer(
     name: str, module: nn.Module, window: Geometry, output: Tensor, fields: Fields
-) -> Window:
+) -> WindowLayer:
     kernel, stride, padding = window
     height, width = fields
-    return Window(
+    return WindowLayer(
         name=name,
         type=type(module).__name__,
         kernel=kernel,

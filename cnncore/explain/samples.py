@@ -1,4 +1,4 @@
-"""Grids of images as a data set has them, and as a network sees them: right, wrong, how sure."""
+"""Grids of a data set's images, and of a network's predictions: right, wrong, confidence."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from cnncore.data.batches import EvalSplit
-from cnncore.explain.picture import GREEN, VERMILION, Tile, tile_grid
+from cnncore.explain.image_grid import GREEN, VERMILION, Tile, tile_grid
 from cnncore.measure.evaluate import predict
 
 COLUMNS = 8
 
 
 def sample_grid(split: EvalSplit, class_names: Sequence[str], per_class: int, title: str) -> Image:
-    """The first images of every class of the split, a class a row; blank where there are fewer."""
+    """Draw the first images of every class, one row per class; blank tiles if there are fewer."""
     tiles = []
     for label in range(len(class_names)):
-        places = np.flatnonzero(split.labels == label)[:per_class]
-        images = split.raw(places).numpy()
+        indices = np.flatnonzero(split.labels == label)[:per_class]
+        images = split.raw(indices).numpy()
         tiles += [Tile(image) for image in images]
         tiles += [Tile(np.full_like(split.raw([0]).numpy()[0], 255))] * (per_class - len(images))
     return tile_grid(tiles, per_class, title=title, row_labels=class_names)
@@ -38,31 +38,31 @@ def prediction_grid(
     about: str,
     errors: bool = False,
 ) -> Image:
-    """Images of the split with true class, predicted class and its probability.
+    """Draw images of the split with true class, predicted class and its probability.
 
-    Taken evenly over the whole split; with `errors` only wrong ones, the surest first. Raises
-    `ValueError` where there are none.
+    They are spread evenly over the split; with `errors` only wrong ones, the most confident first.
+    Raises `ValueError` if there are none.
     """
     logits, labels = predict(model, split.batches(), precision=precision, device=device)
     confidence, predicted = logits.softmax(1).max(1)
     wrong = predicted != labels
     if errors:
-        places = torch.argsort(confidence * wrong, descending=True, stable=True)
-        places = places[: min(count, int(wrong.sum()))]
-        if not len(places):
+        indices = torch.argsort(confidence * wrong, descending=True, stable=True)
+        indices = indices[: min(count, int(wrong.sum()))]
+        if not len(indices):
             raise ValueError(f"the network has all {len(labels)} images right: no error to show")
         title = f"The surest of {int(wrong.sum()):,} errors in {len(labels):,} images"
     else:
         count = min(count, len(labels))
-        places = torch.arange(count) * len(labels) // count
+        indices = torch.arange(count) * len(labels) // count
         title = f"{count} of {len(labels):,} images, {1 - wrong.double().mean().item():.2%} right"
     tiles = [
-        _predicted_tile(split.raw([place])[0], place, class_names, label, choice, share)
-        for place, label, choice, share in zip(
-            places.tolist(),
-            labels[places].tolist(),
-            predicted[places].tolist(),
-            confidence[places].tolist(),
+        _predicted_tile(split.raw([index])[0], index, class_names, label, choice, share)
+        for index, label, choice, share in zip(
+            indices.tolist(),
+            labels[indices].tolist(),
+            predicted[indices].tolist(),
+            confidence[indices].tolist(),
             strict=True,
         )
     ]
@@ -71,10 +71,10 @@ def prediction_grid(
 
 
 def _predicted_tile(
-    image: Tensor, place: int, class_names: Sequence[str], label: int, choice: int, share: float
+    image: Tensor, index: int, class_names: Sequence[str], label: int, choice: int, share: float
 ) -> Tile:
     return Tile(
         image.numpy(),
-        (f"{place}: {class_names[label]}", f"{class_names[choice]} {share:.0%}"),
+        (f"{index}: {class_names[label]}", f"{class_names[choice]} {share:.0%}"),
         GREEN if choice == label else VERMILION,
     )

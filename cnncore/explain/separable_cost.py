@@ -1,4 +1,4 @@
-"""Depthwise-separable convolutions: what they save in theory and in counted multiply-accumulates.
+"""Savings of depthwise-separable convolutions, in theory and in counted multiply-accumulates.
 
 A block is a depthwise convolution and the next pointwise one. A standard convolution in its place,
 of kernel DK x DK from M to N channels on maps of DF x DF, takes DK^2 M N DF^2 multiply-accumulates
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
-from cnncore.complexity import layer_macs, watched_forward
+from cnncore.complexity import forward_with_hook, layer_macs
 
 
 @dataclass(frozen=True)
 class SeparableBlock:
-    """One block: its convolutions' names, sizes, and multiply-accumulates for one image.
+    """Names of a block's convolutions, their sizes, and multiply-accumulates for one image.
 
-    `standard_macs` are counted on a standard convolution built for the block's place.
+    `standard_macs` are counted on a standard convolution built in place of the block.
     """
 
     depthwise: str
@@ -36,20 +36,20 @@ class SeparableBlock:
 
     @property
     def counted(self) -> float:
-        """Share of the standard convolution's multiply-accumulates that the block takes."""
+        """Multiply-accumulates of the block as a share of the standard convolution's."""
         return self.separable_macs / self.standard_macs
 
     @property
     def theory(self) -> float:
-        """The same by 1/N + 1/DK^2."""
+        """Share in theory, 1/N + 1/DK^2."""
         height, width = self.kernel
         return 1 / self.channels_out + 1 / (height * width)
 
 
 def separable_blocks(model: nn.Module, image_size: int) -> list[SeparableBlock]:
-    """Every depthwise-separable block of a network, in the order of execution.
+    """List the depthwise-separable blocks of a network in the order of execution.
 
-    Raises `ValueError` where there is none.
+    Raises `ValueError` if there are none.
     """
     uses: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
 
@@ -64,7 +64,7 @@ def separable_blocks(model: nn.Module, image_size: int) -> list[SeparableBlock]:
         for conv in gate.modules()
     }
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m not in gates]
-    watched_forward(model, image_size, convolutions, add)
+    forward_with_hook(model, image_size, convolutions, add)
     names = {module: name for name, module in model.named_modules()}
     blocks = [
         _block(names, *first, *second)
@@ -104,7 +104,7 @@ def _block(
         bias=False,
         device="meta",
     )
-    instead = standard(torch.empty(image.shape, device="meta"))
+    standard_output = standard(torch.empty(image.shape, device="meta"))
     return SeparableBlock(
         depthwise=names[depthwise],
         pointwise=names[pointwise],
@@ -114,5 +114,5 @@ def _block(
         output=(between.shape[2], between.shape[3]),
         separable_macs=layer_macs(depthwise, image, between)
         + layer_macs(pointwise, middle, output),
-        standard_macs=layer_macs(standard, image, instead),
+        standard_macs=layer_macs(standard, image, standard_output),
     )

@@ -1,1 +1,1 @@
-"""What is measured of a network: predictions, metrics, time, memory."""
+"""Measurements of a network: predictions, metrics, latency, memory, energy."""

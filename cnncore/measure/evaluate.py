@@ -1,4 +1,4 @@
-"""A network's predictions on a split, and the store's rows made of them."""
+"""A network's predictions on a split, and their rows in the store."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def predict(
     precision: str,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Logits `(n, classes)` float32 and labels `(n,)` int64 of all batches, on the CPU.
+    """Return logits `(n, classes)` float32 and labels `(n,)` int64 of all batches, on the CPU.
 
     A batch is normalised images `(batch, 3, height, width)` and labels `(batch,)`. The network
-    runs in eval mode without gradients and is left in the mode it came in. Nothing waits for the
-    device before the last batch is under way.
+    runs in eval mode without gradients and then returns to its former mode. Nothing waits for the
+    device until the last batch has started.
     """
     logits: list[Tensor] = []
     labels: list[Tensor] = []
@@ -34,14 +34,14 @@ def predict(
             labels.append(batch_labels)
     if not logits:
         raise ValueError("there must be at least one batch to predict, got none")
-    # Joined outside inference mode, so that the caller may use them in any computation.
+    # Concatenated outside inference mode, so that the caller may use them in any computation.
     return torch.cat(logits).cpu(), torch.cat(labels).cpu().to(torch.int64)
 
 
 def class_rows(
     metrics: Metrics, class_names: Sequence[str], *, trial_id: str, split: str
 ) -> list[dict[str, Any]]:
-    """Rows of the table `classes`: one per class, names in order of the class index."""
+    """Return the rows of the table `classes`, one per class; names are in order of the index."""
     return [
         {
             "trial_id": trial_id,
@@ -61,7 +61,7 @@ def class_rows(
 def prediction_columns(
     metrics: Metrics, *, trial_id: str, split: str
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Columns of the table `predictions`, one entry per image in the order of the batches."""
+    """Return the columns of the table `predictions`, an entry per image in order of the batches."""
     count = len(metrics.labels)
     return {
         "trial_id": np.full(count, trial_id),
@@ -75,7 +75,7 @@ def prediction_columns(
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode, and afterwards back in the mode that module was in."""
+    """Put every module in eval mode, and restore each module's own mode afterwards."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -86,7 +86,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The mixed precision of "bf16" (operations chosen by torch), or plain "fp32"."""
+    """Return the context for "bf16" mixed precision (torch chooses the operations) or "fp32"."""
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,44 +1,73 @@
-"""Running out of memory: what it looks like, what was wanted, and giving back what is held."""
+"""Memory that a trial uses: its peak, running out of it, and releasing it."""
 
 from __future__ import annotations
 
 import gc
 import re
+import resource
+import sys
+from pathlib import Path
 
 import torch
 
-from cnncore.measure.timing import peak_memory_mib
-
-# Libraries below PyTorch, and its allocator for the CPU, raise errors of no kind of their own.
-SIGNS = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+MIB = 2**20
 UNITS_MIB = {"bytes": 2**-20, "KiB": 2**-10, "MiB": 1.0, "GiB": 2.0**10}
+# Libraries below PyTorch, and its allocator for the CPU, raise a plain RuntimeError.
+OUT_OF_MEMORY_MESSAGES = (
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of `peak_memory_mib`.
+
+    For a CPU this needs Linux; on other systems the peak stays that of the whole process's life.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        # 5 resets the peak of the resident set (proc_pid_clear_refs(5)).
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Return the most memory used since `reset_peak_memory`.
+
+    On a GPU the memory of tensors counts, on a CPU that of the whole process, Python and libraries
+    included.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes (getrusage(2) of each).
+    return peak / MIB if sys.platform == "darwin" else peak / 1024
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the device, or on a CPU the machine, has no memory left."""
+    """Return whether an exception means that the device, or for a CPU the machine, is full."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+    return isinstance(error, RuntimeError) and any(
+        message in str(error) for message in OUT_OF_MEMORY_MESSAGES
+    )
 
 
 def needed_mib(error: BaseException, device: torch.device) -> float:
-    """The peak so far and what was asked for on top: at least so much memory is needed."""
-    found = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMG]iB)", str(error))
-    asked = float(found.group(1)) * UNITS_MIB[found.group(2)] if found else 0.0
-    if device.type == "cpu" and (found := re.search(r"allocate (\d+) bytes", str(error))):
-        asked = int(found.group(1)) / 2**20
-    return peak_memory_mib(device) + asked
+    """Return a lower bound of the memory needed: the peak so far plus the failed allocation."""
+    match = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMG]iB)", str(error))
+    requested_mib = float(match.group(1)) * UNITS_MIB[match.group(2)] if match else 0.0
+    if device.type == "cpu" and (match := re.search(r"allocate (\d+) bytes", str(error))):
+        requested_mib = int(match.group(1)) / MIB
+    return peak_memory_mib(device) + requested_mib
 
 
-def device_memory_mib(device: torch.device) -> float | None:
-    """All that a GPU has; None for a CPU, whose memory others share."""
-    if device.type != "cuda":
-        return None
-    return float(torch.cuda.get_device_properties(device).total_memory) / 2**20
-
-
-def give_memory_back() -> None:
-    """Return to the device what nothing refers to any more."""
+def release_unused_memory() -> None:
+    """Return to the device the memory that nothing refers to any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
-"""What a network's logits say about it: accuracy, loss, per-class scores, calibration.
+"""Metrics of a network's logits: accuracy, loss, per-class scores, calibration.
 
-The same definitions, and the same numbers to rounding, as scikit-learn with `zero_division=0`.
+Definitions and numbers (up to rounding) are those of scikit-learn with `zero_division=0`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ ECE_BINS = 15
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class against the rest; fractions in [0, 1].
+    """Metrics of one class against the rest; fractions in [0, 1].
 
-    `support` counts the images that are of the class. `auc` is the area under the ROC curve, None
-    where no image or every image is of the class.
+    `support` counts the images of the class. `auc` is the area under the ROC curve, None if no
+    image or every image is of the class.
     """
 
     support: int
@@ -36,14 +36,14 @@ class ClassMetrics:
 class Metrics:
     """Metrics of n images over c classes; fractions in [0, 1].
 
-    `top5` is None below six classes. The macro averages are means over all classes, where a class
-    never predicted scores 0; only `macro_auc` leaves out the classes that have none. `loss` is
+    `top5` is None below six classes. The macro averages are means over all classes; a class never
+    predicted scores 0. Only `macro_auc` leaves out classes, those without an AUC. `loss` is
     the mean cross-entropy in nats, `ece` the expected calibration error: 15 equal-width bins
-    ((k - 1) / 15, k / 15] of confidence, L1 (arXiv 1706.04599). With logits that are not finite,
-    `loss` and `ece` are NaN and there is no AUC.
+    ((k - 1) / 15, k / 15] of confidence, L1 (arXiv 1706.04599). If logits are
+    not finite, `loss` and `ece` are NaN and there is no AUC.
 
-    `predicted` (n,) is the class of the largest logit (the first of equals), `confidence` (n,) its
-    softmax probability, and `confusion` (c, c) counts images by label (row) and prediction.
+    `predicted` (n,) is the class of the largest logit (the first of equal ones), `confidence` (n,)
+    its softmax probability, and `confusion` (c, c) counts images by label (row) and prediction.
     """
 
     top1: float
@@ -62,9 +62,9 @@ class Metrics:
 
 
 def classification_metrics(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
-    """All metrics of logits `(n, classes)` against labels `(n,)` from 0; computed in float64.
+    """Compute all metrics of logits `(n, classes)` and labels `(n,)` from 0, in float64.
 
-    Log-probabilities are logits too. Raises `ValueError` when shapes or labels do not fit.
+    Log-probabilities are logits too. Raises `ValueError` if shapes or labels do not fit.
     """
     scores = logits.detach().cpu().to(torch.float64).numpy()
     truth = labels.detach().cpu().to(torch.int64).numpy()
@@ -113,37 +113,37 @@ def _metrics(scores: Floats, log_probabilities: Floats, labels: Ints) -> Metrics
 
 
 def _log_softmax(scores: Floats) -> Floats:
-    """Log-probabilities; a row with an infinite or NaN score becomes NaN."""
+    """Return log-probabilities; a row with an infinite or NaN score becomes NaN."""
     with np.errstate(invalid="ignore"):
         shifted = scores - scores.max(axis=1, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _rank(scores: Floats, labels: Ints) -> Ints:
-    """Place of the label among the sorted scores, from 0; equals rank by class index, NaN last."""
-    own = scores[np.arange(len(labels)), labels][:, None]
-    ahead = ~(scores <= own)
-    equal_before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
+    """Return the label's rank from 0 among the sorted scores; ties by class index, NaN last."""
+    label_score = scores[np.arange(len(labels)), labels][:, None]
+    ahead = ~(scores <= label_score)
+    equal_before = (scores == label_score) & (np.arange(scores.shape[1]) < labels[:, None])
     return np.asarray(ahead.sum(axis=1) + equal_before.sum(axis=1))
 
 
 def _per_class(confusion: Ints, areas: list[float | None]) -> tuple[ClassMetrics, ...]:
-    right = confusion.diagonal()
+    correct = confusion.diagonal()
     support = confusion.sum(axis=1)
-    chosen = confusion.sum(axis=0)
-    # Whatever is divided by no image is 0 / 1.
-    precision = right / np.maximum(chosen, 1)
-    recall = right / np.maximum(support, 1)
-    f1 = 2 * right / np.maximum(support + chosen, 1)
+    predicted = confusion.sum(axis=0)
+    # A division by no image becomes 0 / 1.
+    precision = correct / np.maximum(predicted, 1)
+    recall = correct / np.maximum(support, 1)
+    f1 = 2 * correct / np.maximum(support + predicted, 1)
     columns = (support.tolist(), precision.tolist(), recall.tolist(), f1.tolist(), areas)
     return tuple(ClassMetrics(*row) for row in zip(*columns, strict=True))
 
 
 def _areas(probabilities: Floats, labels: Ints) -> list[float | None]:
-    """Area under the ROC curve of every class against the rest; equal scores count half.
+    """Return the area under the ROC curve of every class against the rest; ties count half.
 
     The area is the share of (image of the class, other image) pairs in the right order
-    (Mann-Whitney), which the ranks of the class's scores among all scores give.
+    (Mann-Whitney). The ranks of the class's scores among all scores give this share.
     """
     if not np.isfinite(probabilities).all():
         return [None] * probabilities.shape[1]
@@ -151,21 +151,21 @@ def _areas(probabilities: Floats, labels: Ints) -> list[float | None]:
     ordered = np.sort(columns, axis=1)
     areas: list[float | None] = []
     for index, (column, sorted_column) in enumerate(zip(columns, ordered, strict=True)):
-        own = column[labels == index]
-        positives, negatives = len(own), len(labels) - len(own)
+        scores = column[labels == index]
+        positives, negatives = len(scores), len(labels) - len(scores)
         if not positives or not negatives:
             areas.append(None)
             continue
         # The mid-rank from 1 of a score lies between the scores below it and those up to it.
-        below = sorted_column.searchsorted(own, side="left")
-        up_to = sorted_column.searchsorted(own, side="right")
+        below = sorted_column.searchsorted(scores, side="left")
+        up_to = sorted_column.searchsorted(scores, side="right")
         rank_sum = (int(below.sum()) + int(up_to.sum()) + positives) / 2
         areas.append((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
     return areas
 
 
-def _calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
+def _calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     edges = np.linspace(0.0, 1.0, ECE_BINS + 1)
     bins = np.clip(edges.searchsorted(confidence, side="left") - 1, 0, ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=ECE_BINS)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(confidence))

@@ -1,4 +1,4 @@
-"""The non-linear functions a network may use in every place of its own one."""
+"""Activation functions that a network may use instead of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import nn
 
 
 def new_activation(name: str) -> nn.Module:
-    """A module for "relu" or "sigmoid".
+    """Return a module for "relu" or "sigmoid".
 
-    ReLU works in place: the convolution, pooling or BatchNorm before it does not need its output
-    again, and the memory traffic saved is a tenth of a small network's training time on a CPU.
+    ReLU works in place, because the convolution, pooling or BatchNorm before it does not need its
+    output again. The memory traffic saved is a tenth of a small network's training time on a CPU.
     """
     if name == "relu":
         return nn.ReLU(inplace=True)
@@ -19,7 +19,7 @@ def new_activation(name: str) -> nn.Module:
 
 
 def replace_relu(model: nn.Module, name: str) -> None:
-    """Put the activation called `name` in the place of every ReLU of `model`."""
+    """Replace every ReLU of `model` by the activation called `name`."""
     for module in list(model.modules()):
         for child_name, child in list(module.named_children()):
             if isinstance(child, nn.ReLU):

@@ -1,4 +1,4 @@
-"""From an architecture's name or `package.module:function` to a network with fresh weights."""
+"""Building of a network with fresh weights from its name or `package.module:function`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cnncore.catalog import NETWORKS, check_network
 
 
 def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> nn.Module:
-    """A network that maps `(batch, 3, image_size, image_size)` to logits `(batch, classes)`.
+    """Build a network that maps `(batch, 3, image_size, image_size)` to logits `(batch, classes)`.
 
-    `arch` is a name of the catalog or `package.module:function` of the user's own; that function
-    is called with `classes`, with `image_size` where it takes it, and with the options. An option
-    whose value is None is left to the network. Weights are drawn from torch's global generator:
+    `arch` is a name of the catalog or the user's own `package.module:function`. That function is
+    called with `classes`, with `image_size` if it has this parameter, and with the options. An
+    option whose value is None is left out. Weights are drawn from torch's global generator:
     `torch.manual_seed` before the call makes them repeatable.
 
     Raises `ValueError` for an unknown `arch`, an option it does not take, or an image too small
@@ -47,7 +47,7 @@ def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> 
 
 
 def _load(path: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names."""
+    """Import the function `package.module:function`."""
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)

@@ -1,4 +1,4 @@
-"""Pre-trained weights: read without running code, checked layer by layer, put into a network."""
+"""Loading of pre-trained weights: read without running code, checked layer by layer."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor, nn
 
 from cnncore.catalog import NETWORKS
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
-from cnncore.models.head import AUXILIARY, HEADS, head_names
-from cnncore.models.weights import IMAGENET, WeightsError, check_imagenet, fingerprint
+from cnncore.models.classifier_head import AUXILIARY, HEADS, head_names
+from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 
 Weights = dict[str, Tensor]
 
-# How many layers a message names before it only counts the rest.
-NAMED = 4
+# Layers that a message names; it only counts the rest.
+NAMED_LAYERS = 4
 
 
 def load_pretrained(
     model: nn.Module, arch: str, source: str, expected_fingerprint: str | None = None
 ) -> set[str]:
-    """Put weights from `source` into `model`: `imagenet`, or the path of a file.
+    """Load weights from `source`, `imagenet` or the path of a file, into `model`.
 
-    Returns the names of the tensors that it filled.
+    Returns the names of the tensors that were loaded.
 
-    The head's last layers, and those of auxiliary heads, stay as they are where the number of
-    classes differs. ImageNet weights are torchvision's `IMAGENET1K_V1`, downloaded once; they
+    The last layers of the head and of auxiliary heads stay unchanged if the number of classes
+    differs. ImageNet weights are torchvision's `IMAGENET1K_V1`, downloaded once; they
     expect `normalize: imagenet`. Raises `WeightsError`.
     """
     if source == IMAGENET:
@@ -35,22 +35,22 @@ def load_pretrained(
             raise WeightsError(problem)
         weights = _for_keras(arch, model, _download(str(NETWORKS[arch].torchvision)))
         if hasattr(model, "transform_input"):
-            # These were trained on another normalisation, to which torchvision's body then turns.
+            # These weights expect another normalisation; with the flag torchvision converts to it.
             setattr(model, "transform_input", True)  # noqa: B010  # a flag, not a module
     else:
         if expected_fingerprint is not None and fingerprint(source) != expected_fingerprint:
             raise WeightsError(f"{source} has changed since the sweep was planned; plan it again")
         weights = read_weights(source)
-    take_scales(model, weights)
-    fitting = fit(model, weights, source)
+    add_frozen_scales(model, weights)
+    fitting = select_fitting(model, weights, source)
     model.load_state_dict(fitting, strict=False)
     return set(fitting)
 
 
 def read_weights(path: str | Path) -> Weights:
-    """The tensors of a state dict, or of a checkpoint with `weights`. Raises `WeightsError`.
+    """Read the tensors of a state dict, or of a checkpoint with `weights`. Raises `WeightsError`.
 
-    Only tensors and plain values are read: a file whose pickle would run code is refused.
+    Only tensors and plain values are read; a file whose pickle would run code is refused.
     """
     try:
         payload = load_checkpoint(path)
@@ -71,17 +71,17 @@ def read_weights(path: str | Path) -> Weights:
     return weights
 
 
-def fit(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Weights:
-    """Those of `weights` that go into `model`. Raises `WeightsError` where the rest does not fit.
+def select_fitting(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Weights:
+    """Return the `weights` that `model` takes. Raises `WeightsError` if the others do not fit.
 
-    Left out are auxiliary heads that one of the two lacks, and the tensors of a head that differ
-    in the number of classes alone.
+    Left out are auxiliary heads that only one of the two has, and tensors of a head that differ
+    in nothing but the number of classes.
     """
     own = model.state_dict()
     heads = head_names(model)
     main = tuple(f"{name}." for name in heads if name not in AUXILIARY)
     classes = {
-        name: _last_size(own, (f"{name}.",) if name in AUXILIARY else main) for name in heads
+        name: _class_count(own, (f"{name}.",) if name in AUXILIARY else main) for name in heads
     }
     problems: list[str] = []
     fitting: Weights = {}
@@ -95,24 +95,24 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Weights
                 problems.append(f"{name} is {_shape(has)}, the network wants {_shape(wants)}")
         elif top not in AUXILIARY and not name.endswith("num_batches_tracked"):
             # Files older than PyTorch 0.4.1 lack these counters of BatchNorm.
-            where = "not in the file" if name in own else "not in the network"
-            problems.append(f"{name} is {where}")
+            missing = "not in the file" if name in own else "not in the network"
+            problems.append(f"{name} is {missing}")
     if problems:
-        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise WeightsError(f"{source} does not fit: {'; '.join(problems[:NAMED])}{more}")
+        more = f"; and {len(problems) - NAMED_LAYERS} more" if len(problems) > NAMED_LAYERS else ""
+        raise WeightsError(f"{source} does not fit: {'; '.join(problems[:NAMED_LAYERS])}{more}")
     return fitting
 
 
-def take_scales(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give BatchNorms that have no scale, as Keras' Inception has them, the file's, frozen."""
+def add_frozen_scales(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give BatchNorms without a scale, such as those of Keras' Inception, the file's, frozen."""
     for name, module in model.named_modules():
         scale = weights.get(f"{name}.weight")
         if isinstance(module, nn.BatchNorm2d) and module.weight is None and scale is not None:
             module.weight = nn.Parameter(scale.clone(), requires_grad=False)
 
 
-def _last_size(own: Mapping[str, Tensor], head: tuple[str, ...]) -> int:
-    """How many classes a head has: its last tensor's length."""
+def _class_count(own: Mapping[str, Tensor], head: tuple[str, ...]) -> int:
+    """Return the number of classes of a head: the length of its last tensor."""
     return [value.shape[0] for name, value in own.items() if name.startswith(head) and value.dim()][
         -1
     ]
@@ -129,13 +129,13 @@ def check_fit(arch: str, image_size: int, options: Mapping[str, object], path: s
     with torch.device("meta"):
         model = build_model(arch, classes=2, image_size=image_size, **options)
     weights = read_weights(path)
-    take_scales(model, weights)
-    fit(model, weights, path)
+    add_frozen_scales(model, weights)
+    select_fitting(model, weights, path)
 
 
 def _download(network: str) -> Weights:
-    """torchvision's weights from its cache, or from the network."""
-    # Most trials want no weights, and torchvision takes half a second to import.
+    """Return torchvision's weights from its cache, or download them."""
+    # Imported here, because most trials need no weights and the import takes half a second.
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(network)["IMAGENET1K_V1"]
@@ -151,9 +151,9 @@ def _download(network: str) -> Weights:
 
 
 def _for_keras(arch: str, model: nn.Module, weights: Weights) -> Weights:
-    """torchvision's weights as a network of Keras' takes them; others' pass unchanged.
+    """Convert torchvision's weights for a network of Keras; for others return them unchanged.
 
-    Its heads go and biases of convolutions are zero.
+    The heads are left out, and biases of convolutions are zero.
     """
     if not arch.endswith("_keras"):
         return weights

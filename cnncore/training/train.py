@@ -17,20 +17,27 @@ from cnncore.config import EarlyStop, Plateau, TrialConfig
 from cnncore.data.augment.mixing import Mix, draw_mix
 from cnncore.data.splits import Splits
 from cnncore.measure.evaluate import autocast, predict
-from cnncore.models.head import feature_norms
+from cnncore.models.classifier_head import feature_norms
 from cnncore.seeding import derive_seed, seed_torch
-from cnncore.training.allocator import keep_freed_memory
-from cnncore.training.optim import build_optimizer, learning_rate
-from cnncore.training.state import TrainState, Watch, copy_weights, random_state, set_random_state
+from cnncore.training.glibc_allocator import keep_freed_memory
+from cnncore.training.optimizer import build_optimizer
+from cnncore.training.schedule import learning_rate
+from cnncore.training.train_state import (
+    BestSoFar,
+    TrainState,
+    copy_weights,
+    random_state,
+    set_random_state,
+)
 
-# Logits kept for the running accuracy before they are read: 64 MiB in fp32.
+# Most logits kept on the device for the running accuracy before they are read: 64 MiB in fp32.
 UNREAD_LOGITS = 2**24
-# Top-5 says little where there are hardly more classes than that.
+# With fewer classes top-5 accuracy says little.
 TOP5_CLASSES = 6
 
 
 class Diverged(Exception):
-    """The training or validation loss is no longer a finite number."""
+    """Error for a training or validation loss that is no longer finite."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss is not finite in epoch {epoch}")
@@ -39,12 +46,12 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch came to.
+    """Result of one epoch.
 
-    `train_*` are running means in training mode, on augmented images; of mixed images `train_top1`
-    counts the label with the larger weight. `lr` is that of the last
-    step; `val_top5` is None below six classes. `is_best`: `select` would take this epoch, of those
-    so far. `stop_reason` is set in the epoch after which `early_stop` ends the training.
+    `train_*` are running means in training mode, on augmented images; for mixed images
+    `train_top1` counts the label with the larger weight. `lr` is the last step's. `val_top5` is
+    None below six classes. `is_best` is true if `select` would choose this epoch among those so
+    far. `stop_reason` is set in the epoch after which `early_stop` ends the training.
     """
 
     epoch: int
@@ -62,8 +69,8 @@ class EpochResult:
 
 
 @dataclass(frozen=True)
-class Pause:
-    """A step boundary within `epoch`, after `step` of its steps, fit for a checkpoint."""
+class StepBoundary:
+    """Moment after step `step` of the unfinished `epoch`; the state is fit for a checkpoint."""
 
     epoch: int
     step: int
@@ -76,11 +83,11 @@ def start(
     device: torch.device,
     pretrained: Collection[str] = (),
 ) -> TrainState:
-    """The state before the first step; moves `model` to `device` and into `channels_last`.
+    """Return the state before the first step; moves `model` to `device` and `channels_last`.
 
-    `seed` gives the order, augmentation and dropout of every step; the weights are as they come,
-    and `pretrained` names those that come from elsewhere.
-    Sets PyTorch's deterministic mode as `config` says and, on a CPU, `keep_freed_memory`.
+    `seed` determines the order, augmentation and dropout of every step. The weights stay as they
+    are; `pretrained` names the pre-trained ones. Sets PyTorch's deterministic mode as `config`
+    says and, on a CPU, calls `keep_freed_memory`.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -98,23 +105,23 @@ def start(
 
 
 def train(
-    state: TrainState, splits: Splits, config: TrialConfig, *, pause_s: float = 30.0
-) -> Iterator[EpochResult | Pause]:
-    """Train to the last epoch or an early stop; yields after each epoch, and pauses within one.
+    state: TrainState, splits: Splits, config: TrialConfig, *, boundary_every_s: float = 30.0
+) -> Iterator[EpochResult | StepBoundary]:
+    """Train to the last epoch or an early stop; yield after each epoch, and within long ones.
 
-    A `Pause` comes at the first step boundary after `pause_s` seconds without a yield. At every
-    yield `state` is whole: continued from a copy of it, on a CPU with as many threads, all later
-    weights and metrics are the same bit for bit. The consumer may use the model and the global
-    random generators meanwhile; its time is not counted.
+    A `StepBoundary` follows the first step that ends more than `boundary_every_s` seconds after
+    the last yield. At every yield `state` is whole: resumed from a copy of it, on a CPU with as
+    many threads, all later weights and metrics are the same bit for bit. The consumer may use the
+    model and the global random generators meanwhile; its time is not counted.
 
-    Raises `Diverged` where the training or validation loss stops being finite.
+    Raises `Diverged` when the training or validation loss is no longer finite.
     """
     model, optimizer, ema = state.model, state.optimizer, state.ema
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     device, steps = state.device, splits.train.steps
     smoothing = config.label_smoothing or 0.0
     aux_weight = config.aux_weight or 0.0
-    # Statistics of frozen features stay what they were trained with.
+    # Statistics of frozen features keep their trained values.
     frozen_norms = feature_norms(model) if config.freeze == "features" else []
 
     while state.epoch < config.epochs and state.stop_reason is None:
@@ -128,7 +135,7 @@ def train(
             seed_torch(derive_seed(state.seed, "epoch", epoch))
         else:
             set_random_state(state.random, device)
-        done: list[tuple[Tensor, Tensor, Tensor]] = []
+        unread: list[tuple[Tensor, Tensor, Tensor]] = []
         for images, labels in splits.train.batches(state.seed, epoch, state.step):
             state.step += 1
             lr = learning_rate(config, state.epoch * steps + state.step, steps, state.cuts)
@@ -140,7 +147,7 @@ def train(
                 images = mixed.images(images)
             with autocast(device, config.precision):
                 outputs = model(images)
-            # In training mode a network with auxiliary heads gives their logits after its own.
+            # In training mode a network with auxiliary heads returns its own logits, then theirs.
             logits, *heads = outputs if isinstance(outputs, tuple) else (outputs,)
             loss = cross_entropy(logits, labels, mixed, smoothing)
             for head in heads:
@@ -155,25 +162,25 @@ def train(
             if ema is not None and config.ema is not None:
                 update_ema(ema, model, config.ema, state.epoch * steps + state.step)
 
-            # Read later, many at once: reading them now would make the device wait.
-            done.append((loss.detach(), logits.detach(), labels))
-            if len(done) * logits.numel() > UNREAD_LOGITS:
-                add_steps(state, done)
+            # Read later, many at once: each read waits for the device.
+            unread.append((loss.detach(), logits.detach(), labels))
+            if len(unread) * logits.numel() > UNREAD_LOGITS:
+                add_steps(state, unread)
 
-            if perf_counter() - started > pause_s and state.step < steps:
-                add_steps(state, done)
+            if perf_counter() - started > boundary_every_s and state.step < steps:
+                add_steps(state, unread)
                 if not math.isfinite(state.loss_sum):
                     raise Diverged(epoch)
                 state.random = random_state(device)
                 state.train_time_s += perf_counter() - started
-                yield Pause(epoch, state.step)
+                yield StepBoundary(epoch, state.step)
                 set_random_state(state.random, device)
                 model.train()
                 for norm in frozen_norms:
                     norm.eval()
                 started = perf_counter()
 
-        add_steps(state, done)
+        add_steps(state, unread)
         train_loss = state.loss_sum / len(splits.train)
         train_top1 = state.correct / len(splits.train)
         state.train_time_s += perf_counter() - started
@@ -194,7 +201,7 @@ def train(
             if config.select == "best":
                 state.best_weights = copy_weights(ema or model)
         if isinstance(config.schedule, Plateau):
-            state.plateau.update(watched(config.schedule.metric, val_loss, val_top1))
+            state.plateau.update(lower_is_better(config.schedule.metric, val_loss, val_top1))
             if state.plateau.waited > config.schedule.patience:  # as PyTorch counts
                 state.cuts += 1
                 state.plateau.waited = 0
@@ -220,7 +227,7 @@ def train(
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, mixed: Mix | None, smoothing: float) -> Tensor:
-    """Mean over the batch, in fp32; of mixed images that of both labels, weighted like pixels."""
+    """Return the mean over the batch, in fp32; mixed images weight both labels as their pixels."""
     loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
     if mixed is None:
         return loss
@@ -228,28 +235,28 @@ def cross_entropy(logits: Tensor, labels: Tensor, mixed: Mix | None, smoothing: 
     return mixed.share * loss + (1 - mixed.share) * other
 
 
-def add_steps(state: TrainState, done: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-    """Add steps' losses, logits and labels to the epoch's sums, and empty the list.
+def add_steps(state: TrainState, unread: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Add unread steps' losses, logits and labels to the epoch's sums, and empty the list.
 
-    Losses are added one by one, so that the sum does not depend on how steps are put together.
+    Losses are added one by one, so that the sum does not depend on how the steps are grouped.
     Waits for the device.
     """
-    if not done:
+    if not unread:
         return
-    losses, logits, labels = zip(*done, strict=True)
+    losses, logits, labels = zip(*unread, strict=True)
     for loss, its_labels in zip(torch.stack(losses).tolist(), labels, strict=True):
         state.loss_sum += loss * len(its_labels)
     state.correct += int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
-    done.clear()
+    unread.clear()
 
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Move the running average of weights and buffers towards those of `model`.
 
-    In the first steps the decay is `(1 + step) / (10 + step)` where that is less, so that the
+    In the first steps the decay is `(1 + step) / (10 + step)` if that is less, so that the
     average soon forgets the initial weights (as TensorFlow's `ExponentialMovingAverage` with
-    `num_updates`). Whole-number buffers are copied.
+    `num_updates`). Integer buffers are copied.
     """
     decay = min(decay, (1 + step) / (10 + step))
     old, new = list(ema.state_dict().values()), list(model.state_dict().values())
@@ -265,21 +272,21 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> Non
 
 
 def validation_scores(logits: Tensor, labels: Tensor) -> tuple[float, float, float | None]:
-    """Mean cross-entropy in nats, top-1 and top-5 (None below six classes)."""
+    """Return the mean cross-entropy in nats, top-1 and top-5 (None below six classes)."""
     loss = F.cross_entropy(logits.double(), labels).item()
     right = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     top1, top5 = right[:, 0].sum().item() / len(labels), right.sum().item() / len(labels)
     return loss, top1, top5 if logits.shape[1] >= TOP5_CLASSES else None
 
 
-def watched(metric: str | None, val_loss: float, val_top1: float) -> float:
-    """The value of a validation metric for a `Watch`: lower is better."""
+def lower_is_better(metric: str | None, val_loss: float, val_top1: float) -> float:
+    """Return the metric's value for `BestSoFar`: accuracy is negated, so that lower is better."""
     return -val_top1 if metric == "val_top1" else val_loss
 
 
-def early_stop(watch: Watch, rule: EarlyStop, val_loss: float, val_top1: float) -> str | None:
-    """Count one more epoch; why the training ends, if it does."""
-    watch.update(watched(rule.metric, val_loss, val_top1), rule.min_delta)
-    if watch.waited < rule.patience:
+def early_stop(best: BestSoFar, rule: EarlyStop, val_loss: float, val_top1: float) -> str | None:
+    """Count one more epoch; return the reason if the training ends after it."""
+    best.update(lower_is_better(rule.metric, val_loss, val_top1), rule.min_delta)
+    if best.waited < rule.patience:
         return None
-    return f"early_stop: no better {rule.metric} in {watch.waited} epochs"
+    return f"early_stop: no better {rule.metric} in {best.waited} epochs"

@@ -1,4 +1,4 @@
-"""The text of a job's script, and what is said where Slurm is not there."""
+"""The text of a job's script, its submission with a fake `sbatch`, and private files."""
 
 import os
 import subprocess
@@ -58,10 +58,10 @@ def test_bash_reads_the_script() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_is_not_asked_for_is_not_in_the_script() -> None:
+def test_options_that_are_not_set_are_not_in_the_script() -> None:
     small = replace(JOB, allocation=Allocation(), env_setup=None)
     names = {option.partition("=")[0] for option in options(small)}
-    left_out = {
+    absent = {
         "--array",
         "--time",
         "--partition",
@@ -70,7 +70,7 @@ def test_what_is_not_asked_for_is_not_in_the_script() -> None:
         "--constraint",
         "--gpus-per-node",
     }
-    assert not names & {*left_out, "--no-kill"}
+    assert not names & {*absent, "--no-kill"}
     assert "source" not in sbatch_script(small)
 
 
@@ -106,7 +106,7 @@ def test_a_machine_without_slurm_says_so(tmp_path: Path, monkeypatch: pytest.Mon
         submit(tmp_path / "job.sh")
 
 
-def test_the_words_of_slurm_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_of_slurm_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "sbatch"
     fake.write_text("#!/bin/sh\necho 'sbatch: error: no allocation left' >&2\nexit 1\n")
     fake.chmod(0o755)
@@ -125,7 +125,7 @@ def test_the_id_is_read_without_the_clusters_name(
     assert submit(tmp_path / "job.sh") == "17"
 
 
-def test_a_token_is_new_and_nobody_elses_to_read(tmp_path: Path) -> None:
+def test_a_token_is_new_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         write_token(tmp_path / "a")
@@ -138,7 +138,7 @@ def test_a_token_is_new_and_nobody_elses_to_read(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_token_is_not_written_where_something_is(tmp_path: Path) -> None:
+def test_a_token_does_not_replace_a_file_or_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "file").write_text("somebody else's")
     for name in ("link", "file"):
@@ -148,6 +148,6 @@ def test_a_token_is_not_written_where_something_is(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "somebody else's"
 
 
-def test_a_script_may_be_run_by_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_may_run_a_script(tmp_path: Path) -> None:
     write_private(tmp_path / "job.sh", "#!/bin/sh\n", mode=0o700)
     assert (tmp_path / "job.sh").stat().st_mode & 0o777 == 0o700

@@ -35,6 +35,7 @@ def test_every_data_set_has_its_function(dataset):
     assert callable(load(DATASETS[dataset].load))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [a for a, n in NETWORKS.items() if n.smallest > 1])
 def test_a_network_fails_one_pixel_below_its_smallest_image(arch):
     # On `meta`: shapes are checked and no weight is drawn.
@@ -80,8 +81,8 @@ def test_a_network_fails_one_pixel_above_its_largest_image(arch):
     ],
 )
 def test_check_network_says_what_is_wrong(arch, image_size, options, problem):
-    found = check_network(arch, image_size, options)
-    assert found is problem is None or problem in str(found)
+    message = check_network(arch, image_size, options)
+    assert message is problem is None or problem in str(message)
 
 
 def test_an_unknown_architecture_gets_the_closest_name_and_all_of_them():

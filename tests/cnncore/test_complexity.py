@@ -28,7 +28,7 @@ def on_meta(arch, classes, image_size, **options):
 
 
 def small_network():
-    """BatchNorm, dropout and every counted kind of layer; images of 8 pixels."""
+    """Build BatchNorm, dropout and every counted type of layer, for images of 8 pixels."""
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(6),
@@ -40,6 +40,7 @@ def small_network():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "known", KNOWN, ids=[f"{k['arch']}-{k['image_size']}-{k['classes']}" for k in KNOWN]
 )
@@ -51,18 +52,20 @@ def test_counts_are_the_known_ones(known):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [a for a, n in NETWORKS.items() if n.torchvision == a])
 def test_counts_are_those_torchvision_publishes(arch):
     about = get_model_weights(arch)["IMAGENET1K_V1"]
     side = about.transforms.keywords["crop_size"]
-    # torchvision counts Inception v3 with its head and GoogLeNet without.
+    # torchvision counts Inception v3 with its auxiliary head, GoogLeNet without.
     heads = {"googlenet": {"aux_weight": 0.0}}
     model = on_meta(arch, 1000, side, **heads.get(arch, {}))
     assert count_parameters(model).trainable == about.meta["num_params"]
-    # It adds the few of squeeze-and-excitation and of attention, and rounds to a million.
+    # torchvision adds the few of squeeze-and-excitation and attention, and rounds to a million.
     assert measure_complexity(model, side).macs / 1e9 == pytest.approx(about.meta["_ops"], abs=6e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_the_listing_has_the_counts_of_every_network(arch):
     counts = network_counts()[arch]

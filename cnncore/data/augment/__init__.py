@@ -1,1 +1,1 @@
-"""Changes of images: random augmentation, mixing, fixed enhancement."""
+"""Changes of images: random augmentation, mixing of pairs, fixed enhancement."""

@@ -1,8 +1,8 @@
 """Random changes of training images beyond crop and flip, for whole batches on the device.
 
-Everything is drawn once per epoch from streams of its own, one per kind, so a kind that is added
-leaves the draws of the others as they are. Pixels are float32 `(batch, 3, side, side)` with whole
-values 0 to 255, before normalisation.
+Each kind is drawn once per epoch from a random stream of its own, so an additional kind does not
+change the draws of the others. Pixels are float32 `(batch, 3, side, side)` with whole values 0 to
+255, before normalisation.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from cnncore.config import (
 from cnncore.data.augment import enhancement
 from cnncore.seeding import derive_seed
 
-# In the order in which they are applied.
+# In the order of application.
 COLOURS = (
     (Brightness, enhancement.brightness),
     (Contrast, enhancement.contrast),
     (Saturation, enhancement.saturation),
     (Sharpness, enhancement.sharpness),
 )
-# What `augment.py` does on bytes.
+# Kinds that `crop_flip.py` applies to the bytes.
 ON_BYTES = ("flip", "crop")
 
 
 def distorts(augment: Iterable[AugmentKind]) -> bool:
-    """Whether there is anything to do here."""
+    """Return whether any kind changes more than crop and flip do."""
     return any(part.kind not in ON_BYTES for part in augment)
 
 
 class Distortion:
-    """The changes of one epoch: place, then colour, then erased squares.
+    """The changes of one epoch: geometry, then colours, then erased squares.
 
     A function of `(augment, images, side, seed, epoch)` alone.
     """
@@ -91,28 +91,31 @@ class Distortion:
         self.corner = torch.from_numpy(centres - (self._erase or 0) // 2).to(device)
 
     def __call__(self, pixels: Tensor, start: int) -> Tensor:
-        """The images that the epoch has from place `start` on, changed."""
-        at = slice(start, start + len(pixels))
+        """Return the changed images of the epoch, beginning at position `start`."""
+        part = slice(start, start + len(pixels))
         if self._inverse is not None:
-            grid = F.affine_grid(self._inverse[at], list(pixels.shape), align_corners=False)
+            grid = F.affine_grid(self._inverse[part], list(pixels.shape), align_corners=False)
             pixels = F.grid_sample(pixels, grid, mode="bilinear", align_corners=False).round()
         for change, factors in self.factors.items():
-            pixels = change(pixels, factors[at, None, None, None])
+            pixels = change(pixels, factors[part, None, None, None])
         if self._erase is not None:
-            pixels = self._erased(pixels, self._erase, at)
+            pixels = self._erased(pixels, self._erase, part)
         return pixels
 
     def noise(self, images: int, size: int, start: int) -> Tensor:
-        """The random pixels `(images, 3, size, size)` of the squares from place `start` on."""
+        """Return the random pixels of the erased squares, beginning at position `start`.
+
+        Their shape is `(images, 3, size, size)`.
+        """
         values = self._random("erase pixels", start).integers(
             0, 256, (images, 3, size, size), dtype=np.uint8
         )
         return torch.from_numpy(values)
 
-    def _erased(self, pixels: Tensor, size: int, at: slice) -> Tensor:
+    def _erased(self, pixels: Tensor, size: int, part: slice) -> Tensor:
         n, along = len(pixels), torch.arange(self._side, device=pixels.device)
-        rows, columns = (along - corner[at, None] for corner in self.corner)
-        noise = self.noise(n, size, at.start).to(pixels.device)
+        rows, columns = (along - corner[part, None] for corner in self.corner)
+        noise = self.noise(n, size, part.start).to(pixels.device)
         inside = ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[
             :, None
         ]
@@ -122,10 +125,11 @@ class Distortion:
         return torch.where(inside[:, None], filled.float(), pixels)
 
     def _inverse_maps(self) -> Tensor:
-        """Where each output pixel comes from: `(images, 2, 3)`, in units of half an image.
+        """Return affine maps from output to source positions, in units of half an image.
 
-        Images are turned by `angle` (degrees, clockwise) and enlarged by `scale` about their
-        centre, then moved by `shift` (pixels to the right and down), as torchvision's `affine`.
+        Their shape is `(images, 2, 3)`. Images are turned by `angle` (degrees, clockwise) and
+        enlarged by `scale` about their centre, then moved by `shift` (pixels to the right and
+        down), as in torchvision's `affine`.
         """
         angle = np.deg2rad(self.angle)
         cos, sin = np.cos(angle) / self.scale, np.sin(angle) / self.scale

@@ -14,11 +14,11 @@ from cnncore.seeding import derive_seed
 
 @dataclass(frozen=True)
 class Mix:
-    """How one batch is mixed.
+    """The mixing of one batch.
 
     Image i counts with weight `share` as its own class and with `1 - share` as that of image
-    `partner[i]`. `box` (top, bottom, left, right) is what comes from the partner; without one all
-    pixels are blended by the same weights.
+    `partner[i]`. The pixels in `box` (top, bottom, left, right) come from the partner; without a
+    box all pixels are blended by the same weights.
     """
 
     partner: Tensor
@@ -26,7 +26,7 @@ class Mix:
     box: tuple[int, int, int, int] | None
 
     def images(self, images: Tensor) -> Tensor:
-        """The mixed images, in memory of their own."""
+        """Return the mixed images, a copy."""
         partners = images[self.partner]
         if self.box is None:
             return torch.lerp(partners, images, self.share)
@@ -36,15 +36,15 @@ class Mix:
         return mixed
 
     def main_labels(self, labels: Tensor) -> Tensor:
-        """The label with the larger weight of each image."""
+        """Return the label with the larger weight for each image."""
         return labels if self.share >= 0.5 else labels[self.partner]
 
 
 def draw_mix(config: TrialConfig, images: Tensor, seed: int, epoch: int, step: int) -> Mix | None:
-    """How the batch of this step is mixed, or None where `config` mixes nothing.
+    """Return the mixing of a step's batch; None if `config` mixes nothing.
 
-    A function of the config, the shape of `images`, seed, epoch and step alone. With both `mixup`
-    and `cutmix` each is used with probability one half.
+    It is a function of the config, the shape of `images`, seed, epoch and step alone. If both
+    `mixup` and `cutmix` are set, each is used with probability one half.
     """
     if config.mixup is None and config.cutmix is None:
         return None
@@ -63,5 +63,5 @@ def draw_mix(config: TrialConfig, images: Tensor, seed: int, epoch: int, step: i
     for centre in random.integers(0, side, 2).tolist():
         box += [max(0, centre - cut // 2), min(side, centre - cut // 2 + cut)]
     top, bottom, left, right = box
-    # The border may cut the box, so the weight is that of the pixels that are left.
+    # The image border may cut the box, so the weight is computed from the remaining pixels.
     return Mix(partner, 1 - (bottom - top) * (right - left) / side**2, (top, bottom, left, right))

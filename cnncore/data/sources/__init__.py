@@ -1,1 +1,1 @@
-"""A data set or a file format per file."""
+"""Readers of data sets, one per file, and the files' checks; `open.py` finds a reader by name."""

@@ -1,7 +1,7 @@
 """CIFAR-100 in the layout of its authors: Krizhevsky, "Learning Multiple Layers of Features from
 Tiny Images", 2009, https://www.cs.toronto.edu/~kriz/cifar.html.
 
-Every image has a fine label and that class's superclass as its coarse label.
+Every image has a fine label; the superclass of that class is its coarse label.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from cnncore.data.arrays import ImageArrays, Images, Labels
-from cnncore.data.sources.plain_pickle import load_plain
-from cnncore.data.sources.published import PublishedFiles
+from cnncore.data.sources.published_files import PublishedFiles
+from cnncore.data.sources.safe_pickle import load_safe_pickle
 
 # Superclass: its five classes. Both are numbered in alphabetical order.
 SUPERCLASSES = {
@@ -56,14 +56,14 @@ FILES = PublishedFiles(
 
 
 def check_files(data_dir: Path) -> None:
-    """Raise `DataMissing` unless both files are there."""
+    """Raise `DataMissing` unless both files exist."""
     FILES.check(data_dir)
 
 
 def read_cifar100(data_dir: Path) -> ImageArrays:
-    """Training and test images with their fine labels, downloaded first where they are missing.
+    """Read training and test images with their fine labels; download missing files first.
 
-    Raises `DataError` where that cannot be done or a file is not in the layout.
+    Raises `DataError` if the download fails or a file has another layout.
     """
     FILES.fetch(data_dir, _download)
     train_images, train_labels = _read(data_dir, "train")
@@ -78,13 +78,13 @@ def _download(folder: str) -> None:
 
 
 def _read(data_dir: Path, name: str) -> tuple[Images, Labels]:
-    """Images `(images, 32, 32, 3)` and fine labels."""
+    """Return images `(images, 32, 32, 3)` and fine labels."""
     try:
-        batch = load_plain((data_dir / FILES.folder / name).read_bytes())
+        batch = load_safe_pickle((data_dir / FILES.folder / name).read_bytes())
         planes = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
         fine, coarse = (np.asarray(batch[key]) for key in (b"fine_labels", b"coarse_labels"))
         if not np.array_equal(LABEL_SETS["coarse"][1][fine], coarse):
             raise ValueError("its coarse labels are not the superclasses of its fine ones")
-    except Exception as error:  # damaged pickles raise many kinds
+    except Exception as error:  # a damaged pickle raises many types
         raise FILES.unreadable(data_dir, name, error) from error
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), fine.astype(np.int64)

@@ -12,12 +12,12 @@ CLASS_NAMES = tuple(str(digit) for digit in range(10))
 
 
 def check_files(data_dir: Path) -> None:
-    """Nothing can be missing: the images are part of an installed dependency."""
+    """Do nothing: the images are part of an installed dependency."""
 
 
 def read_digits(data_dir: Path) -> ImageArrays:
-    """Grey values 0 to 16, scaled to 0 to 255; the set has no test split of its own."""
-    from sklearn.datasets import load_digits  # a second to import, needed once per machine
+    """Read the images, grey values 0 to 16 scaled to 0 to 255; the set has no test split."""
+    from sklearn.datasets import load_digits  # takes a second, needed once per machine
 
     digits = load_digits()
     return ImageArrays(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncore.data.arrays import ImageArrays
-from cnncore.data.sources.published import PublishedFiles
+from cnncore.data.sources.published_files import PublishedFiles
 
 CLASS_NAMES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -29,18 +29,19 @@ FILES = PublishedFiles(
     },
     origin="https://github.com/zalandoresearch/fashion-mnist",
 )
+# Type code of unsigned bytes in an IDX file.
 UNSIGNED_BYTE = 8
 
 
 def check_files(data_dir: Path) -> None:
-    """Raise `DataMissing` unless every file is there."""
+    """Raise `DataMissing` unless every file exists."""
     FILES.check(data_dir)
 
 
 def read_fashion_mnist(data_dir: Path) -> ImageArrays:
-    """Training and test images, downloaded first where they are missing.
+    """Read training and test images; download missing files first.
 
-    Raises `DataError` where that cannot be done or a file is damaged.
+    Raises `DataError` if the download fails or a file is damaged.
     """
     FILES.fetch(data_dir, _download)
     train_images, train_labels, test_images, test_labels = (
@@ -58,14 +59,18 @@ def _download(folder: str) -> None:
 def _read(data_dir: Path, name: str) -> npt.NDArray[Any]:
     try:
         return _from_idx(gzip.decompress((data_dir / FILES.folder / name).read_bytes()))
-    except Exception as error:  # gzip, zlib and struct have kinds of their own
+    except Exception as error:  # gzip, zlib and struct raise types of their own
         raise FILES.unreadable(data_dir, name, error) from error
 
 
 def _from_idx(content: bytes) -> npt.NDArray[Any]:
-    """An array of unsigned bytes: two zeros, type, number of sides, sides (big-endian), values."""
-    zeros, kind, sides = struct.unpack_from(">HBB", content)
+    """Return the array of unsigned bytes in an IDX file.
+
+    The file holds two zeros, the type, the number of dimensions, their sizes (big-endian) and the
+    values.
+    """
+    zeros, kind, dimensions = struct.unpack_from(">HBB", content)
     if zeros or kind != UNSIGNED_BYTE:
         raise ValueError("not an IDX file of unsigned bytes")
-    shape = struct.unpack_from(f">{sides}I", content, 4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * sides).reshape(shape)
+    shape = struct.unpack_from(f">{dimensions}I", content, 4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)

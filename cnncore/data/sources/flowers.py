@@ -1,4 +1,4 @@
-"""Five classes of flower photographs, a folder each: Kaggle's "Flowers Recognition"."""
+"""Flowers: photographs of five classes, a folder each: Kaggle's "Flowers Recognition"."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ CLASS_NAMES = ("daisy", "dandelion", "rose", "sunflower", "tulip")
 
 
 def list_flowers(data_dir: Path, without: Collection[Path] = ()) -> FolderFiles:
-    """The image files, those of `without` left out.
+    """List the image files, except those in `without`.
 
-    Raises `DataError` where they are not there or the classes are others.
+    Raises `DataError` if the folder is missing or has other classes.
     """
     folder = data_dir / FOLDER
     if not folder.is_dir():

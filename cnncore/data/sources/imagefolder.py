@@ -1,4 +1,4 @@
-"""A folder of image files, one sub-folder per class, with or without `train/` and `test/` above."""
+"""A folder of image files, a sub-folder per class, with or without `train/` and `test/` above."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Images
 from cnncore.data.errors import DataError
-from cnncore.data.sources.digests import files_digest, remembered
+from cnncore.data.sources.file_digests import cached_for, files_digest
 from cnncore.data.stratify import stratified_split
 
 if TYPE_CHECKING:
@@ -36,17 +36,18 @@ class FolderFiles:
 
 
 def list_files(name: str, path: str, data_dir: Path, without: Collection[Path] = ()) -> FolderFiles:
-    """The files of data set `name` at `path`: absolute, or below `data_dir` or the current folder.
+    """List the files of data set `name` at `path`, except those in `without`.
 
-    Where there is no `train/` and `test/`, a fixed, stratified fifth of the images is the test
-    split. Files in `without` do not count. Raises `DataError` for a folder that is not laid out so.
+    `path` is absolute, or below `data_dir` or the current folder. Without `train/` and `test/` a
+    fixed, stratified fifth of the images is the test split. Raises `DataError` for a folder in
+    another layout.
     """
-    given = Path(path).expanduser()
-    candidates = [data_dir / given, Path.cwd() / given]
+    expanded = Path(path).expanduser()
+    candidates = [data_dir / expanded, Path.cwd() / expanded]
     root = next((folder for folder in candidates if folder.is_dir()), None)
     if root is None:
-        places = " nor ".join(dict.fromkeys(str(folder) for folder in candidates))
-        raise DataError(f"{name}: there is no folder {places}")
+        folders_tried = " nor ".join(dict.fromkeys(str(folder) for folder in candidates))
+        raise DataError(f"{name}: there is no folder {folders_tried}")
     folders = _folders(root)
     if {"train", "test"} <= set(folders):
         return _official_splits(name, root, folders, without)
@@ -65,30 +66,30 @@ def list_files(name: str, path: str, data_dir: Path, without: Collection[Path] =
 
 
 def fingerprint(files: FolderFiles, roots: Iterable[Path]) -> str:
-    """16 hex digits that change when a file's name, class or content does (`files_digest`)."""
+    """Return 16 hex digits that change with a file's name, class or content (`files_digest`)."""
     paths = [path for path, _ in (*files.train, *files.test)]
     return files_digest(files.root, paths, roots, "sha256")
 
 
 def unreadable(files: FolderFiles, roots: Iterable[Path]) -> frozenset[Path]:
-    """The files that are no image that can be decoded; unchanged files are not tried again."""
+    """Return the files that cannot be decoded as images; unchanged files are not tried again."""
     paths = [path for path, _ in (*files.train, *files.test)]
 
-    def find_out() -> str:
+    def compute() -> str:
         with ThreadPoolExecutor() as pool:
             problems = list(pool.map(_decoding_problem, paths))
         bad = [path for path, problem in zip(paths, problems, strict=True) if problem]
         return json.dumps([path.relative_to(files.root).as_posix() for path in bad])
 
-    names = json.loads(remembered("unreadable", paths, roots, find_out))
+    names = json.loads(cached_for("unreadable", paths, roots, compute))
     return frozenset(files.root / name for name in names)
 
 
 def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> ImageArrays:
     """Decode every file, scale its shorter side to `image_size` and keep the centre square.
 
-    The arrays are `.npy` files in `workspace` where there is one, so that they may be larger than
-    memory. Raises `DataError` that names files which cannot be read.
+    With a `workspace` the images are `.npy` files in it, so that they may be larger than memory.
+    Raises `DataError` with the names of files that cannot be read.
     """
     splits = {}
     for split, members in (("train", files.train), ("test", files.test)):
@@ -153,23 +154,23 @@ def _files(
 ) -> list[tuple[Path, int]]:
     files: list[tuple[Path, int]] = []
     for label, folder in enumerate(classes):
-        own = [
+        paths = [
             Path(parent) / file
             for parent, _, inside in os.walk(root / folder)
             for file in inside
             if os.path.splitext(file)[1].lower() in SUFFIXES and file[0] != "."
         ]
-        own = [path for path in own if path not in without]
-        if not own:
+        paths = [path for path in paths if path not in without]
+        if not paths:
             raise DataError(
                 f"{name}: no images in {root / folder} (looked for {', '.join(sorted(SUFFIXES))})"
             )
-        files += [(path, label) for path in sorted(own)]
+        files += [(path, label) for path in sorted(paths)]
     return files
 
 
 def _decode_into(images: Images, index: int, path: Path) -> str | None:
-    """Fill one image; what went wrong, if anything did."""
+    """Decode a file into `images[index]`; return the problem, None if there is none."""
     from PIL import Image, ImageOps
 
     side = images.shape[1]
@@ -181,7 +182,7 @@ def _decode_into(images: Images, index: int, path: Path) -> str | None:
 
 
 def _decoding_problem(path: Path, use: Callable[[Image.Image], None] | None = None) -> str | None:
-    """Decode an image as RGB and hand it to `use`; what went wrong, if anything did."""
+    """Decode an image as RGB and pass it to `use`; return the problem, None if there is none."""
     from PIL import Image
 
     try:
@@ -189,6 +190,6 @@ def _decoding_problem(path: Path, use: Callable[[Image.Image], None] | None = No
             decoded = image.convert("RGB")
             if use:
                 use(decoded)
-    except Exception as error:  # Pillow raises many kinds for damaged files
+    except Exception as error:  # Pillow raises many types for a damaged file
         return f"{path} ({error})"
     return None

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cnncore.data.arrays import ImageArrays, Images, Labels
-from cnncore.data.sources.published import PublishedFiles
+from cnncore.data.sources.published_files import PublishedFiles
 
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
 # MD5 as in torchvision.datasets.SVHN.
@@ -27,14 +27,14 @@ FILES = PublishedFiles(
 
 
 def check_files(data_dir: Path) -> None:
-    """Raise `DataMissing` unless both files are there."""
+    """Raise `DataMissing` unless both files exist."""
     FILES.check(data_dir)
 
 
 def read_svhn(data_dir: Path) -> ImageArrays:
-    """Training and test images, downloaded first where they are missing.
+    """Read training and test images; download missing files first.
 
-    Raises `DataError` where that cannot be done or a file is damaged.
+    Raises `DataError` if the download fails or a file is damaged.
     """
     FILES.fetch(data_dir, _download)
     train_images, train_labels = _read(data_dir, "train_32x32.mat")
@@ -50,12 +50,12 @@ def _download(folder: str) -> None:
 
 
 def _read(data_dir: Path, name: str) -> tuple[Images, Labels]:
-    """Images `(images, 32, 32, 3)` and labels; the files call the digit 0 by the label 10."""
+    """Return images `(images, 32, 32, 3)` and labels; the files label the digit 0 as 10."""
     from scipy.io import loadmat
 
     try:
         content = loadmat(data_dir / FILES.folder / name, variable_names=["X", "y"])
         images = np.ascontiguousarray(content["X"].transpose(3, 0, 1, 2))
         return images, content["y"].ravel().astype(np.int64) % 10
-    except Exception as error:  # scipy raises many kinds for damaged files
+    except Exception as error:  # scipy raises many types for a damaged file
         raise FILES.unreadable(data_dir, name, error) from error

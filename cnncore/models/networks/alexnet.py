@@ -1,4 +1,4 @@
-"""AlexNet as torchvision has it, and with the classical widths on large and on 32-pixel images."""
+"""torchvision's AlexNet, and AlexNets of the classical widths for large and 32-pixel images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from cnncore.models.activation import new_activation, replace_relu
 
 
 def alexnet(classes: int, activation: str = "relu", dropout: float = 0.5) -> nn.Module:
-    """torchvision's AlexNet (xiong-2022 at 227 pixels, hu-realm at 224): 57,044,810 parameters
-    for ten classes. Images of 63 pixels and more.
+    """Build torchvision's AlexNet for images of 63 pixels and more.
+
+    57,044,810 parameters for ten classes (xiong-2022 at 227 pixels, hu-realm at 224).
     """
     model: nn.Module = torchvision_alexnet(num_classes=classes, dropout=dropout)
     if activation != "relu":
@@ -19,11 +20,11 @@ def alexnet(classes: int, activation: str = "relu", dropout: float = 0.5) -> nn.
 
 
 def alexnet_cifar(classes: int, activation: str = "relu", dropout: float = 0.5) -> nn.Sequential:
-    """AlexNet's five convolutions and three dense layers on images of 31 to 38 pixels.
+    """Build AlexNet's five convolutions and three dense layers for images of 31 to 38 pixels.
 
     zeng-alexnet prints no layer list, so first kernel, strides and flatten are our choice; widths
-    are the classical ones. 29,983,114 parameters for ten classes. The activation comes after the
-    pooling where there is one, which changes no output (see `cnn3`).
+    are the classical ones. 29,983,114 parameters for ten classes. An activation follows the
+    pooling, if there is one, which changes no output (see `cnn3`).
     """
     return nn.Sequential(
         nn.Conv2d(3, 96, 5, padding=2),
@@ -51,7 +52,7 @@ def alexnet_cifar(classes: int, activation: str = "relu", dropout: float = 0.5) 
 
 
 def alexnet_227(classes: int, activation: str = "relu", dropout: float = 0.5) -> nn.Sequential:
-    """The classical AlexNet in one tower, for images resized to 227 pixels (zeng-alexnet, assumed).
+    """Build the classical AlexNet in one tower for 227-pixel images (zeng-alexnet, assumed).
 
     58,322,314 parameters for ten classes.
     """
@@ -59,7 +60,7 @@ def alexnet_227(classes: int, activation: str = "relu", dropout: float = 0.5) ->
 
 
 def alexnet_bn(classes: int, activation: str = "relu", dropout: float = 0.5) -> nn.Sequential:
-    """`alexnet_227` with a BatchNorm after every convolution (astrokhet-2024).
+    """Build `alexnet_227` with a BatchNorm after every convolution (astrokhet-2024).
 
     58,304,581 trainable and 2,752 other values for five classes, as printed.
     """
@@ -67,10 +68,10 @@ def alexnet_bn(classes: int, activation: str = "relu", dropout: float = 0.5) -> 
 
 
 def _one_tower(classes: int, activation: str, dropout: float, normalised: bool) -> nn.Sequential:
-    """Five convolutions and three dense layers; images of 67 pixels and more.
+    """Build five convolutions and three dense layers for images of 67 pixels and more.
 
-    At 227 pixels the maps are 6x6 before the adaptive pooling, which then changes nothing: it is
-    there so that smaller images fit.
+    At 227 pixels the maps are 6x6 before the adaptive pooling, which then changes nothing; the
+    pooling allows other image sizes.
     """
 
     def block(width_in: int, width_out: int, kernel: int, stride: int = 1) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""The AlexNet of V. Kumar's Keras tutorial for 32-pixel images; simpson-cifar100 builds on it."""
+"""AlexNet of V. Kumar's Keras tutorial for 32-pixel images; simpson-cifar100 builds on it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import nn
 
 from cnncore.models.activation import new_activation
 from cnncore.models.networks.keras import NORM, draw_as_keras
-from cnncore.models.same_padding import SameConv2d
+from cnncore.models.tensorflow_padding import SameConv2d
 
 
 def alexnet_kumar(classes: int, activation: str = "relu", dropout: float = 0.4) -> nn.Sequential:
-    """The tutorial's network, its first kernels 11x11 with stride 4; images of 1 to 32 pixels.
+    """Build the tutorial's network, first kernels 11x11, stride 4, for images of 1 to 32 pixels.
 
     25,799,620 trainable and 21,336 other values for 100 classes (derived from the tutorial).
     """
@@ -20,10 +20,10 @@ def alexnet_kumar(classes: int, activation: str = "relu", dropout: float = 0.4) 
 
 
 def alexnet_5x5(classes: int, activation: str = "relu", dropout: float = 0.4) -> nn.Sequential:
-    """`alexnet_kumar` with first kernels of 5x5 and stride 1; images of 25 to 32 pixels.
+    """Build `alexnet_kumar` with first kernels 5x5 and stride 1, for images of 25 to 32 pixels.
 
-    The paper says that its kernels begin at 5x5 and gives no stride, so this is assumed: 41,500,612
-    trainable and 21,336 other values for 100 classes.
+    Assumed: the paper's kernels begin at 5x5, and it gives no stride. 41,500,612 trainable and
+    21,336 other values for 100 classes.
     """
     return _network(SameConv2d(3, 96, 5), 4, classes, activation, dropout)
 
@@ -31,9 +31,9 @@ def alexnet_5x5(classes: int, activation: str = "relu", dropout: float = 0.4) ->
 def _network(
     first: nn.Conv2d, side: int, classes: int, activation: str, dropout: float
 ) -> nn.Sequential:
-    """Five convolutions and four dense layers, a BatchNorm after each, the logits' too.
+    """Build five convolutions and four dense layers, each with a BatchNorm, also on the logits.
 
-    `side` is that of the last maps.
+    `side` is the side of the last maps.
     """
 
     def block(convolution: nn.Conv2d) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""The three-layer convolutional network of xiong-2022: 842,630 parameters for ten classes."""
+"""Three-layer convolutional network of xiong-2022: 842,630 parameters for ten classes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from cnncore.models.activation import new_activation
 
 
 def cnn3(classes: int, activation: str = "relu") -> nn.Sequential:
-    """Three 3x3 convolutions, each pooled by 2, and two dense layers; images of 32 to 39 pixels.
+    """Build three 3x3 convolutions, each pooled by 2, and two dense layers.
 
-    The paper applies the activation before the pooling. Both activations only ever rise, so the
-    order changes no output, and pooling first leaves a quarter of the elements to go over.
+    Images have 32 to 39 pixels. The paper applies the activation before the pooling. Both
+    activations are monotonic, so the order changes no output, and pooling first leaves only a
+    quarter of the elements.
     """
     return nn.Sequential(
         nn.Conv2d(3, 10, 3, padding=1),

@@ -1,4 +1,4 @@
-"""EfficientNets (arXiv 1905.11946): torchvision's, with depth and width multiplied at will."""
+"""EfficientNets (arXiv 1905.11946): torchvision's, with multipliers of depth and width."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STAGES = (
     (6, 5, 2, 112, 192, 4),
     (6, 3, 1, 192, 320, 1),
 )
-# Width, depth and dropout of each, as torchvision and the paper's own code have them.
+# Width, depth and dropout of each, as in torchvision and the paper's own code.
 MEMBERS = {
     "efficientnet_b0": (1.0, 1.0, 0.2),
     "efficientnet_b1": (1.0, 1.1, 0.2),
@@ -31,11 +31,11 @@ def efficientnet(
     width: float = 1.0,
     depth: float = 1.0,
 ) -> nn.Module:
-    """`network` of `MEMBERS`, its channels times `width`, the blocks of each stage times `depth`.
+    """Build a member of the family, its channels times `width`, blocks per stage times `depth`.
 
-    Channels are rounded to a multiple of eight and never by more than a tenth down, blocks up, as
-    the paper does between its members: `efficientnet_b0` with width 1.1 and depth 1.2 is the body
-    of `efficientnet_b2`.
+    Channels are rounded to a multiple of eight and never by more than a tenth down, blocks are
+    rounded up, as the paper does between its members: `efficientnet_b0` with width 1.1 and depth
+    1.2 is the body of `efficientnet_b2`.
     """
     own_width, own_depth, own_dropout = MEMBERS[network]
     stages = [

@@ -18,15 +18,15 @@ from torchvision.models.inception import (
 
 from cnncore.catalog import AUX_WEIGHT
 
-# The side of the maps that Inception v3's head is made for: those of 299-pixel images.
+# Side of the maps that Inception v3's auxiliary head expects: those of 299-pixel images.
 HEAD_SIDE = 17
 
 
 def googlenet(classes: int, dropout: float = 0.2, aux_weight: float = AUX_WEIGHT) -> nn.Module:
-    """torchvision's GoogLeNet; 9,945,263 trainable and 15,072 other values for five classes.
+    """Build torchvision's GoogLeNet; 9,945,263 trainable and 15,072 other values for five classes.
 
-    In training mode it returns the logits and those of its two heads, else the logits alone. With
-    `aux_weight` 0 it has no heads.
+    In training mode it returns its logits and those of its two auxiliary heads, else its logits
+    alone. With `aux_weight` 0 it has no auxiliary heads.
     """
     model: nn.Module = GoogLeNet(
         classes, aux_logits=aux_weight > 0, dropout=dropout, init_weights=True
@@ -35,10 +35,10 @@ def googlenet(classes: int, dropout: float = 0.2, aux_weight: float = AUX_WEIGHT
 
 
 def inception_v3(classes: int, dropout: float = 0.5, aux_weight: float = AUX_WEIGHT) -> nn.Module:
-    """torchvision's Inception v3; 24,357,354 trainable and 36,224 other values for five classes.
+    """Build torchvision's Inception v3; 24,357,354 trainable, 36,224 other values for five classes.
 
-    In training mode it returns the logits and those of its head, else the logits alone. With
-    `aux_weight` 0 it has no head.
+    In training mode it returns its logits and those of its auxiliary head, else its logits alone.
+    With `aux_weight` 0 it has no auxiliary head.
     """
     blocks = [
         BasicConv2d, InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, AnySizeHead
@@ -54,7 +54,7 @@ def inception_v3(classes: int, dropout: float = 0.5, aux_weight: float = AUX_WEI
 
 
 class AnySizeHead(InceptionAux):  # type: ignore[misc]  # torchvision has no types here
-    """torchvision's head; the maps of smaller images are stretched to the 17x17 it wants."""
+    """torchvision's auxiliary head; maps of smaller images are enlarged to the 17x17 it needs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(batch, 768, h, w)` to logits `(batch, classes)`."""

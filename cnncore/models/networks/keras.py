@@ -1,9 +1,9 @@
 """Four networks of `keras.applications`, as astrokhet-2024 trained them, on torchvision's bodies.
 
-Where Keras computes otherwise than torchvision, these compute as Keras does: padding of strided
-convolutions, BatchNorm's momentum (written as PyTorch does) and epsilon, and first weights (but
-for EfficientNet's body, where both draw from He's distribution). All but ResNet-50 end in a hidden
-dense layer of 1024 and one for the classes.
+If Keras and torchvision differ, these networks compute as Keras does: padding of strided
+convolutions, BatchNorm's momentum (in PyTorch's notation) and epsilon, and initial weights
+(except for EfficientNet's body: both draw from He's distribution). All but ResNet-50 end in a
+hidden dense layer of 1024 and one for the classes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torchvision.models.inception import (
 )
 from torchvision.models.resnet import Bottleneck
 
-from cnncore.models.same_padding import pad_strided_as_keras
+from cnncore.models.tensorflow_padding import pad_strided_as_keras
 
 # Keras' defaults: momentum 0.99, epsilon 0.001.
 NORM: dict[str, Any] = {"eps": 1e-3, "momentum": 0.01}
@@ -36,9 +36,9 @@ HIDDEN = 1024
 
 
 def resnet50_keras(classes: int) -> nn.Module:
-    """ResNet-50: 23,544,837 trainable and 53,120 other values for five classes.
+    """Build ResNet-50: 23,544,837 trainable and 53,120 other values for five classes.
 
-    Every convolution has a bias, and the stride of a stage is that of its first 1x1 convolution.
+    Every convolution has a bias, and the first 1x1 convolution of a stage has its stride.
     """
     norm = partial(nn.BatchNorm2d, eps=1.001e-5, momentum=NORM["momentum"])
     model: nn.Module = resnet50(num_classes=classes, norm_layer=norm)
@@ -52,9 +52,10 @@ def resnet50_keras(classes: int) -> nn.Module:
 
 
 def inception_v3_keras(classes: int, dropout: float = 0.5) -> nn.Module:
-    """Inception v3 without a head: 23,871,653 trainable and 34,432 other values for five classes.
+    """Build Inception v3 without an auxiliary head.
 
-    Its BatchNorms have an offset and no scale, and averages leave out the padding.
+    23,871,653 trainable and 34,432 other values for five classes. Its BatchNorms have an offset
+    and no scale, and averages leave out the padding.
     """
     kinds = (InceptionA, InceptionB, InceptionC, InceptionD, InceptionE)
     blocks = [partial(kind, conv_block=ConvNoScale) for kind in kinds]
@@ -69,15 +70,15 @@ def inception_v3_keras(classes: int, dropout: float = 0.5) -> nn.Module:
             pooled = module.branch_pool.conv
             module.branch_pool = PooledConv(pooled.in_channels, pooled.out_channels, kernel_size=1)
     model.dropout = nn.Identity()
-    model.fc = _head(2048, classes, dropout)
+    model.fc = _dense_layers(2048, classes, dropout)
     draw_as_keras(model)
     return model
 
 
 def efficientnet_b0_keras(classes: int, dropout: float = 0.5) -> nn.Module:
-    """EfficientNet-B0: 5,324,417 trainable and 42,023 other values for five classes.
+    """Build EfficientNet-B0: 5,324,417 trainable and 42,023 other values for five classes.
 
-    Seven of these are the statistics of its input normalisation.
+    Seven of the latter are the statistics of its input normalisation.
     """
     model: nn.Module = efficientnet_b0(norm_layer=partial(nn.BatchNorm2d, **NORM))
     pad_strided_as_keras(model)
@@ -85,17 +86,17 @@ def efficientnet_b0_keras(classes: int, dropout: float = 0.5) -> nn.Module:
         normalization=InputNormalization(), **dict(model.get_submodule("features").named_children())
     )
     model.features = nn.Sequential(stages)
-    model.classifier = _head(1280, classes, dropout)
+    model.classifier = _dense_layers(1280, classes, dropout)
     draw_as_keras(model.classifier)
     return model
 
 
 def mobilenet_v2_keras(classes: int, dropout: float = 0.5) -> nn.Module:
-    """MobileNetV2: 3,540,741 trainable and 34,112 other values for five classes."""
+    """Build MobileNetV2: 3,540,741 trainable and 34,112 other values for five classes."""
     norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.001)
     model: nn.Module = mobilenet_v2(norm_layer=norm)
     pad_strided_as_keras(model)
-    model.classifier = _head(1280, classes, dropout)
+    model.classifier = _dense_layers(1280, classes, dropout)
     draw_as_keras(model)
     return model
 
@@ -119,7 +120,7 @@ class ConvNoScale(BasicConv2d):  # type: ignore[misc]  # torchvision has no type
 
 
 class PooledConv(ConvNoScale):
-    """The same after torchvision's 3x3 averages, made into averages that leave the padding out."""
+    """`ConvNoScale` after torchvision's 3x3 averages, corrected to leave the padding out."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(batch, width_in, h, w)` to `(batch, width_out, h, w)`."""
@@ -129,10 +130,10 @@ class PooledConv(ConvNoScale):
 
 
 class InputNormalization(nn.Module):
-    """Keras' layer before the first convolution: mean and variance of a channel, and a count.
+    """Keras' layer before the first convolution: mean and variance per channel, and a count.
 
-    They begin as those of images that are normalised already, and nothing here changes them: the
-    setting `normalize` does the same work on all networks.
+    The values are those of images that are normalised already, and they never change: the
+    setting `normalize` does the same work for all networks.
     """
 
     mean: Tensor
@@ -150,8 +151,8 @@ class InputNormalization(nn.Module):
         return (x - self.mean[:, None, None]) / self.variance[:, None, None].sqrt()
 
 
-def _head(width: int, classes: int, dropout: float) -> nn.Sequential:
-    """A hidden dense layer, then one for the classes (the paper's activation is not stated)."""
+def _dense_layers(width: int, classes: int, dropout: float) -> nn.Sequential:
+    """Build a hidden dense layer and one for the classes (the paper states no activation)."""
     return nn.Sequential(
         nn.Linear(width, HIDDEN),
         nn.ReLU(inplace=True),

@@ -1,4 +1,4 @@
-"""MobileNets 2 and 3 (arXiv 1801.04381, 1905.02244), torchvision's, with their multiplier."""
+"""torchvision's MobileNets 2 and 3 (arXiv 1801.04381, 1905.02244), with a width multiplier."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from torchvision.models import get_model
 def mobilenet(
     network: str, classes: int, dropout: float = 0.2, width: float | None = None
 ) -> nn.Module:
-    """torchvision's `mobilenet_v2`, `mobilenet_v3_small` or `mobilenet_v3_large`.
+    """Build torchvision's `mobilenet_v2`, `mobilenet_v3_small` or `mobilenet_v3_large`.
 
     `width` multiplies the channels of every layer, rounded to a multiple of eight and never by
-    more than a tenth down; MobileNetV2's last convolution keeps its 1280 below 1 (as the papers
-    have both). hu-realm's `mobilenet_v2` has 2,236,682 trainable parameters for ten classes. On
-    32-pixel images the last maps are 1x1; so a training batch needs at least two images.
+    more than a tenth down; for `width` below 1 MobileNetV2's last convolution keeps its 1280
+    channels (both as in the papers). hu-realm's `mobilenet_v2` has 2,236,682 trainable parameters
+    for ten classes. On 32-pixel images the last maps are 1x1, so a training batch needs at least
+    two images.
     """
     options = {} if width is None else {"width_mult": width}
     model: nn.Module = get_model(network, num_classes=classes, dropout=dropout, **options)

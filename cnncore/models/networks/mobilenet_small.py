@@ -1,8 +1,8 @@
-"""The small MobileNet of xiong-2022: 19,114 trainable parameters for ten classes.
+"""Small MobileNet of xiong-2022: 19,114 trainable parameters for ten classes.
 
-The printed layer list fixes the weights. It leaves open the strides and how often a block's one
-activation is used; here strides are 1 (the choice that fits the paper's remark about heavy
-compute) and the activation follows both BatchNorms, as the paper's text says.
+The printed layer list determines the weights. It leaves open the strides and the number of uses
+of a block's one activation. Here strides are 1 (the choice that fits the paper's remark about
+heavy compute) and the activation follows both BatchNorms, as the paper's text says.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class SeparableBlock(nn.Module):
 
 
 class GlobalAveragePool(nn.Module):
-    """The mean over height and width, `(batch, width, h, w)` to `(batch, width)`.
+    """Mean over height and width, `(batch, width, h, w)` to `(batch, width)`.
 
-    Written so that its gradient comes out `channels_last`; that of `nn.AdaptiveAvgPool2d` does
-    not, and the whole backward pass of the last block then runs at a third of its speed.
+    Written so that its gradient is `channels_last`. The gradient of `nn.AdaptiveAvgPool2d` is not,
+    and the backward pass of the last block then runs at a third of its speed.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,11 +56,12 @@ def mobilenet_small(
     width: float = 1.0,
     depth: float = 1.0,
 ) -> nn.Sequential:
-    """Stem, four separable blocks, global average pool and one dense layer.
+    """Build a stem, four separable blocks, a global average pool and one dense layer.
 
-    `strides` has one for each block; 1 is the default. `width` multiplies the channels of every
-    layer and `depth` the number of blocks, both rounded to whole ones. The blocks of a deeper or
-    shallower network have the widths of those at the same share of the way, so the last has 128.
+    `strides` has a stride per block; the default is 1 each. `width` multiplies the channels of
+    every layer and `depth` the number of blocks, both rounded to whole numbers. A block of a
+    deeper or shallower network has the width of the block at the same relative depth, so the last
+    has 128.
     """
     blocks = max(1, round(len(BLOCK_WIDTHS) * depth))
     strides = [1] * blocks if strides is None else strides

@@ -1,4 +1,4 @@
-"""Residual and dense networks: torchvision's, and wider ones, and ones for small images."""
+"""Residual networks: torchvision's, with a width multiplier and a stem for small images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torchvision.models import get_model
 def resnet(
     network: str, classes: int, width: float | None = None, stem: str = "imagenet"
 ) -> nn.Module:
-    """torchvision's `network` (arXiv 1512.03385, 1605.07146).
+    """Build torchvision's `network` (arXiv 1512.03385, 1605.07146).
 
-    `width` multiplies the channels of every layer, rounded to whole ones. `stem="cifar"` begins
-    with a 3x3 convolution of stride 1 and no pooling, as the paper does on 32-pixel images; with
-    the ImageNet stem (hu-realm) maps of such images end at 1x1, so that a training batch needs at
-    least two of them.
+    `width` multiplies the channels of every layer, rounded to whole numbers. `stem="cifar"` begins
+    with a 3x3 convolution of stride 1 and no pooling, as in the paper for 32-pixel images. With
+    the ImageNet stem (hu-realm) the last maps of such images are 1x1, so a training batch needs at
+    least two images.
     """
     model: nn.Module = get_model(network, num_classes=classes)
     if stem == "cifar":
@@ -26,20 +26,8 @@ def resnet(
     return model
 
 
-def densenet(network: str, classes: int, stem: str = "imagenet") -> nn.Module:
-    """torchvision's DenseNet (arXiv 1608.06993); `stem` as for `resnet`."""
-    model: nn.Module = get_model(network, num_classes=classes)
-    if stem == "cifar":
-        convolution = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(convolution.weight)
-        features = model.get_submodule("features")
-        features.add_module("conv0", convolution)
-        features.add_module("pool0", nn.Identity())
-    return model
-
-
 def _widen(model: nn.Module, width: float) -> None:
-    """Replace every layer by one with `width` times the channels, but for images and classes."""
+    """Multiply the channels of every layer by `width`, except those of images and classes."""
 
     def wide(channels: int) -> int:
         return max(1, round(channels * width))

@@ -1,4 +1,4 @@
-"""The wide residual network of McDonnell (arXiv 1802.08530), which simpson-cifar100 builds on."""
+"""Wide residual network of McDonnell (arXiv 1802.08530), which simpson-cifar100 builds on."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnncore.models.networks.mobilenet_small import GlobalAveragePool
-from cnncore.models.same_padding import SameConv2d
+from cnncore.models.tensorflow_padding import SameConv2d
 
 # Depth 20 = 6 x 3 + 2 and ten times the 16, 32 and 64 channels of the narrow network.
 UNITS, WIDTHS = 3, (160, 320, 640)
-# The public code takes Keras' 0.99 for the running statistics, which PyTorch calls 0.01.
+# The public code uses Keras' momentum 0.99 for the running statistics, which PyTorch calls 0.01.
 NORM: dict[str, Any] = {"eps": 1e-5, "momentum": 0.01}
 
 
 def wrn_20_10(
     classes: int, width: float = 1.0, depth: float = 1.0, one_bit: bool = False
 ) -> nn.Sequential:
-    """26,794,726 trainable and 13,966 other values for 100 classes, as the public code prints.
+    """Build McDonnell's network of depth 20 and width 10.
 
-    No convolution has a bias and of the BatchNorms only the first, on the image, has scale and
-    offset; a 1x1 convolution, a BatchNorm and the mean over the map make the logits. With
+    26,794,726 trainable and 13,966 other values for 100 classes, as the public code prints. No
+    convolution has a bias. Of the BatchNorms only the first, on the image, has scale and offset.
+    A 1x1 convolution, a BatchNorm and the mean over the map compute the logits. With
     `one_bit` every convolution uses the signs of its weights. `width` multiplies the channels and
-    `depth` the three units of a stage, rounded to whole ones (`depth: 2.667` gives 50 layers).
+    `depth` the three units of a stage, rounded to whole numbers (`depth: 2.667` gives 50 layers).
     """
     widths = [max(1, round(w * width)) for w in WIDTHS]
     units = max(1, round(UNITS * depth))
@@ -59,8 +60,8 @@ def wrn_20_10(
 class Unit(nn.Module):
     """BatchNorm, ReLU and 3x3 convolution, twice, added to the input.
 
-    Where the stride is 2 the input is averaged over 3x3, which leaves padding out of the mean, and
-    gets channels of zeros.
+    If the stride is 2, the input is averaged over 3x3, without the padding, and gets channels of
+    zeros.
     """
 
     def __init__(
@@ -88,20 +89,20 @@ class Unit(nn.Module):
 
 
 class OneBitConv2d(SameConv2d):
-    """A convolution with the signs of its weights times a constant; gradients pass as if without.
+    """Convolution with the signs of its weights times a constant; gradients ignore the sign.
 
     The constant is the standard deviation of He's initialisation, `sqrt(2 / (k * k * channels))`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """As `SameConv2d`."""
+        """Map as `SameConv2d` does."""
         constant = sqrt(2 / prod(self.weight.shape[1:]))
-        weight = _SignTimes.apply(self.weight, constant)
+        weight = _ScaledSign.apply(self.weight, constant)
         return F.conv2d(self.pad(input), weight, None, self.stride)
 
 
-class _SignTimes(torch.autograd.Function):
-    """The sign times a constant; the gradient is passed on as if this were the identity."""
+class _ScaledSign(torch.autograd.Function):
+    """Sign times a constant; the gradient passes unchanged, as through the identity."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, constant: float) -> Tensor:

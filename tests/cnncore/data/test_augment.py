@@ -1,4 +1,4 @@
-"""Batched augmentation against one image at a time, given the same draws."""
+"""Augmentation of batches, compared with one image at a time under equal draws."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from cnncore.config import (
     Translate,
     TrialConfig,
 )
-from cnncore.data.augment.augment import HostAugmenter, batches_on_device, draw
+from cnncore.data.augment.crop_flip import HostAugmenter, batches_on_device, draw
 from cnncore.data.augment.distortion import Distortion
 from cnncore.data.augment.enhancement import enhanced
 from cnncore.data.augment.mixing import draw_mix
@@ -32,13 +32,13 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), dtype=np.uin
 
 
 def one_by_one(indices, draws):
-    out = []
+    augmented = []
     for i, top, left, flip in zip(indices, draws.top, draws.left, draws.flip, strict=True):
         p = draws.padding
         padded = np.pad(IMAGES[i], ((p, p), (p, p), (0, 0)))
         cut = padded[top : top + 12, left : left + 12]
-        out.append(cut[:, ::-1] if flip else cut)
-    return np.stack(out)
+        augmented.append(cut[:, ::-1] if flip else cut)
+    return np.stack(augmented)
 
 
 @pytest.mark.parametrize("augment", [(), (Flip(),), (Crop(),), (Crop(padding=4), Flip())])
@@ -55,7 +55,7 @@ def test_batches_equal_single_images_on_host_and_device(augment):
         np.testing.assert_array_equal(got[1], expected[first:])
 
 
-def test_draws_cover_every_place_and_depend_on_seed_and_epoch_alone():
+def test_draws_cover_every_position_and_depend_on_seed_and_epoch_alone():
     draws = draw((Crop(), Flip()), 2030, 50, 32, seed=0, epoch=1)
     assert draws.padding == 4
     assert set(draws.top.tolist()) == set(draws.left.tolist()) == set(range(9))
@@ -70,11 +70,11 @@ def test_draws_cover_every_place_and_depend_on_seed_and_epoch_alone():
     assert not torch.equal(draws.flip, later.flip)
 
 
-# A photograph-like image: smooth, so that interpolation has no cliffs to fall off.
+# A smooth image, like a photograph, because interpolation errors are large at edges.
 WAVES = np.add.outer(np.sin(np.arange(32) / 5), np.cos(np.arange(32) / 4))
 SMOOTH = np.stack([(WAVES * gain + 2) * 60 for gain in (1.0, 0.5, -0.8)]).astype(np.uint8)
 PIXELS = torch.from_numpy(np.stack([np.roll(SMOOTH, i, axis=2) for i in range(20)])).float()
-PLACES = (Rotate(degrees=30), Translate(fraction=0.2), Scale(low=0.7, high=1.4))
+GEOMETRY = (Rotate(degrees=30), Translate(fraction=0.2), Scale(low=0.7, high=1.4))
 COLOURS = (
     Brightness(low=0.2, high=1.8),
     Contrast(low=0.0, high=2.0),
@@ -93,22 +93,22 @@ def distortion(augment, epoch=2, images=20, side=32):
     return Distortion(augment, images, side, 3, epoch, CPU)
 
 
-@pytest.mark.parametrize("augment", [*((part,) for part in PLACES), PLACES])
+@pytest.mark.parametrize("augment", [*((part,) for part in GEOMETRY), GEOMETRY])
 def test_one_resampling_equals_torchvisions_affine(augment):
-    made = distortion(augment)
-    got = made(PIXELS, 0)
+    changes = distortion(augment)
+    got = changes(PIXELS, 0)
     assert torch.equal(got, got.round())
     for i, image in enumerate(PIXELS):
         expected = reference.affine(
             image,
-            angle=float(made.angle[i]),
-            translate=made.shift[:, i].tolist(),
-            scale=float(made.scale[i]),
+            angle=float(changes.angle[i]),
+            translate=changes.shift[:, i].tolist(),
+            scale=float(changes.scale[i]),
             shear=[0.0, 0.0],
             interpolation=InterpolationMode.BILINEAR,
         )
         torch.testing.assert_close(got[i], expected, rtol=0, atol=0.51)
-    assert torch.equal(made(PIXELS[8:], 8), got[8:])
+    assert torch.equal(changes(PIXELS[8:], 8), got[8:])
 
 
 def pillow(pixels):
@@ -117,13 +117,13 @@ def pillow(pixels):
 
 @pytest.mark.parametrize("augment", [*((part,) for part in COLOURS), COLOURS])
 def test_colours_equal_pillows_image_by_image(augment):
-    made = distortion(augment)
+    changes = distortion(augment)
     noise = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (20, 3, 32, 32))).float()
     for pixels in (PIXELS, noise):
-        got = made(pixels, 0)
+        got = changes(pixels, 0)
         for i, image in enumerate(pixels):
             expected = pillow(image)
-            for part, factors in zip(augment, made.factors.values(), strict=True):
+            for part, factors in zip(augment, changes.factors.values(), strict=True):
                 enhancer = ENHANCERS[COLOURS.index(part)]
                 expected = enhancer(expected).enhance(factors[i].item())
             np.testing.assert_array_equal(got[i].permute(1, 2, 0), np.asarray(expected))
@@ -145,12 +145,12 @@ def test_enhancing_every_image_equals_pillow():
 
 
 def test_erased_squares_are_random_pixels_and_the_rest_stays():
-    made = distortion((Erase(size=9),))
-    got = made(PIXELS[4:], 4)
-    noise = made.noise(16, 9, 4)
+    changes = distortion((Erase(size=9),))
+    got = changes(PIXELS[4:], 4)
+    noise = changes.noise(16, 9, 4)
     for i, image in enumerate(PIXELS[4:]):
         expected = image.clone()
-        top, left = made.corner[:, 4 + i].tolist()
+        top, left = changes.corner[:, 4 + i].tolist()
         for row in range(max(0, top), min(32, top + 9)):
             for column in range(max(0, left), min(32, left + 9)):
                 expected[:, row, column] = noise[i, :, row - top, column - left]
@@ -160,7 +160,7 @@ def test_erased_squares_are_random_pixels_and_the_rest_stays():
 
 
 def test_every_kind_is_drawn_anew_in_each_epoch_within_its_bounds():
-    augment = (*PLACES, *COLOURS)
+    augment = (*GEOMETRY, *COLOURS)
     one, two = (distortion(augment, epoch, images=2000) for epoch in (1, 2))
     for low, high, draws, others in (
         (-30, 30, one.angle, two.angle),
@@ -178,15 +178,15 @@ def test_every_kind_is_drawn_anew_in_each_epoch_within_its_bounds():
         assert high - 0.02 * span < draws.max() <= high
         assert abs(np.corrcoef(draws.ravel(), others.ravel())[0, 1]) < 0.1
     alone = distortion((Rotate(degrees=30),), 1, images=2000)
-    np.testing.assert_array_equal(alone.angle, one.angle)  # whatever else is asked for
+    np.testing.assert_array_equal(alone.angle, one.angle)  # independent of the other kinds
 
 
-def test_an_epoch_can_be_entered_at_any_step_under_every_augmentation():
+def test_an_epoch_can_be_resumed_at_any_step_under_every_augmentation():
     split = TrainSplit(
         torch.from_numpy(IMAGES),
         np.arange(50) % 3,
         np.arange(50),
-        (Flip(), Crop(), *PLACES, *COLOURS, Erase(size=4)),
+        (Flip(), Crop(), *GEOMETRY, *COLOURS, Erase(size=4)),
         16,
         12,
         Normalization((0.5,) * 3, (0.5,) * 3),
@@ -225,7 +225,7 @@ def test_mixed_images_and_their_labels_weights_agree(keys):
     assert kinds == {"cutmix" in keys, "mixup" not in keys}
 
 
-def test_cutmix_boxes_are_where_the_paper_draws_them():
+def test_cutmix_and_mixup_shares_have_the_papers_distributions():
     shares = [draw_mix(mixing(cutmix=1.0), PIXELS, 0, 1, step).share for step in range(3000)]
     # Beta(1, 1) is uniform; the border cuts boxes, so more than half of the image is kept.
     assert 0.5 < np.mean(shares) < 0.75

@@ -1,4 +1,4 @@
-"""What the explanations measure: fields by gradients, costs by counting, effects by hand."""
+"""Explanations against references: fields by gradients, costs by counting, effects by hand."""
 
 from functools import partial
 from typing import Any
@@ -13,8 +13,8 @@ from cnncore.config import Enhance, TrialConfig
 from cnncore.data import load_dataset, open_splits
 from cnncore.data.augment.enhancement import enhanced
 from cnncore.explain.attributions import METHODS, attribute, predicted_class, rank_correlation
-from cnncore.explain.enhancement import equal_noise, study_enhancement
-from cnncore.explain.layers import layer_maps
+from cnncore.explain.enhancement_effect import equal_noise, study_enhancement
+from cnncore.explain.feature_maps import layer_maps
 from cnncore.explain.receptive_field import receptive_fields
 from cnncore.explain.separable_cost import separable_blocks
 from cnncore.models import build_model
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def seen_pixels(model, layer, side):
-    """Height and width of the pixels that change the middle element of a layer, by its gradient.
+    """Return height and width of the pixels that change a layer's middle element, by its gradient.
 
     All weights are positive and pooling averages, so that no path cancels another or is cut off.
     """
@@ -35,16 +35,17 @@ def seen_pixels(model, layer, side):
                 average = nn.AvgPool2d(child.kernel_size, child.stride, child.padding)
                 setattr(parent, name, average)
     image = torch.ones(1, 3, side, side, requires_grad=True)
-    found = []
-    hook = model.get_submodule(layer).register_forward_hook(lambda *args: found.append(args[2]))
+    outputs = []
+    hook = model.get_submodule(layer).register_forward_hook(lambda *args: outputs.append(args[2]))
     model.eval()(image)
     hook.remove()
-    middle = found[0].shape[2] // 2
-    (gradient,) = torch.autograd.grad(found[0][0, 0, middle, middle], image)
+    middle = outputs[0].shape[2] // 2
+    (gradient,) = torch.autograd.grad(outputs[0][0, 0, middle, middle], image)
     touched = gradient[0].abs().sum(0).nonzero()
     return tuple((touched.max(0).values - touched.min(0).values + 1).tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "side", "layers"),
     [
@@ -83,7 +84,7 @@ def test_receptive_fields_of_branches_are_the_largest():
 
 
 class OneSided(nn.Module):
-    """A convolution in the middle of its window plus one that looks to the left alone."""
+    """Sum of a centred convolution and one that sees only pixels to the left."""
 
     def __init__(self):
         super().__init__()
@@ -136,9 +137,9 @@ def test_attributions_of_a_linear_network_are_weight_times_pixel():
     target = predicted_class(model, image)
     assert target == model(image).argmax().item()
     share = (linear.weight[target].view(1, 3, 8, 8) * image).sum(1)[0].detach().numpy()
-    found = attribute(model, fresh, image, target, seed=0)
-    assert [one.method for one in found] == list(METHODS)
-    for one in found:  # 8 pixels to a side, so every block is a pixel
+    attributions = attribute(model, fresh, image, target, seed=0)
+    assert [one.method for one in attributions] == list(METHODS)
+    for one in attributions:  # 8 pixels to a side, so every block is a pixel
         np.testing.assert_allclose(one.trained, share, atol=1e-5)
         assert abs(one.similarity) < 0.5
     same = attribute(model, model, image, target, seed=0)
@@ -153,7 +154,7 @@ def test_rank_correlation_equals_scipys_with_ties():
 
 
 class Brighter(nn.Module):
-    """Says class 1 where the mean input is above a threshold."""
+    """Network that predicts class 1 if the mean input is above a threshold."""
 
     def forward(self, x):
         mean = x.mean((1, 2, 3))
@@ -170,18 +171,18 @@ def splits(tmp_path):
 
 def test_raw_images_give_the_inputs_of_the_batches(splits):
     (images, _), *_ = splits.test.batches()
-    places = np.arange(len(images))
-    assert torch.equal(splits.test.inputs(splits.test.raw(places)), images)
+    indices = np.arange(len(images))
+    assert torch.equal(splits.test.inputs(splits.test.raw(indices)), images)
 
 
 def test_enhancement_counts_repairs_and_breakages_over_the_whole_split(splits):
     for split in (splits.val, splits.test):
         split.labels[:] = np.arange(len(split)) % 2
-    found = study_enhancement(
+    enhancements = study_enhancement(
         Brighter(), splits.val, splits.test, precision="fp32", device=CPU, seed=0
     )
-    by = {(one.split, one.transform, tuple(one.factors.values())): one for one in found}
-    assert len(found) == 15 + 1 + 4
+    by = {(one.split, one.transform, tuple(one.factors.values())): one for one in enhancements}
+    assert len(enhancements) == 15 + 1 + 4
 
     # By hand: the mean of all pixels before and after a brightness of 1.5.
     raw = splits.val.raw(np.arange(len(splits.val)))
@@ -197,10 +198,10 @@ def test_enhancement_counts_repairs_and_breakages_over_the_whole_split(splits):
     assert effect.top1_after == pytest.approx(after.mean())
     assert effect.repaired_share == effect.repaired / effect.wrong_before
 
-    val = [one for one in found if one.split == "val" and one.transform == "brightness"]
+    val = [one for one in enhancements if one.split == "val" and one.transform == "brightness"]
     (chosen,) = [one for one in val if one.chosen]
     assert chosen.effect.net_change == max(one.effect.net_change for one in val)
-    test = [one for one in found if one.split == "test"]
+    test = [one for one in enhancements if one.split == "test"]
     assert test[0].factors == chosen.factors
     assert [one.transform for one in test] == ["brightness", "contrast", "sharpness", "combined"]
     assert test[3].factors == {k: v for one in test[:3] for k, v in one.factors.items()}

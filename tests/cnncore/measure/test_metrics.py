@@ -13,7 +13,7 @@ def close(expected):
 
 
 def some_logits(n, classes, *, seed=0, distinct=None, strength=1.5):
-    """Random logits that lean to the label; only `distinct` different rows, which makes ties."""
+    """Return random logits that favour the label; with `distinct` different rows there are ties."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (n,), generator=generator)
     logits = torch.randn(n, classes, generator=generator)
@@ -90,7 +90,7 @@ def test_a_class_without_images_has_no_auc_and_is_left_out_of_its_mean():
     areas = [c.auc for c in measured.classes if c.auc is not None]
     assert len(areas) == 3
     assert measured.macro_auc == close(np.mean(areas))
-    # The other macro averages count it, as scikit-learn does when told of all classes.
+    # The other macro averages count it, as scikit-learn does if it is given all classes.
     expected = reference.f1_score(
         labels, logits.argmax(1), labels=range(4), average="macro", zero_division=0
     )
@@ -112,7 +112,7 @@ def test_a_class_never_predicted_scores_zero():
 
 
 def calibration_error(confidence, right):
-    """The sum over bins of arXiv 1706.04599, equation 3, one bin at a time."""
+    """Compute the sum over bins of arXiv 1706.04599, equation 3, one bin at a time."""
     total = 0.0
     for k in range(ECE_BINS):
         inside = (confidence > k / ECE_BINS) & (confidence <= (k + 1) / ECE_BINS)
@@ -123,7 +123,7 @@ def calibration_error(confidence, right):
 
 
 def test_ece_equals_the_papers_sum_over_bins():
-    # Right in every second bin, so that neighbours taken for one bin would cancel out.
+    # Right in every second bin, so that neighbours merged into one bin would cancel out.
     confidence = np.random.default_rng(0).uniform(0.04, 1.0, 2000)
     right = np.floor(confidence * ECE_BINS) % 2 == 0
     rest = (1 - confidence) / 29

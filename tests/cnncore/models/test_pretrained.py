@@ -10,14 +10,14 @@ from torchvision.models import get_model, get_model_weights
 from cnncore.catalog import NETWORKS
 from cnncore.complexity import count_parameters
 from cnncore.models import build_model
-from cnncore.models.head import feature_norms, freeze_features, head_names
+from cnncore.models.classifier_head import feature_norms, freeze_features, head_names
 from cnncore.models.pretrained import check_fit, load_pretrained
-from cnncore.models.weights import IMAGENET, WeightsError, check_imagenet, fingerprint
+from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Two images leave a second thread nothing to do but wait."""
+    """Use one thread: with two images a second one only waits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -41,7 +41,7 @@ def equal(one, other):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """torchvision's cache of downloads, with fresh weights in the place of the trained ones."""
+    """Fill torchvision's download cache with fresh weights instead of the trained ones."""
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
 
@@ -64,6 +64,7 @@ def test_a_file_gives_the_network_its_weights(tmp_path, wrapped):
     assert equal(model.state_dict(), state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arch", ["cnn3", "wrn_20_10", "alexnet_kumar", "googlenet", "squeezenet1_1"]
 )
@@ -116,6 +117,7 @@ def test_a_file_that_changed_since_the_plan_is_refused(tmp_path):
         load_pretrained(build("cnn3"), "cnn3", path, "0" * 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["resnet18", "googlenet", "mobilenet_v2"])
 def test_imagenet_weights_are_torchvisions(hub, arch):
     state, model = hub(NETWORKS[arch].torchvision), build(arch)
@@ -135,6 +137,7 @@ def test_keras_resnet_takes_torchvisions_weights_with_zero_biases(hub):
     assert not model.conv1.bias.any()
 
 
+@pytest.mark.slow
 def test_keras_inception_takes_torchvisions_scales_frozen(hub, tmp_path):
     state, model = hub("inception_v3"), build("inception_v3_keras", classes=5)
     load_pretrained(model, "inception_v3_keras", IMAGENET)
@@ -144,7 +147,7 @@ def test_keras_inception_takes_torchvisions_scales_frozen(hub, tmp_path):
     counts = count_parameters(model)
     assert (counts.trainable, counts.non_trainable) == (23_871_653, 34_432 + 17_216)
 
-    # What was trained from there is as good a start as any file.
+    # Weights trained from there can be loaded like any file.
     path = saved(tmp_path, {"weights": own})
     check_fit("inception_v3_keras", 75, {}, path)
     again = build("inception_v3_keras", classes=5)
@@ -184,10 +187,11 @@ def test_a_failed_download_says_where_the_file_goes(hub, monkeypatch):
     ],
 )
 def test_imagenet_weights_that_cannot_fit_are_found_by_the_names(arch, options, problem):
-    found = check_imagenet(arch, options)
-    assert found is problem is None or problem in str(found)
+    message = check_imagenet(arch, options)
+    assert message is problem is None or problem in str(message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_every_network_has_a_head_that_is_told_from_its_features(arch):
     with torch.device("meta"):

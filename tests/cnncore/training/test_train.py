@@ -1,4 +1,4 @@
-"""The training loop: what it learns, when it ends, and that it can be cut off anywhere."""
+"""Training loop: its metrics, its end, and resuming after an interruption at any step."""
 
 import copy
 import itertools
@@ -17,19 +17,19 @@ from cnncore.config import EarlyStop, TrialConfig
 from cnncore.data import load_dataset, open_splits
 from cnncore.data.augment.mixing import draw_mix
 from cnncore.measure.evaluate import predict
-from cnncore.models.head import freeze_features
+from cnncore.models.classifier_head import freeze_features
 from cnncore.seeding import derive_seed, seed_everything, seed_torch
-from cnncore.training.state import Watch, chosen_model
 from cnncore.training.train import (
     Diverged,
     EpochResult,
-    Pause,
+    StepBoundary,
     early_stop,
     start,
     train,
     update_ema,
     validation_scores,
 )
+from cnncore.training.train_state import BestSoFar, chosen_model
 
 CPU = torch.device("cpu")
 TIMES = ("train_time_s", "eval_time_s", "train_images_per_s")
@@ -80,7 +80,7 @@ def metrics(result):
 
 
 def flat(value, path=""):
-    """Every tensor and plain value of a nested state, by path."""
+    """Return every tensor and plain value of a nested state by its path."""
     if isinstance(value, dict):
         return {k: v for key in value for k, v in flat(value[key], f"{path}/{key}").items()}
     if isinstance(value, list | tuple):
@@ -91,26 +91,26 @@ def flat(value, path=""):
 
 
 def whole_run(config, data_dir, checkpoints=None):
-    """Metrics and final state; a checkpoint at every yield where `checkpoints` is a folder."""
+    """Return metrics and final state; with a folder, write a checkpoint at every yield."""
     state, splits = begin(config, data_dir)
     results = []
-    for i, event in enumerate(train(state, splits, config, pause_s=0.0)):
+    for i, event in enumerate(train(state, splits, config, boundary_every_s=0.0)):
         if isinstance(event, EpochResult):
             results.append(metrics(event))
         if checkpoints is not None:
             save_checkpoint(checkpoints / f"{i:03}.pt", state.state_dict())
-        torch.rand(17)  # what a consumer draws must not matter
+        torch.rand(17)  # random numbers that a consumer draws must not matter
         state.model.eval()
     return results, flat(state.state_dict())
 
 
-def continued(config, data_dir, checkpoint, queue):
-    """Run in a process of its own: another model, the weights of the checkpoint, to the end."""
+def resume(config, data_dir, checkpoint, queue):
+    """Resume the checkpoint in this process, in a network with other weights, to the end."""
     torch.set_num_threads(1)
     state, splits = begin(config, data_dir)
     nn.init.zeros_(next(state.model.parameters()))
     state.load_state_dict(load_checkpoint(checkpoint))
-    events = list(train(state, splits, config, pause_s=1e9))
+    events = list(train(state, splits, config, boundary_every_s=1e9))
     queue.put(([metrics(event) for event in events], flat(state.state_dict())))
 
 
@@ -159,7 +159,7 @@ def test_a_run_cut_off_anywhere_goes_on_bit_for_bit(keys, data_dir, tmp_path, on
     expected, final = whole_run(config, data_dir, tmp_path)
     assert whole_run(config, data_dir) == (expected, final)
     checkpoints = sorted(tmp_path.iterdir())
-    assert len(checkpoints) == 4 * len(expected)  # three pauses and a result each
+    assert len(checkpoints) == 4 * len(expected)  # three step boundaries and a result each
     if config.schedule.kind == "plateau":
         assert len({result["lr"] for result in expected}) > 1
     if config.early_stop:
@@ -169,12 +169,12 @@ def test_a_run_cut_off_anywhere_goes_on_bit_for_bit(keys, data_dir, tmp_path, on
     for path in checkpoints:
         state, splits = begin(config, data_dir, seed=99)
         state.load_state_dict(load_checkpoint(path))
-        rest = [metrics(event) for event in train(state, splits, config, pause_s=1e9)]
+        rest = [metrics(event) for event in train(state, splits, config, boundary_every_s=1e9)]
         assert rest == expected[len(expected) - len(rest) :]
         assert flat(state.state_dict()) == final
     fresh = multiprocessing.get_context("spawn")
     queue = fresh.Queue()
-    process = fresh.Process(target=continued, args=(config, data_dir, checkpoints[5], queue))
+    process = fresh.Process(target=resume, args=(config, data_dir, checkpoints[5], queue))
     process.start()
     rest, state = queue.get(timeout=300)
     process.join()
@@ -286,8 +286,10 @@ def test_stopping_six_epochs_after_a_cut_is_early_stop_after_twelve():
                     break
             elif optimizer.param_groups[0]["lr"] < before:
                 cut_without_better, since_cut = True, 0
-        watch = Watch()
-        ours = next((i for i, x in enumerate(scores, 1) if early_stop(watch, rule, 0.0, x)), None)
+        best_so_far = BestSoFar()
+        ours = next(
+            (i for i, x in enumerate(scores, 1) if early_stop(best_so_far, rule, 0.0, x)), None
+        )
         assert ours == stopped
         lengths.append(stopped)
     assert len(set(lengths)) > 20
@@ -308,13 +310,13 @@ def test_early_stop_counts_epochs_without_enough_improvement(data_dir, monkeypat
     assert list(train(state, splits, config)) == []
 
 
-@pytest.mark.parametrize("pause_s", [0.0, 1e9])
-def test_a_loss_that_is_not_finite_ends_the_run_before_any_checkpoint(data_dir, pause_s):
+@pytest.mark.parametrize("boundary_every_s", [0.0, 1e9])
+def test_a_loss_that_is_not_finite_ends_the_run_before_any_checkpoint(data_dir, boundary_every_s):
     config = make_config(lr=1e30)
     state, splits = begin(config, data_dir)
-    events = train(state, splits, config, pause_s=pause_s)
+    events = train(state, splits, config, boundary_every_s=boundary_every_s)
     with pytest.raises(Diverged) as caught:
-        list(itertools.dropwhile(lambda event: isinstance(event, Pause), events))
+        list(itertools.dropwhile(lambda event: isinstance(event, StepBoundary), events))
     assert caught.value.epoch == 1
 
 
@@ -372,7 +374,7 @@ def test_the_loss_of_mixed_images_is_that_of_soft_labels(data_dir, seed):
 
 
 class TwoHeads(nn.Module):
-    """In training mode: logits, then those of two heads, each of one linear layer."""
+    """Network that in training mode returns its logits and those of two linear auxiliary heads."""
 
     def __init__(self):
         super().__init__()
@@ -385,7 +387,7 @@ class TwoHeads(nn.Module):
 
 
 def one_step(config, data_dir, model):
-    """The network after one step, its gradients, the result, and what it trained on."""
+    """Take one step; return the network before it, the result, and the step's images and labels."""
     splits = open_splits(config, load_dataset("digits", data_dir), CPU)
     before = copy.deepcopy(model)
     (result,) = train(start(config, model, 3, CPU), splits, config)
@@ -419,7 +421,7 @@ def test_frozen_features_keep_weights_and_statistics(data_dir):
     before = copy.deepcopy(model.features.state_dict())
     heads = copy.deepcopy(model.fc.state_dict())
     splits = open_splits(config, load_dataset("digits", data_dir), CPU)
-    events = list(train(start(config, model, 3, CPU), splits, config, pause_s=0.0))
-    assert any(isinstance(event, Pause) for event in events)
+    events = list(train(start(config, model, 3, CPU), splits, config, boundary_every_s=0.0))
+    assert any(isinstance(event, StepBoundary) for event in events)
     assert all(torch.equal(before[n], v) for n, v in model.features.state_dict().items())
     assert not any(torch.equal(heads[n], v) for n, v in model.fc.state_dict().items())

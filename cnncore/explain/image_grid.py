@@ -23,7 +23,7 @@ TEXT, LINE, TITLE, TITLE_LINE = 14, 19, 20, 32
 
 @dataclass(frozen=True)
 class Tile:
-    """An image, `(height, width, 3)` or grey `(height, width)`, with lines of text below it."""
+    """Image, `(height, width, 3)` or grey `(height, width)`, with lines of text below it."""
 
     image: Pixels
     lines: tuple[str, ...] = ()
@@ -39,28 +39,28 @@ def tile_grid(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> Image.Image:
-    """The tiles row by row under a title and a note, all at one size.
+    """Draw the tiles row by row under a title and a note, all at one size.
 
-    Small images are enlarged pixel by pixel, so that nothing is drawn that is not in them. A
-    tile's line that is wider than the tile is cut short with an ellipsis; title and note break
-    into lines; a column's label runs on over columns without one.
+    Small images are enlarged without interpolation, so that only their own pixels are drawn. A
+    line that is wider than its tile ends in an ellipsis; title and note are wrapped; a column's
+    label may run over the next columns if they have none.
     """
     rows = -(-len(tiles) // columns)
     label_width = max((_width(label, TEXT) for label in row_labels), default=0)
     left = MARGIN + (label_width + GAP if label_width else 0)
     width = left + columns * (TILE + GAP) - GAP + MARGIN
-    heads = _wrapped(title, TITLE, width - 2 * MARGIN)
-    notes = _wrapped(note, TEXT, width - 2 * MARGIN) if note else []
-    top = MARGIN + len(heads) * TITLE_LINE + len(notes) * LINE + GAP
+    title_lines = _wrapped(title, TITLE, width - 2 * MARGIN)
+    note_lines = _wrapped(note, TEXT, width - 2 * MARGIN) if note else []
+    top = MARGIN + len(title_lines) * TITLE_LINE + len(note_lines) * LINE + GAP
     top += LINE if column_labels else 0
-    below = max((len(tile.lines) for tile in tiles), default=0) * LINE
-    row_height = TILE + GAP + (below + 4 if below else 0)
+    text_height = max((len(tile.lines) for tile in tiles), default=0) * LINE
+    row_height = TILE + GAP + (text_height + 4 if text_height else 0)
     canvas = Image.new("RGB", (width, top + rows * row_height - GAP + MARGIN), "white")
     draw = ImageDraw.Draw(canvas)
-    for i, line in enumerate(heads):
+    for i, line in enumerate(title_lines):
         draw.text((MARGIN, MARGIN + i * TITLE_LINE), line, INK, _font(TITLE))
-    for i, line in enumerate(notes):
-        y = MARGIN + len(heads) * TITLE_LINE + i * LINE
+    for i, line in enumerate(note_lines):
+        y = MARGIN + len(title_lines) * TITLE_LINE + i * LINE
         draw.text((MARGIN, y), line, GREY, _font(TEXT))
     for i, label in enumerate(column_labels):
         draw.text((left + i * (TILE + GAP), top - LINE - 3), label, INK, _font(TEXT))
@@ -71,21 +71,21 @@ def tile_grid(
         x, y = left + i % columns * (TILE + GAP), top + i // columns * row_height
         canvas.paste(_scaled(tile.image), (x, y))
         for n, line in enumerate(tile.lines):
-            at = (x, y + TILE + 4 + n * LINE)
-            draw.text(at, _cut(line, TILE), tile.colour if n else INK, _font(TEXT))
+            position = (x, y + TILE + 4 + n * LINE)
+            draw.text(position, _shortened(line, TILE), tile.colour if n else INK, _font(TEXT))
     return canvas
 
 
 def grey(values: NDArray[np.floating]) -> Pixels:
-    """Values `(height, width)` from their lowest, black, to their highest, white."""
+    """Map values `(height, width)` to grey: the lowest black, the highest white."""
     low, span = float(values.min()), float(np.ptp(values)) or 1.0
     return np.asarray(np.rint((values - low) / span * 255), dtype=np.uint8)
 
 
 def signed(values: NDArray[np.floating]) -> Pixels:
-    """Values `(height, width)` as colours: blue below zero, white at it, vermilion above.
+    """Map values `(height, width)` to colours: blue below zero, white at zero, vermilion above.
 
-    The strongest colour stands for the 99th percentile of the absolute values and more.
+    The strongest colour stands for the 99th percentile of the absolute values and above.
     """
     strongest = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max()) or 1.0
     share = np.clip(values / strongest, -1, 1)[..., None]
@@ -96,8 +96,8 @@ def signed(values: NDArray[np.floating]) -> Pixels:
 def _scaled(image: Pixels) -> Image.Image:
     picture = Image.fromarray(image).convert("RGB")
     small = max(picture.size) <= TILE
-    how = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-    return picture.resize((TILE, TILE), how)
+    method = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+    return picture.resize((TILE, TILE), method)
 
 
 @cache
@@ -109,8 +109,8 @@ def _width(text: str, size: int) -> int:
     return int(_font(size).getlength(text)) + 1
 
 
-def _cut(text: str, width: int) -> str:
-    """The text, or as much of its beginning as fits."""
+def _shortened(text: str, width: int) -> str:
+    """Return the text, or as much of its beginning as fits."""
     if _width(text, TEXT) <= width:
         return text
     while text and _width(f"{text}…", TEXT) > width:
@@ -119,7 +119,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:
-    """The text in lines that fit, broken between words."""
+    """Break the text between words into lines that fit."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,7 +1,7 @@
-"""Random crop and flip of whole batches of uint8 images, from draws made once per epoch.
+"""Random crop and flip of whole batches of uint8 images, drawn once per epoch.
 
-The same draws give the same pixels on the host and on a device. Padding is zero before
-normalisation, as in torchvision's `RandomCrop` on images.
+Equal draws give equal pixels on the host and on a device. Padding is zero before normalisation, as
+in torchvision's `RandomCrop` on images.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cnncore.seeding import derive_seed
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to each image of an epoch, in the epoch's order.
+    """Crop and flip of each image of an epoch, in the epoch's order.
 
-    `top` and `left` are the corner of the crop in the padded image, 0 to 2 * padding, and `flip`
-    says whether the crop is mirrored left to right. All have one entry per image.
+    `top` and `left` are the corner of the crop in the padded image, 0 to 2 * padding. `flip` is
+    true if the crop is mirrored left to right. All have one entry per image.
     """
 
     padding: int
@@ -31,17 +31,18 @@ class Draws:
     flip: Tensor
 
     def to(self, device: torch.device) -> Draws:
-        """The draws on a device."""
+        """Return a copy on a device."""
         return Draws(self.padding, *(x.to(device) for x in (self.top, self.left, self.flip)))
 
 
 def draw(
     augment: Iterable[AugmentKind], images: int, batch_size: int, side: int, seed: int, epoch: int
 ) -> Draws:
-    """The draws of one epoch: a function of the arguments alone.
+    """Return the draws of one epoch: a function of the arguments alone.
 
-    In each batch the mirrored images come last. The order of the epoch being random and drawn
-    apart, every image is still mirrored with probability one half, independently of the others.
+    In each batch the mirrored images come last. The order of the epoch is random and drawn
+    separately, so every image is still mirrored with probability one half, independently of the
+    others.
     """
     kinds = {part.kind: part for part in augment}
     crop = kinds.get("crop")
@@ -58,12 +59,12 @@ def draw(
 
 
 class HostAugmenter:
-    """Gathers and augments batches on the CPU, in buffers of its own.
+    """Gathering and augmentation of batches on the CPU, in buffers of its own.
 
-    An image is rows of bytes that lie together, so a batch is three copies of blocks: gather the
-    images, set them into a frame of zeros, cut their rows out from the drawn corner on. Only
-    mirroring touches single pixels, and the mirrored images lie together too. Every copy runs on
-    all of PyTorch's threads; NumPy's would leave all but one idle.
+    The bytes of an image's row are contiguous, so a batch takes three block copies: gather the
+    images, copy them into a frame of zeros, cut out their rows from the drawn corner. Only
+    mirroring handles single pixels, and the mirrored images are contiguous too. Every copy runs on
+    all of PyTorch's threads; NumPy's copies would use one.
     """
 
     def __init__(self, images: Tensor, batch_size: int, padding: int) -> None:
@@ -74,26 +75,26 @@ class HostAugmenter:
         self._cut = torch.empty(batch_size, side, side, 3, dtype=torch.uint8)
         frame = torch.zeros(batch_size, framed, framed * 3, dtype=torch.uint8)
         self._inside = frame[:, padding : padding + side, padding * 3 : (padding + side) * 3]
-        # Overlapping rows: the one that begins at each pixel of the frame.
+        # Overlapping rows, one that begins at each pixel of the frame.
         self._rows = frame.as_strided((batch_size * framed * framed - side + 1, side * 3), (3, 1))
         self._framed = framed
         self._row_starts = torch.arange(side) * framed
         self._batch_size = batch_size
 
     def batches(self, order: Tensor, draws: Draws, first: int) -> Iterator[Tensor]:
-        """The images at `order` under the draws, from entry `first` on, a batch at a time.
+        """Yield batches of the augmented images at `order`, beginning with entry `first`.
 
-        Each is uint8 `(batch, side, side, 3)` and overwritten by the next.
+        A batch is uint8 `(batch, side, side, 3)`; the next one overwrites it.
         """
         size = self._batch_size
-        # What takes one small operation per epoch takes none per batch.
-        places = torch.arange(len(order)) % size * self._framed**2
-        corners = places + draws.top * self._framed + draws.left
+        # One small operation per epoch is cheaper than one per batch.
+        frame_starts = torch.arange(len(order)) % size * self._framed**2
+        corners = frame_starts + draws.top * self._framed + draws.left
         mirrored = np.add.reduceat(draws.flip.numpy(), range(0, len(order), size), dtype=np.int64)
         for start in range(first, len(order), size):
-            at = slice(start, start + size)
-            cropped = corners[at] if draws.padding else None
-            yield self._batch(order[at], cropped, int(mirrored[start // size]))
+            part = slice(start, start + size)
+            cropped = corners[part] if draws.padding else None
+            yield self._batch(order[part], cropped, int(mirrored[start // size]))
 
     def _batch(self, indices: Tensor, corners: Tensor | None, mirrored: int) -> Tensor:
         n = len(indices)
@@ -107,7 +108,7 @@ class HostAugmenter:
             rows = (corners[:, None] + self._row_starts).view(-1)
             torch.index_select(self._rows, 0, rows, out=cut.view(len(rows), -1))
         if mirrored:
-            # As (batch, channels, height, width), the layout that PyTorch mirrors fast.
+            # PyTorch mirrors fast in the layout (batch, channels, height, width).
             last = cut[n - mirrored :].permute(0, 3, 1, 2)
             last.copy_(last.flip(3))
         return cut
@@ -116,15 +117,15 @@ class HostAugmenter:
 def batches_on_device(
     images: Tensor, order: Tensor, draws: Draws, batch_size: int, first: int
 ) -> Iterator[Tensor]:
-    """The same for uint8 images on a device, by index arithmetic."""
+    """Yield the batches of `HostAugmenter.batches` for images on a device, by index arithmetic."""
     side = images.shape[1]
     along = torch.arange(side, device=images.device)
     for start in range(first, len(order), batch_size):
-        at = slice(start, start + batch_size)
-        rows = along + (draws.top[at] - draws.padding)[:, None]
-        columns = torch.where(draws.flip[at][:, None], side - 1 - along, along)
-        columns = columns + (draws.left[at] - draws.padding)[:, None]
+        part = slice(start, start + batch_size)
+        rows = along + (draws.top[part] - draws.padding)[:, None]
+        columns = torch.where(draws.flip[part][:, None], side - 1 - along, along)
+        columns = columns + (draws.left[part] - draws.padding)[:, None]
         rows, columns = rows[:, :, None], columns[:, None]
         inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
         rows, columns = rows.clamp(0, side - 1), columns.clamp(0, side - 1)
-        yield images[order[at][:, None, None], rows, columns] * inside[..., None]
+        yield images[order[part][:, None, None], rows, columns] * inside[..., None]

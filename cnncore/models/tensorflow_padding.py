@@ -1,4 +1,4 @@
-"""Layers padded as TensorFlow's "same": more zeros after than before where they do not divide."""
+"""TensorFlow's "same" padding: an odd zero goes after the image, not before."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution whose output side is the input side divided by the stride, rounded up.
+    """Convolution whose output side is the input side divided by the stride, rounded up.
 
-    The padding that this takes is split in two; an odd element goes below and to the right. So
-    the windows of a strided convolution lie elsewhere than with PyTorch's equal padding.
+    The padding needed is split in two; an odd element goes below and to the right. So the windows
+    of a strided convolution lie at other positions than with PyTorch's equal padding.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -18,15 +18,15 @@ class SameConv2d(nn.Conv2d):
         return super().forward(self.pad(input))
 
     def pad(self, input: Tensor) -> Tensor:
-        """The input with the zeros that this layer wants around it."""
+        """Add the zeros around the input that this layer needs."""
         height, width = input.shape[-2:]
-        top, bottom = _same(height, self.kernel_size[0], self.stride[0])
-        left, right = _same(width, self.kernel_size[1], self.stride[1])
+        top, bottom = _zeros(height, self.kernel_size[0], self.stride[0])
+        left, right = _zeros(width, self.kernel_size[1], self.stride[1])
         return F.pad(input, (left, right, top, bottom)) if bottom or right else input
 
 
 def pad_strided_as_keras(model: nn.Module) -> None:
-    """Put `SameConv2d` in the place of every padded, strided convolution; the weights stay."""
+    """Replace every padded, strided convolution by `SameConv2d` with the same weights."""
     for module in list(model.modules()):
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.Conv2d) and layer.stride != (1, 1) and layer.padding != (0, 0):
@@ -42,7 +42,7 @@ def pad_strided_as_keras(model: nn.Module) -> None:
                 setattr(module, name, same)
 
 
-def _same(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after."""
+def _zeros(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the number of zeros before and after."""
     total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return total // 2, total - total // 2

@@ -1,4 +1,4 @@
-"""The state of a training run: all that a checkpoint holds."""
+"""State of a training run, as a checkpoint stores it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 @dataclass
-class Watch:
-    """The lowest value so far, and for how many epochs in a row none was lower."""
+class BestSoFar:
+    """Lowest value so far, and the number of epochs in a row without a lower one (`waited`)."""
 
     best: float = math.inf
     waited: int = 0
 
     def update(self, value: float, min_delta: float = 0.0) -> None:
-        """Take the value of one more epoch."""
+        """Add the value of one more epoch."""
         if value < self.best - min_delta:
             self.best, self.waited = value, 0
         else:
@@ -28,13 +28,14 @@ class Watch:
 
 @dataclass
 class TrainState:
-    """All that the rest of a training run depends on, beside config, data and thread count.
+    """Complete state of a training run, apart from config, data and thread count.
 
-    `epoch` counts finished epochs, `step` the finished steps of the one under way, and
-    `train_time_s`, `loss_sum`, `correct` and `random` belong to that one; `random` are the states
-    of PyTorch's generators at its last pause. `best_weights` are a copy, on the CPU, of what
-    `select: best` chose so far. `best_predictions` are the logits and labels of the validation
-    images in `best_epoch`; a checkpoint leaves them out, and without them they are computed again.
+    `epoch` counts finished epochs and `step` the finished steps of the current one.
+    `train_time_s`, `loss_sum`, `correct` and `random` belong to the current epoch; `random` holds
+    the states of PyTorch's generators at the last `StepBoundary`. `cuts` counts the cuts of a
+    plateau schedule. `best_weights` is a copy, on the CPU, of the weights that `select: best`
+    chose so far. `best_predictions` are the logits and labels of the validation images in
+    `best_epoch`; a checkpoint leaves them out, and they are then computed again.
     """
 
     model: nn.Module
@@ -49,8 +50,8 @@ class TrainState:
     correct: int = 0
     random: list[Tensor] = field(default_factory=list)
     cuts: int = 0
-    plateau: Watch = field(default_factory=Watch)
-    patience: Watch = field(default_factory=Watch)
+    plateau: BestSoFar = field(default_factory=BestSoFar)
+    patience: BestSoFar = field(default_factory=BestSoFar)
     stop_reason: str | None = None
     best_epoch: int = 0
     best_top1: float = -1.0
@@ -58,7 +59,7 @@ class TrainState:
     best_predictions: tuple[Tensor, Tensor] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values; the tensors are the live ones, so save before going on."""
+        """Return tensors and plain values; tensors are not copied, so save before the next step."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -67,11 +68,11 @@ class TrainState:
             "random": self.random,
             "plateau": vars(self.plateau),
             "patience": vars(self.patience),
-            **{name: getattr(self, name) for name in _PLAIN},
+            **{name: getattr(self, name) for name in _PLAIN_VALUES},
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go back to a saved state of the same config; a longer `epochs` is fine."""
+        """Restore a saved state of the same config; `epochs` may be larger."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.ema:
@@ -79,13 +80,13 @@ class TrainState:
         self.best_weights = saved["best_weights"]
         self.best_predictions = None
         self.random = saved["random"]
-        self.plateau = Watch(**saved["plateau"])
-        self.patience = Watch(**saved["patience"])
-        for name in _PLAIN:
+        self.plateau = BestSoFar(**saved["plateau"])
+        self.patience = BestSoFar(**saved["patience"])
+        for name in _PLAIN_VALUES:
             setattr(self, name, saved[name])
 
 
-_PLAIN = (
+_PLAIN_VALUES = (
     "seed",
     "epoch",
     "step",
@@ -100,7 +101,7 @@ _PLAIN = (
 
 
 def chosen_model(state: TrainState) -> nn.Module:
-    """A network in eval mode with the weights that `select` chose; `state` stays as it is."""
+    """Return a network in eval mode with the weights that `select` chose; `state` is unchanged."""
     model = state.ema or state.model
     if state.best_weights is not None:
         model = copy.deepcopy(model)
@@ -109,12 +110,12 @@ def chosen_model(state: TrainState) -> nn.Module:
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The network's state on the CPU, in memory of its own."""
+    """Copy the network's state to the CPU."""
     return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """The states of PyTorch's generators: the CPU's, and the device's where that is another."""
+    """Return the states of PyTorch's generators: the CPU's and, if there is one, the GPU's."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
@@ -122,7 +123,7 @@ def random_state(device: torch.device) -> list[Tensor]:
 
 
 def set_random_state(states: list[Tensor], device: torch.device) -> None:
-    """Go back to what `random_state` gave."""
+    """Restore the states that `random_state` returned."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)

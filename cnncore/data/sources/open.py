@@ -1,4 +1,4 @@
-"""Where the images of a data set come from, by the name in the sweep file."""
+"""The source of a data set's images, by the name in the sweep file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from cnncore.catalog import DATASETS, unknown_name
 from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
-from cnncore.data.sources import function, imagefolder
+from cnncore.data.sources import imagefolder, user_function
 
 FOLDER_PREFIX = "imagefolder:"
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What can be known of a data set without decoding it.
+    """Facts about a data set that are known without decoding it.
 
-    `fingerprint` is a hash of the files where these, and not the name, say which images there
-    are: image folders, and files that are not the published ones. None for the others.
-    `classes` are those of the default labels. `skipped` counts unreadable image files left out.
+    `fingerprint` is a hash of the files if the name alone does not identify the images: image
+    folders, and files that differ from the published ones. Otherwise it is None. `classes` are
+    those of the default labels. `skipped` counts unreadable image files that are left out.
     """
 
     name: str
@@ -36,11 +36,11 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Source:
-    """One data set: what is known of it, and how to read it.
+    """One data set: its facts and its reader.
 
-    `info` is None where only reading tells (a user's function). `key` names its decoded copy.
-    `check` raises `DataError` where the files are absent; `read(workspace)` returns
-    `ImageArrays`, and may keep arrays that are too large for memory as `.npy` files in
+    `info` is None for a user's function, which has to be called first. `key` names the decoded
+    copy. `check` raises `DataError` if the files are missing. `read(workspace)` returns
+    `ImageArrays`; it may store arrays that are too large for memory as `.npy` files in
     `workspace`.
     """
 
@@ -59,10 +59,10 @@ def open_source(
     *,
     skip_unreadable: bool = False,
 ) -> Source:
-    """The source that `name` names; `roots` are the folders where decoded copies are kept.
+    """Return the source called `name`; `roots` are the folders of the decoded copies.
 
-    With `skip_unreadable` a folder's image files that cannot be decoded do not count. Raises
-    `DataError` for an unknown name and for a folder that is not laid out as it must be.
+    With `skip_unreadable` a folder's image files that cannot be decoded are left out. Raises
+    `DataError` for an unknown name or a folder in another layout.
     """
     if name in DATASETS and DATASETS[name].folder:
         image_size = image_size or DATASETS[name].image_size
@@ -78,14 +78,15 @@ def open_source(
         )
         return _folder(name, list_files, roots, image_size, skip_unreadable)
     if ":" in name:
-        return Source(name, None, None, lambda: None, lambda _: function.call(name))
+        return Source(name, None, None, lambda: None, lambda _: user_function.call(name))
     known = unknown_name("data set", name, DATASETS)
     raise DataError(f"{known}, {FOLDER_PREFIX}PATH or package.module:function")
 
 
 def label_set(name: str, labels: str) -> tuple[tuple[str, ...], Labels]:
-    """The class names of one of a catalog's data set's label sets, and the label that each of its
-    default classes has in it.
+    """Return one label set of a data set of the catalog.
+
+    The result is its class names, and its label for each of the data set's default classes.
     """
     class_names, label_of = _module(name).LABEL_SETS[labels]
     return class_names, label_of
@@ -101,9 +102,9 @@ def _catalog_function(name: str) -> Callable[..., Any]:
 
 
 def _arrays(name: str, data_dir: Path, roots: list[Path]) -> Source:
-    """A data set of the catalog; its module has `CLASS_NAMES` and `check_files` beside `load`.
+    """Return a data set of the catalog whose module has `CLASS_NAMES` and `check_files`.
 
-    A module with `FILES` takes other files than the published ones too.
+    A module with `FILES` also accepts files that differ from the published ones.
     """
     entry, module, read = DATASETS[name], _module(name), _catalog_function(name)
     published = getattr(module, "FILES", None)

@@ -1,7 +1,7 @@
-"""Does enhancing images repair a network's errors (xiong-2022), and what does it break?
+"""Effect of image enhancement on a network's errors (xiong-2022): repaired and broken answers.
 
-The factor of each enhancer is chosen on validation images, by the right answers over all of them;
-its effect is then measured on all test images, right ones as well as wrong ones, beside noise of
+The factor of each enhancer is chosen on all validation images, by the number of right answers. Its
+effect is then measured on all test images, those answered right included, beside that of noise of
 the same strength.
 """
 
@@ -29,13 +29,13 @@ COMBINED = "combined"
 
 Factors = dict[str, float]
 Right = NDArray[np.bool_]
-# From uint8 images `(batch, side, side, 3)` to changed ones.
+# Function from uint8 images `(batch, side, side, 3)` to changed ones.
 Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a change of every image did to the answers; counts of images.
+    """Effect of a change of every image on the answers; counts of images.
 
     `l2_norm` is the mean over images of the change's Euclidean norm, in steps of 0 to 255.
     """
@@ -48,12 +48,12 @@ class Effect:
 
     @property
     def net_change(self) -> int:
-        """Right answers gained, or lost where negative."""
+        """Right answers gained; negative if lost."""
         return self.repaired - self.broken
 
     @property
     def top1_before(self) -> float:
-        """Accuracy on the images as they are."""
+        """Accuracy on the unchanged images."""
         return 1 - self.wrong_before / self.images
 
     @property
@@ -69,10 +69,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class Enhancement:
-    """One enhancement of a split: factors by enhancer, and its effect.
+    """Enhancement of a split: factors by enhancer, and the effect.
 
-    `transform` is an enhancer's name, or `combined`. `chosen`: validation picked these factors;
-    only such are measured on test images. `random` is noise's effect, None on validation images.
+    `transform` is an enhancer's name, or `combined`. `chosen` is true if validation selected these
+    factors; only such are measured on test images. `random` is the effect of noise, None on
+    validation images.
     """
 
     split: Literal["val", "test"]
@@ -92,67 +93,68 @@ def study_enhancement(
     device: torch.device,
     seed: int,
 ) -> list[Enhancement]:
-    """Every factor of every enhancer on validation images, then the chosen ones on test images.
+    """Measure every factor of every enhancer on validation images, and the chosen on test images.
 
-    `combined` applies the chosen factors one after the other. `seed` draws the noise.
+    `combined` applies the chosen factors one after the other. `seed` determines the noise.
     """
     measure = partial(_measure, model, precision=precision, device=device)
-    right = _right(model, val, precision, device)
-    tried = {
+    right = _is_right(model, val, precision, device)
+    val_effects = {
         (name, factor): measure(val, right, partial(enhanced, factors=Enhance(**{name: factor})))
         for name in ENHANCERS
         for factor in FACTORS
     }
-    best = {name: _best({f: tried[name, f] for f in FACTORS}) for name in ENHANCERS}
-    found = [
+    best = {name: _best({f: val_effects[name, f] for f in FACTORS}) for name in ENHANCERS}
+    enhancements = [
         Enhancement("val", name, {name: factor}, factor == best[name], effect, None)
-        for (name, factor), effect in tried.items()
+        for (name, factor), effect in val_effects.items()
     ]
     combined = measure(val, right, partial(enhanced, factors=Enhance(**best)))
-    found.append(Enhancement("val", COMBINED, best, True, combined, None))
+    enhancements.append(Enhancement("val", COMBINED, best, True, combined, None))
 
-    right = _right(model, test, precision, device)
+    right = _is_right(model, test, precision, device)
     for transform, factors in {**{n: {n: f} for n, f in best.items()}, COMBINED: best}.items():
         change = partial(enhanced, factors=Enhance(**factors))
         generator = torch.Generator().manual_seed(derive_seed(seed, "enhancement", transform))
         noise = partial(equal_noise, change=change, generator=generator)
         effects = measure(test, right, change), measure(test, right, noise)
-        found.append(Enhancement("test", transform, factors, True, *effects))
-    return found
+        enhancements.append(Enhancement("test", transform, factors, True, *effects))
+    return enhancements
 
 
 def _best(effects: dict[float, Effect]) -> float:
-    """The factor with the most right answers; of equal ones the mildest."""
+    """Return the factor with the most right answers; of equal ones the mildest."""
     return min(effects, key=lambda factor: (-effects[factor].net_change, abs(log(factor))))
 
 
 def equal_noise(images: Tensor, change: Change, generator: torch.Generator) -> Tensor:
-    """Gaussian noise on every image, of the norm that `change` has there.
+    """Add Gaussian noise to every image, of the same norm as `change` of that image.
 
-    Pixels stay whole numbers of 0 to 255; the scale that gives the norm despite that is found by
-    bisection. Where even the largest noise falls short, it is that one.
+    Pixels stay whole numbers of 0 to 255; bisection finds the scale that gives the norm in spite
+    of this. If even the largest noise is too weak, the largest is used.
     """
-    wanted = _norms(change(images), images)
+    target_norms = _norms(change(images), images)
     pixels = images.flatten(1).float()
     noise = torch.randn(pixels.shape, generator=generator)
-    moved = torch.empty_like(pixels)  # one for all rounds: fresh memory would take most of the time
+    noisy = torch.empty_like(pixels)  # reused: fresh memory in each round takes most of the time
     low = torch.zeros(len(images))
     high = torch.full((len(images),), LARGEST_SCALE)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        short = _move(pixels, noise, middle, moved).sub_(pixels).norm(dim=1) < wanted
-        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
-    return _move(pixels, noise, high, moved).to(torch.uint8).view(images.shape)
+        norms = _add_noise(pixels, noise, middle, noisy).sub_(pixels).norm(dim=1)
+        too_weak = norms < target_norms
+        low, high = torch.where(too_weak, middle, low), torch.where(too_weak, high, middle)
+    return _add_noise(pixels, noise, high, noisy).to(torch.uint8).view(images.shape)
 
 
-# At this scale nearly every pixel is black or white in each channel; halved so often, the scale
-# is known to a thousandth of a step.
+# At this scale nearly every pixel is black or white in each channel. After so many bisections the
+# scale is exact to a thousandth of a step.
 LARGEST_SCALE = 4096.0
 BISECTIONS = 22
 
 
-def _move(pixels: Tensor, noise: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-    """Noisy pixels `(batch, values)`, whole numbers of 0 to 255, in `out`."""
+def _add_noise(pixels: Tensor, noise: Tensor, scale: Tensor, out: Tensor) -> Tensor:
+    """Write noisy pixels `(batch, values)`, whole numbers of 0 to 255, to `out`."""
     torch.addcmul(pixels, noise, scale[:, None], out=out)
     return out.round_().clamp_(0, 255)
 
@@ -162,7 +164,7 @@ def _norms(changed: Tensor, images: Tensor) -> Tensor:
     return norms
 
 
-def _right(model: nn.Module, split: EvalSplit, precision: str, device: torch.device) -> Right:
+def _is_right(model: nn.Module, split: EvalSplit, precision: str, device: torch.device) -> Right:
     logits, labels = predict(model, split.batches(), precision=precision, device=device)
     return np.asarray((logits.argmax(1) == labels).numpy())
 
@@ -177,7 +179,7 @@ def _measure(
     device: torch.device,
 ) -> Effect:
     norms: list[Tensor] = []
-    batches = _changed(split, change, norms)
+    batches = _changed_batches(split, change, norms)
     logits, labels = predict(model, batches, precision=precision, device=device)
     right_after = (logits.argmax(1) == labels).numpy()
     return Effect(
@@ -189,11 +191,11 @@ def _measure(
     )
 
 
-def _changed(split: EvalSplit, change: Change, norms: list[Tensor]) -> Batches:
-    """The split's batches under a change, whose norms are added to `norms`."""
+def _changed_batches(split: EvalSplit, change: Change, norms: list[Tensor]) -> Batches:
+    """Yield the split's changed batches, and append the norms of the change to `norms`."""
     for start in range(0, len(split), split.batch_size):
-        places = np.arange(start, min(start + split.batch_size, len(split)))
-        raw = split.raw(places)
+        indices = np.arange(start, min(start + split.batch_size, len(split)))
+        raw = split.raw(indices)
         changed = change(raw)
         norms.append(_norms(changed, raw))
-        yield split.inputs(changed), torch.from_numpy(split.labels[places])
+        yield split.inputs(changed), torch.from_numpy(split.labels[indices])

@@ -7,7 +7,7 @@ import pytest
 
 CODE = """
 import resource, sys, torch
-from cnncore.training.allocator import keep_freed_memory
+from cnncore.training.glibc_allocator import keep_freed_memory
 torch.set_num_threads(1)
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

@@ -1,4 +1,4 @@
-"""A data set of the user's own: `package.module:function`."""
+"""A data set that a user's function returns: `package.module:function`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from cnncore.data.errors import DataError
 
 
 def call(target: str) -> Any:
-    """What the function returns, unchecked; it is called without arguments.
+    """Call the function without arguments and return its result, unchecked.
 
-    Raises `DataError` where the module or the function cannot be had, or the function raises.
+    Raises `DataError` if the module cannot be imported, has no such function, or the call fails.
     """
     module_name, _, name = target.partition(":")
     try:

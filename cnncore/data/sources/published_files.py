@@ -1,4 +1,4 @@
-"""The files of a published data set: are they there, are they the ones that were published."""
+"""The files of a published data set: check, compare with the published ones, download."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnncore.data.errors import DataError, DataMissing
-from cnncore.data.sources.digests import files_digest, joint_digest
+from cnncore.data.sources.file_digests import files_digest, joint_digest
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """Files in `folder` below the data folder, each with its published MD5; `origin` has them.
+    """Files in `folder` below the data folder, with their published MD5; `origin` offers them.
 
-    Files of the same names with other content, such as a subset, are taken too; such a data set
-    counts by its content and not by its name.
+    Files of these names with other content, such as a subset, are accepted too; such a data set is
+    identified by its content, not by its name.
     """
 
     dataset: str
@@ -24,24 +24,24 @@ class PublishedFiles:
     origin: str
 
     def check(self, data_dir: Path) -> None:
-        """Raise `DataMissing` unless every file is there."""
+        """Raise `DataMissing` unless every file exists."""
         folder = data_dir / self.folder
-        if absent := [name for name in self.md5 if not (folder / name).is_file()]:
+        if missing := [name for name in self.md5 if not (folder / name).is_file()]:
             raise DataMissing(
-                f"data set {self.dataset}: missing in {folder}: {', '.join(absent)}. "
-                f"Put there what {self.origin} has, or name another data folder with --data"
+                f"data set {self.dataset}: missing in {folder}: {', '.join(missing)}. "
+                f"Put there the files of {self.origin}, or name another data folder with --data"
             )
 
     def fingerprint(self, data_dir: Path, roots: Iterable[Path]) -> str | None:
-        """16 hex digits of the content; None for the published files, and where one is absent."""
+        """Return 16 hex digits of the content; None if it is as published or a file is missing."""
         paths = [data_dir / self.folder / name for name in self.md5]
         if not all(path.is_file() for path in paths):
             return None
-        found = files_digest(data_dir / self.folder, paths, roots, "md5")
-        return None if found == joint_digest(self.md5.items()) else found
+        digest = files_digest(data_dir / self.folder, paths, roots, "md5")
+        return None if digest == joint_digest(self.md5.items()) else digest
 
     def fetch(self, data_dir: Path, download: Callable[[str], object]) -> None:
-        """See that every file is there; `download` is given the data folder where one is not."""
+        """Call `download` with the data folder if a file is missing; check the files again."""
         try:
             self.check(data_dir)
         except DataMissing as missing:
@@ -49,7 +49,7 @@ class PublishedFiles:
             self.check(data_dir)
 
     def unreadable(self, data_dir: Path, name: str, error: Exception) -> DataError:
-        """What to say of a file whose content is not as it must be."""
+        """Return the error for a file with wrong content."""
         return DataError(
             f"data set {self.dataset}: {data_dir / self.folder / name} cannot be read ({error}); "
             "delete it and run again"
@@ -57,9 +57,9 @@ class PublishedFiles:
 
 
 def fetch(data_dir: Path, missing: DataMissing, download: Callable[[str], object]) -> None:
-    """Download into the data folder; raises `missing` with the reason where that fails."""
+    """Download into the data folder; if it fails, raise `DataError`: `missing` and the reason."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         download(str(data_dir))
-    except Exception as error:  # whatever the network, the disk or the archive does
+    except Exception as error:  # errors of the network, the disk or the archive
         raise DataError(f"{missing} (the download failed: {error})") from error

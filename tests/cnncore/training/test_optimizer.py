@@ -7,7 +7,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from cnncore.config import TrialConfig
-from cnncore.training.optim import build_optimizer, l2_names, learning_rate
+from cnncore.training.optimizer import build_optimizer, l2_names
+from cnncore.training.schedule import learning_rate
 
 STEPS = 7
 
@@ -105,7 +106,7 @@ def test_fused_updates_of_channels_last_weights_equal_torchs_plain_ones(keys, ma
 
 
 def steps(optimizer, weight, gradients, rates):
-    """The weight after each step of plain gradients under changing rates."""
+    """Return the weight after each step with the given gradients and learning rates."""
     out = []
     for gradient, rate in zip(gradients, rates, strict=True):
         weight.grad = torch.tensor([gradient])

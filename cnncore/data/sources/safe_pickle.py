@@ -1,4 +1,4 @@
-"""Pickles that hold plain data: containers, text, numbers and NumPy arrays, and nothing to run."""
+"""Pickles of plain data (containers, text, numbers, NumPy arrays), loaded without running code."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """Return the bytes that Python 3 pickled for Python 2 as Latin-1 text."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes text as {encoding}")
     return text.encode("latin1")
 
 
-# What pickled arrays and bytes refer to, arrays under the names of NumPy 1 and 2.
+# Functions and classes that pickled bytes and arrays refer to, by their names in NumPy 1 and 2.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _latin1,
@@ -35,10 +35,10 @@ class _PlainUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it refers to {module}.{name}") from None
 
 
-def load_plain(content: bytes) -> Any:
-    """The value pickled in `content`; strings of Python 2 come as bytes.
+def load_safe_pickle(content: bytes) -> Any:
+    """Return the value pickled in `content`; strings of Python 2 become bytes.
 
-    Raises `pickle.UnpicklingError` where it refers to anything but arrays and bytes: nothing
-    else is looked up, so nothing can be run. Damaged content raises that or other exceptions.
+    Raises `pickle.UnpicklingError` if it refers to anything but arrays and bytes. Nothing else is
+    looked up, so no code can run. Damaged content raises this or another exception.
     """
     return _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()

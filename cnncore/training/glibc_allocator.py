@@ -1,4 +1,4 @@
-"""The C library's memory allocator, set so that training on a CPU reuses its memory.
+"""glibc's memory allocator, configured so that training on a CPU reuses its memory.
 
 glibc gives every block above 32 MiB (often above 128 KiB) back to the system when it is freed, and
 the next step's first touch of each page then costs a page fault. A step of `mobilenet_small` at
@@ -17,11 +17,11 @@ _NEVER = -1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees from now on for its next allocations; false where the C
-    library is not glibc, and nothing changes.
+    """Keep the memory that this process frees from now on for its next allocations.
 
-    What is free at the time of the call goes back to the system, so that a trial neither holds nor
-    counts the memory of the one before it. Works in a process's main thread, in others less.
+    Returns false, and changes nothing, if the C library is not glibc. Memory that is free at the
+    time of the call goes back to the system, so that a trial neither holds nor counts the memory
+    of the one before it. Works in a process's main thread, less so in other threads.
     """
     library = _glibc()
     if library is None:
@@ -32,13 +32,13 @@ def keep_freed_memory() -> bool:
 
 @functools.cache
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, its settings made once per process; None where it is another."""
+    """Configure glibc once per process and return it; None if the C library is another."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return None
-    # One arena, because others cannot grow past 64 MiB.
+    # One arena, because the others cannot grow past 64 MiB.
     for name, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_ARENA_MAX, 1)):
         library.mallopt(name, value)
     return library

@@ -10,8 +10,8 @@ import numpy as np
 
 from cnncore.data.arrays import ImageArrays, Images, Labels
 from cnncore.data.errors import DataError, DataMissing
-from cnncore.data.sources.plain_pickle import load_plain
-from cnncore.data.sources.published import fetch
+from cnncore.data.sources.published_files import fetch
+from cnncore.data.sources.safe_pickle import load_safe_pickle
 
 FOLDER = "cifar-10-batches-py"
 CLASS_NAMES = (
@@ -38,7 +38,7 @@ TEST_FILES = {"test_batch": (31_035_526, "40351d587109b95175f43aff81a1287e")}
 
 
 def check_files(data_dir: Path) -> None:
-    """Raise `DataMissing` unless every file is there with the size it must have."""
+    """Raise `DataMissing` unless every file exists with its published size."""
     folder = data_dir / FOLDER
     wrong = [
         name
@@ -54,9 +54,9 @@ def check_files(data_dir: Path) -> None:
 
 
 def read_cifar10(data_dir: Path) -> ImageArrays:
-    """50,000 training and 10,000 test images, downloaded first where they are missing.
+    """Read 50,000 training and 10,000 test images; download missing files first.
 
-    Raises `DataError` where that cannot be done or a file is damaged.
+    Raises `DataError` if the download fails or a file is damaged.
     """
     try:
         check_files(data_dir)
@@ -81,13 +81,13 @@ def _download(folder: str) -> None:
 
 
 def _read_batch(path: Path, md5: str) -> tuple[Images, Labels]:
-    """Images `(10000, 32, 32, 3)` and labels."""
+    """Return images `(10000, 32, 32, 3)` and labels."""
     content = path.read_bytes()
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise DataError(
             f"data set cifar10: {path} is damaged (MD5 differs); delete it and run again"
         )
-    batch = load_plain(content)
+    batch = load_safe_pickle(content)
     planes = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.asarray(
         batch[b"labels"], np.int64

@@ -1,18 +1,18 @@
-"""The head of a network: the layers after the features, down to the logits, and auxiliary heads."""
+"""Head of a network: the layers from the features to the logits, and auxiliary heads."""
 
 from __future__ import annotations
 
 from torch import nn
 
-# Names of heads in torchvision's networks and in ours; auxiliary ones are a training aid.
+# Names of heads in torchvision's networks and in ours; auxiliary heads are a training aid.
 HEADS, AUXILIARY = ("classifier", "fc"), ("aux1", "aux2", "AuxLogits")
 
 
 def head_names(model: nn.Module) -> list[str]:
-    """Names of the children that make up the head: `classifier` or `fc` and auxiliary heads.
+    """Return the names of the head's children: `classifier` or `fc`, and auxiliary heads.
 
-    A network that has no such child, but is a plain sequence, has its linear layers as the head.
-    Raises `ValueError` where there is neither.
+    In a network without such a child the linear layers among its children are the head. Raises
+    `ValueError` if there are none of these either.
     """
     children = dict(model.named_children())
     if any(name in HEADS for name in children):
@@ -26,7 +26,7 @@ def head_names(model: nn.Module) -> list[str]:
 
 
 def freeze_features(model: nn.Module) -> None:
-    """Take the gradients of all weights but the head's."""
+    """Turn off the gradients of all weights but the head's."""
     heads = head_names(model)
     for name, child in model.named_children():
         if name not in heads:
@@ -34,7 +34,7 @@ def freeze_features(model: nn.Module) -> None:
 
 
 def feature_norms(model: nn.Module) -> list[nn.Module]:
-    """The BatchNorms outside the head."""
+    """Return the BatchNorms outside the head."""
     heads = head_names(model)
     return [
         module

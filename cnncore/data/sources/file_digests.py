@@ -1,4 +1,4 @@
-"""What was found out about many files at once, remembered while the files stay as they are."""
+"""Results of reading many files, such as their joint digest, cached until a file changes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from functools import partial
 from pathlib import Path
 
 
-def remembered(
-    what: str, paths: Sequence[Path], roots: Iterable[Path], find_out: Callable[[], str]
+def cached_for(
+    name: str, paths: Sequence[Path], roots: Iterable[Path], compute: Callable[[], str]
 ) -> str:
-    """What `find_out` says, called again only when a path, size or time of change does.
+    """Return the result of `compute`, cached until a path, size or modification time changes.
 
-    Kept as `<what>-<hash>` in the first of `roots` that can be written.
+    The cache is a file `<name>-<hash>` in the first of `roots` that can be written.
     """
     listing = hashlib.sha256()
     for path in paths:
         status = path.stat()
         listing.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    kept = f"{what}-{listing.hexdigest()[:32]}"
+    file_name = f"{name}-{listing.hexdigest()[:32]}"
     for folder in roots:
         try:
-            return (folder / kept).read_text(encoding="utf-8")
+            return (folder / file_name).read_text(encoding="utf-8")
         except OSError:
             continue
-    value = find_out()
+    value = compute()
     for folder in roots:
-        part = folder / f"{kept}.{os.getpid()}.tmp"
+        temporary = folder / f"{file_name}.{os.getpid()}.tmp"
         try:
-            part.write_text(value, encoding="utf-8")
-            part.replace(folder / kept)
+            temporary.write_text(value, encoding="utf-8")
+            temporary.replace(folder / file_name)
             break
         except OSError:
             continue
@@ -40,22 +40,22 @@ def remembered(
 
 
 def files_digest(root: Path, paths: Sequence[Path], roots: Iterable[Path], method: str) -> str:
-    """16 hex digits that change when the name below `root` or the content of a file does.
+    """Return 16 hex digits that change with the content of a file or its name below `root`.
 
-    `method` is the hash of each file, as `hashlib` calls it; remembered in `roots`.
+    `method` is `hashlib`'s name of the hash of each file. The result is cached in `roots`.
     """
 
-    def find_out() -> str:
+    def compute() -> str:
         with ThreadPoolExecutor() as pool:
             digests = list(pool.map(partial(_file_digest, method=method), paths))
         names = (path.relative_to(root).as_posix() for path in paths)
         return joint_digest(zip(names, digests, strict=True))
 
-    return remembered("listing", paths, roots, find_out)
+    return cached_for("listing", paths, roots, compute)
 
 
 def joint_digest(files: Iterable[tuple[str, str]]) -> str:
-    """The digest of files known by name and hash, which `files_digest` gives for their content."""
+    """Return the digest that `files_digest` gives for files with these names and hashes."""
     content = hashlib.sha256()
     for name, digest in files:
         content.update(f"{name}\0{digest}\n".encode())

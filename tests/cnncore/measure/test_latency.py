@@ -1,28 +1,18 @@
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
-from cnncore.measure import timing
-from cnncore.measure.timing import (
-    FEWEST_RUNS,
-    MOST_RUNS,
-    WARM_UP_RUNS,
-    EnergyMeter,
-    device_name,
-    energy_meter,
-    measure_latency,
-    peak_memory_mib,
-    reset_peak_memory,
-)
+from cnncore.measure.device import device_name
+from cnncore.measure.energy import energy_meter
+from cnncore.measure.latency import FEWEST_RUNS, MOST_RUNS, WARM_UP_RUNS, measure_latency
+from cnncore.measure.memory import peak_memory_mib, reset_peak_memory
 from cnncore.models import build_model
 
 CPU = torch.device("cpu")
 
 
 class FakeClock:
-    """Stands in for the module `time`; only networks make its time pass."""
+    """Replacement of the module `time`; only networks advance its clock."""
 
     def __init__(self):
         self.now_s = 0.0
@@ -32,7 +22,7 @@ class FakeClock:
 
 
 class Slow(nn.Module):
-    """Takes the given seconds of `clock` one after the other, the last for ever."""
+    """Network whose runs take the given seconds of `clock`; the last value repeats."""
 
     def __init__(self, clock, *durations_s):
         super().__init__()
@@ -47,7 +37,7 @@ class Slow(nn.Module):
 @pytest.fixture
 def clock(monkeypatch):
     clock = FakeClock()
-    monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr("cnncore.measure.latency.time", clock)
     return clock
 
 
@@ -98,40 +88,6 @@ def test_timing_leaves_weights_statistics_and_random_state():
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(module.training for module in model.modules())
-
-
-def test_peak_memory_grows_by_what_was_held():
-    reset_peak_memory(CPU)
-    before = peak_memory_mib(CPU)
-    held = torch.ones(64 * 2**20)
-    assert before + 200 < peak_memory_mib(CPU) < before + 400
-    del held
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone can reset it")
-def test_a_reset_forgets_an_earlier_peak():
-    held = torch.ones(64 * 2**20)
-    high = peak_memory_mib(CPU)
-    del held
-    reset_peak_memory(CPU)
-    assert peak_memory_mib(CPU) < high - 200
-
-
-def test_a_cpu_has_a_name_and_no_energy_meter():
-    assert device_name(CPU)
-    assert energy_meter(CPU) is None
-
-
-def test_energy_is_the_difference_of_two_readings_in_joules():
-    class FakeNvml:
-        readings = iter([1_000_000, 1_002_500, 1_010_000])
-
-        def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-            assert handle == "gpu"
-            return next(self.readings)
-
-    meter = EnergyMeter(FakeNvml(), "gpu")
-    assert [meter.joules(), meter.joules()] == [2.5, 10.0]
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""Where pre-trained weights come from, checked without torch: `imagenet`, or a file by its path."""
+"""Source of pre-trained weights, `imagenet` or a file's path, checked without torch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from cnncore.catalog import NETWORKS
 
 IMAGENET = "imagenet"
-# Options that give layers other shapes than those of torchvision's weights.
-SHAPING = ("width", "depth", "stem")
+# Options that change the shapes of layers, so that torchvision's weights do not fit.
+SHAPE_OPTIONS = ("width", "depth", "stem")
 
 
 class WeightsError(Exception):
-    """Weights that are not there, cannot be read safely or do not fit; the message says which."""
+    """Error for weights that are missing, unsafe to read or do not fit; the message tells which."""
 
 
 def check_imagenet(arch: str, options: Mapping[str, Any]) -> str | None:
-    """What is wrong with `pretrained: imagenet` for this network, or None."""
+    """Return the problem with `pretrained: imagenet` for this network, or None."""
     network = NETWORKS.get(arch)
     if network is None or network.torchvision is None:
         known = ", ".join(sorted(name for name, n in NETWORKS.items() if n.torchvision))
         return f"{arch} has no ImageNet weights; give a file, or take one of {known}"
-    for key in SHAPING:
+    for key in SHAPE_OPTIONS:
         if options.get(key) not in (None, IMAGENET, 1.0):
             return (
                 f"{arch}: torchvision's ImageNet weights do not fit {key} {options[key]}; "
@@ -34,7 +34,7 @@ def check_imagenet(arch: str, options: Mapping[str, Any]) -> str | None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """16 hex digits of a weights file's content. Raises `WeightsError` where there is none."""
+    """Return 16 hex digits of a weights file's hash. Raises `WeightsError` if it is unreadable."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Data sets by name: found, read, decoded once, and refused with a reason."""
+"""Data sets by name: checked, read, decoded once, or refused with a reason."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from PIL import Image
 from cnncore.catalog import DATASETS
 from cnncore.data import DataError, DataMissing, ImageArrays, check_dataset, dataset, load_dataset
 from cnncore.data import cache as cache_module
-from cnncore.data.sources import cifar, imagefolder
+from cnncore.data.sources import cifar10, imagefolder
 
 
 @pytest.fixture(autouse=True)
-def no_memory_of_earlier_loads():
+def no_cached_loads():
     dataset._load.cache_clear()
 
 
@@ -32,7 +32,10 @@ def write_images(root, counts, side=(20, 30)):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize(
+    "name",
+    ["digits", *(pytest.param(n, marks=pytest.mark.soak) for n in DATASETS if n != "digits")],
+)
 def test_every_data_set_is_what_the_catalog_says(name, tmp_path):
     folder = tmp_path if name == "digits" else os.environ.get("CNNGRID_DATA")
     if folder is None:
@@ -104,8 +107,8 @@ print([name for name in ("torch", "sklearn", "torchvision") if name in sys.modul
     assert printed.stdout.strip() == "[]", printed.stderr
 
 
-def test_missing_cifar10_says_which_files_to_put_where(tmp_path, monkeypatch):
-    folder = tmp_path / cifar.FOLDER
+def test_a_missing_cifar10_names_the_files_and_their_folder(tmp_path, monkeypatch):
+    folder = tmp_path / cifar10.FOLDER
     folder.mkdir()
     (folder / "data_batch_1").write_bytes(b"short")
     for attempt in (check_dataset, load_dataset):
@@ -121,23 +124,23 @@ def no_network(*_, **__):
 
 
 def test_a_damaged_cifar10_file_is_named(tmp_path, monkeypatch):
-    (tmp_path / cifar.FOLDER).mkdir()
-    for name in (*cifar.TRAIN_FILES, *cifar.TEST_FILES):
-        (tmp_path / cifar.FOLDER / name).write_bytes(b"four")
-    files = {name: (4, md5) for name, (_, md5) in cifar.TRAIN_FILES.items()}
-    monkeypatch.setattr(cifar, "TRAIN_FILES", files)
-    monkeypatch.setattr(cifar, "TEST_FILES", {"test_batch": (4, "")})
+    (tmp_path / cifar10.FOLDER).mkdir()
+    for name in (*cifar10.TRAIN_FILES, *cifar10.TEST_FILES):
+        (tmp_path / cifar10.FOLDER / name).write_bytes(b"four")
+    files = {name: (4, md5) for name, (_, md5) in cifar10.TRAIN_FILES.items()}
+    monkeypatch.setattr(cifar10, "TRAIN_FILES", files)
+    monkeypatch.setattr(cifar10, "TEST_FILES", {"test_batch": (4, "")})
     check_dataset("cifar10", tmp_path)
     with pytest.raises(DataError, match=r"data_batch_1 is damaged"):
         load_dataset("cifar10", tmp_path)
 
 
-def test_an_unknown_name_lists_the_known(tmp_path):
+def test_an_unknown_name_is_refused_with_the_closest(tmp_path):
     with pytest.raises(DataError, match=r"unknown data set 'digit' .closest: digits."):
         check_dataset("digit", tmp_path)
 
 
-def test_a_folder_of_images_counts_by_content(tmp_path):
+def test_a_folder_of_images_is_identified_by_its_content(tmp_path):
     name = write_images(tmp_path / "one", {"cat": 10, "dog": 15})
     info = check_dataset(name, tmp_path, 16)
     data = load_dataset(name, tmp_path, 16)
@@ -170,7 +173,7 @@ def test_images_are_scaled_and_cut_to_the_centre(tmp_path):
         ({"train": 1, "val": 1}, "expected either train and test"),
     ],
 )
-def test_a_folder_laid_out_otherwise_is_refused(tmp_path, counts, problem):
+def test_a_folder_in_another_layout_is_refused(tmp_path, counts, problem):
     name = write_images(tmp_path / "own", counts)
     with pytest.raises(DataError, match=problem):
         check_dataset(name, tmp_path, 8)
@@ -188,12 +191,12 @@ def test_an_unreadable_image_is_named_and_leaves_nothing_behind(tmp_path):
         check_dataset("imagefolder:absent", tmp_path, 8)
 
 
-def test_unreadable_images_can_be_left_out_and_the_rest_counts(tmp_path, monkeypatch):
+def test_unreadable_images_can_be_left_out(tmp_path, monkeypatch):
     name = write_images(tmp_path / "own", {"a": 5, "b": 5})
     whole = check_dataset(name, tmp_path, 8)
     assert check_dataset(name, tmp_path, 8, skip_unreadable=True) == whole
-    for place in ("a/broken.jpg", "b/0a.png"):
-        (tmp_path / "own" / place).write_bytes(b"not an image")
+    for path in ("a/broken.jpg", "b/0a.png"):
+        (tmp_path / "own" / path).write_bytes(b"not an image")
     with pytest.raises(DataError, match="--skip-unreadable"):
         load_dataset(name, tmp_path, 8)
     info = check_dataset(name, tmp_path, 8, skip_unreadable=True)
@@ -201,7 +204,7 @@ def test_unreadable_images_can_be_left_out_and_the_rest_counts(tmp_path, monkeyp
     assert (info.fingerprint, data.fingerprint) == (whole.fingerprint, whole.fingerprint)
     assert (info.skipped, data.skipped) == (2, 2)
     assert len(data.train_labels) + len(data.test_labels) == 10
-    monkeypatch.setattr(imagefolder, "_decoding_problem", None)  # remembered, not tried again
+    monkeypatch.setattr(imagefolder, "_decoding_problem", None)  # cached, not tried again
     assert check_dataset(name, tmp_path, 8, skip_unreadable=True) == info
     monkeypatch.undo()
     for i in range(5):
@@ -214,7 +217,7 @@ GREY = np.zeros((10, 4, 4), np.uint8)
 GOOD = {"train_images": GREY, "train_labels": [0, 1] * 5, "class_names": ["a", "b"]}
 
 
-def test_a_function_of_the_users_own_gives_a_data_set(tmp_path, monkeypatch):
+def test_a_users_function_returns_a_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "_own", lambda: ImageArrays(**GOOD), raising=False)
     name = "cnncore.data.cache:_own"
     info, data = check_dataset(name, tmp_path), load_dataset(name, tmp_path)
@@ -242,7 +245,7 @@ def test_a_function_of_the_users_own_gives_a_data_set(tmp_path, monkeypatch):
         ({"extra": 1}, "unknown: extra"),
     ],
 )
-def test_what_is_wrong_with_a_functions_arrays_is_said(tmp_path, monkeypatch, change, problem):
+def test_every_problem_of_a_functions_arrays_is_named(tmp_path, monkeypatch, change, problem):
     monkeypatch.setattr(cache_module, "_own", lambda: GOOD | change, raising=False)
     with pytest.raises(DataError, match=problem):
         check_dataset("cnncore.data.cache:_own", tmp_path)
@@ -253,7 +256,7 @@ def test_what_is_wrong_with_a_functions_arrays_is_said(tmp_path, monkeypatch, ch
     [
         ("no_such_module:f", "must be installed or on PYTHONPATH"),
         ("cnncore.data.cache:no_such", "has no function no_such"),
-        ("cnncore.data.sources.function:call", "TypeError"),
+        ("cnncore.data.sources.user_function:call", "TypeError"),
     ],
 )
 def test_a_function_that_cannot_be_called_is_refused(tmp_path, name, problem):

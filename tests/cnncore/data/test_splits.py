@@ -1,3 +1,5 @@
+"""Splits, folds and their batches, and the quirks that change them."""
+
 import os
 
 import numpy as np
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 
 from cnncore.config import TrialConfig
 from cnncore.data import load_dataset, open_splits, stratified_split, stratified_subset
-from cnncore.data.augment.window import Window
+from cnncore.data.augment.mobilenet_crop import Window
 from cnncore.data.stratify import stratified_fold
 
 CPU = torch.device("cpu")
@@ -147,13 +149,13 @@ def test_a_window_is_cut_out_of_the_enlarged_and_padded_image():
     assert (corners.min().item(), corners.max().item()) == (0, 200)
 
 
-def test_the_mobilenet_crop_is_what_train_and_test_images_go_through(digits):
+def test_the_mobilenet_crop_applies_to_train_and_test_images(digits):
     odd = open_splits(
         config(quirk="hu-mobilenet-crop", augment=["flip"], image_size=32), digits, CPU
     )
     train, _ = next(odd.train.batches(seed=1, epoch=1))
     assert train.shape == (128, 3, 32, 32)
-    # An eighth of the side of a digit is in sight, so most pieces hardly differ within.
+    # The window shows an eighth of a digit's side, so most windows are nearly uniform.
     plain = open_splits(config(image_size=32), digits, CPU)
     within = everything(odd.test).std((1, 2, 3)).median()
     assert within < 0.7 * everything(plain.test).std((1, 2, 3)).median()
@@ -166,7 +168,7 @@ def test_the_mobilenet_crop_is_what_train_and_test_images_go_through(digits):
         ("kumar-augmented-eval", ["flip", {"rotate": {"degrees": 2}}, {"scale": SCALE}]),
     ],
 )
-def test_quirks_that_augment_the_evaluation_do_so_alike_in_every_epoch(digits, quirk, augment):
+def test_quirks_that_augment_the_evaluation_are_equal_in_every_epoch(digits, quirk, augment):
     odd = open_splits(config(quirk=quirk, augment=augment), digits, CPU)
     plain = open_splits(config(augment=augment), digits, CPU)
     for split, usual in ((odd.val, plain.val), (odd.test, plain.test)):
@@ -178,7 +180,7 @@ def test_quirks_that_augment_the_evaluation_do_so_alike_in_every_epoch(digits, q
     assert torch.equal(train, usual_train)
 
 
-def test_a_random_test_image_is_mirrored_wherever_it_stands_in_its_batch(digits):
+def test_a_random_test_image_is_mirrored_at_any_position_in_its_batch(digits):
     odd = open_splits(config(quirk="hu-random-test", augment=["flip"]), digits, CPU)
     untouched = everything(open_splits(config(), digits, CPU).test)
     pairs = zip(everything(odd.test), untouched.flip(3), strict=True)

@@ -1,4 +1,4 @@
-"""Data sets in their publishers' formats, from small files of the tests' own."""
+"""Data sets in their publishers' formats, read from small files that the tests write."""
 
 import gzip
 import hashlib
@@ -16,18 +16,18 @@ from scipy.io import savemat
 from cnncore.data import DataError, dataset, load_dataset
 from cnncore.data.dataset import check_dataset
 from cnncore.data.sources import cifar100, svhn
-from cnncore.data.sources.plain_pickle import load_plain
+from cnncore.data.sources.safe_pickle import load_safe_pickle
 
 RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
-def no_memory_of_earlier_loads():
+def no_cached_loads():
     dataset._load.cache_clear()
 
 
 def write_cifar100(root: Path, per_class: int = 2) -> dict[str, np.ndarray]:
-    """Every fine class `per_class` times in both files; the planes that were written."""
+    """Write every fine class `per_class` times in both files; return the pixels by file."""
     (root / "cifar-100-python").mkdir(parents=True)
     coarse_of = cifar100.LABEL_SETS["coarse"][1]
     written = {}
@@ -63,26 +63,28 @@ def test_cifar100s_names_are_those_of_its_own_list():
     meta = Path(os.environ["CNNGRID_DATA"], "cifar-100-python", "meta")
     if not meta.is_file():
         pytest.skip(f"{meta} is not there")
-    names = load_plain(meta.read_bytes())
+    names = load_safe_pickle(meta.read_bytes())
     for key, labels in ((b"fine_label_names", "fine"), (b"coarse_label_names", "coarse")):
         assert tuple(n.decode() for n in names[key]) == cifar100.LABEL_SETS[labels][0]
 
 
-def test_other_files_than_the_published_ones_count_by_content(tmp_path, monkeypatch):
+def test_files_that_differ_from_the_published_ones_are_identified_by_content(tmp_path, monkeypatch):
     write_cifar100(tmp_path / "a")
     write_cifar100(tmp_path / "b", per_class=3)
-    found = [check_dataset("cifar100", tmp_path / folder).fingerprint for folder in "ab"]
-    assert None not in found
-    assert found[0] != found[1]
-    own = tmp_path / "a" / "cifar-100-python"
-    md5 = {name: hashlib.md5((own / name).read_bytes()).hexdigest() for name in ("train", "test")}
+    fingerprints = [check_dataset("cifar100", tmp_path / name).fingerprint for name in "ab"]
+    assert None not in fingerprints
+    assert fingerprints[0] != fingerprints[1]
+    folder = tmp_path / "a" / "cifar-100-python"
+    md5 = {
+        name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in ("train", "test")
+    }
     monkeypatch.setattr(cifar100, "FILES", replace(cifar100.FILES, md5=md5))
     assert check_dataset("cifar100", tmp_path / "a").fingerprint is None
-    assert check_dataset("cifar100", tmp_path / "b").fingerprint == found[1]
+    assert check_dataset("cifar100", tmp_path / "b").fingerprint == fingerprints[1]
 
 
 class Touch:
-    """Unpickled without care, this makes a file."""
+    """An object that makes a folder if an ordinary unpickler loads it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,7 +97,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path):
     write_cifar100(tmp_path)
     trap = tmp_path / "made"
     pickle.loads(pickle.dumps(Touch(trap)))
-    trap.rmdir()  # it would have worked
+    trap.rmdir()  # the trap works with an ordinary unpickler
     (tmp_path / "cifar-100-python" / "train").write_bytes(pickle.dumps({b"data": Touch(trap)}))
     with pytest.raises(DataError, match=r"cifar-100-python/train cannot be read .it refers to "):
         load_dataset("cifar100", tmp_path)
