@@ -1,4 +1,10 @@
-"""Questions to results folders: views, tables, figures and a report; knows only files and SQL."""
+"""Views, tables, figures and a report of results folders; this package knows only files and SQL.
+
+Each folder builds on the ones before it: `results/` opens folders as a database, `sql/` has its
+views and queries, `tables/` and `charts/` the ready tables and figures, `report/` the page. A new
+view: `results/sql_files.py` says how; a new table: `tables/catalog.py`; a new figure:
+`charts/catalog.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +12,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.charts.plots import save_plot
+    from analysis.charts.catalog import save_plot
     from analysis.report.report import write_report
-    from analysis.results.database import AnalysisError, ResultsWarning, connect, open_results
+    from analysis.results.database import connect, open_results
+    from analysis.results.errors import AnalysisError, ResultsWarning
     from analysis.results.query import Answer, ask
-    from analysis.tables.tables import make_table
+    from analysis.tables.catalog import make_table
 
 __all__ = [
     "AnalysisError",
@@ -27,13 +34,13 @@ __all__ = [
 # Loaded on first use, so that `import analysis` loads neither duckdb nor altair.
 _MODULES = {
     "Answer": "analysis.results.query",
-    "AnalysisError": "analysis.results.database",
-    "ResultsWarning": "analysis.results.database",
+    "AnalysisError": "analysis.results.errors",
+    "ResultsWarning": "analysis.results.errors",
     "ask": "analysis.results.query",
     "connect": "analysis.results.database",
-    "make_table": "analysis.tables.tables",
+    "make_table": "analysis.tables.catalog",
     "open_results": "analysis.results.database",
-    "save_plot": "analysis.charts.plots",
+    "save_plot": "analysis.charts.catalog",
     "write_report": "analysis.report.report",
 }
 

@@ -1,1 +1,1 @@
-"""The figures' definitions in Altair, a family per file."""
+"""Ready figures (`catalog.py` lists them) in Altair, a family per file, and their file formats."""

@@ -1,4 +1,4 @@
-"""Bars: what every cell's winner ended with, and what each compared axis changes."""
+"""Bars: the final numbers of every cell's winner, and the effect of each compared axis."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ import altair as alt
 
 from analysis.charts.encodings import Points, domain, plain, varies
 from analysis.charts.style import PALETTE, Chart
-from analysis.results.database import Connection, rows, sql
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value
 
 BAR = 15  # points
 LABEL = 320  # points; longer names are cut
-# What a network learns from is no setting of its training.
+# The network and its data are no settings of the training.
 NOT_ABLATED = ("arch", "arch_options", "dataset", "labels")
 
 
 def final(connection: Connection) -> Chart | None:
-    """Test top-1 and test loss of every cell's winner, the most accurate first."""
-    found = [
+    """Draw test top-1 and test loss of every cell's winner, the most accurate first."""
+    records = [
         row
         for row in rows(connection, sql("questions/winners"))
         if row["test_top1_mean"] is not None
     ]
-    if not found:
+    if not records:
         return None
-    axes = cell_axes(found)
-    several = len({row["results"] for row in found}) > 1
-    labels = [(f"{row['results']} · " if several else "") + cell_label(row, axes) for row in found]
+    axes = cell_axes(records)
+    several = len({row["results"] for row in records}) > 1
+    labels = [
+        (f"{row['results']} · " if several else "") + cell_label(row, axes) for row in records
+    ]
     panels = [
         _panel(
             [{"cell": plain(label), **_ends(row, metric, factor)} for row, label in pairs],
@@ -42,7 +45,7 @@ def final(connection: Connection) -> Chart | None:
         )
         if (
             pairs := [
-                p for p in zip(found, labels, strict=True) if p[0][f"{metric}_mean"] is not None
+                p for p in zip(records, labels, strict=True) if p[0][f"{metric}_mean"] is not None
             ]
         )
     ]
@@ -66,15 +69,15 @@ def _panel(points: list[dict[str, Any]], title: str, order: list[str], named: bo
 
 
 def ablation(connection: Connection) -> Chart | None:
-    """Test top-1 over the values of each compared axis, all others held."""
-    found = [
+    """Draw test top-1 over the values of each compared axis, the others being equal."""
+    records = [
         row
         for row in rows(connection, sql("questions/winners"))
         if row["test_top1_mean"] is not None
     ]
-    axes = cell_axes(found)
-    compared = [axis for axis in axes if axis not in NOT_ABLATED and varies(found, axis)]
-    panels = [panel for axis in compared if (panel := _axis_panel(found, axis, axes))]
+    axes = cell_axes(records)
+    compared = [axis for axis in axes if axis not in NOT_ABLATED and varies(records, axis)]
+    panels = [panel for axis in compared if (panel := _axis_panel(records, axis, axes))]
     if not panels:
         return None
     subtitle = "bars of one group differ in nothing else that is compared; ± standard deviation"
@@ -86,14 +89,14 @@ def ablation(connection: Connection) -> Chart | None:
     return figure
 
 
-def _axis_panel(found: list[Row], axis: str, axes: list[str]) -> Chart | None:
-    """Grouped bars of one axis; a group is a combination of the others that has two values."""
-    others = [other for other in axes if other != axis and varies(found, other)]
+def _axis_panel(records: list[Row], axis: str, axes: list[str]) -> Chart | None:
+    """Draw grouped bars of one axis; a group is a combination of the others with two values."""
+    others = [other for other in axes if other != axis and varies(records, other)]
     groups: dict[str, list[Row]] = {}
-    for row in found:
+    for row in records:
         groups.setdefault(f"{plain(cell_label(row, others))}\n{row['results']}", []).append(row)
-    whole = {name: group for name, group in groups.items() if len(group) > 1}
-    if not whole:
+    comparable = {name: group for name, group in groups.items() if len(group) > 1}
+    if not comparable:
         return None
     points = [
         {
@@ -101,10 +104,10 @@ def _axis_panel(found: list[Row], axis: str, axes: list[str]) -> Chart | None:
             "setting": plain(cell_value(row, axis)),
             **_ends(row, "test_top1", 100.0),
         }
-        for name, group in whole.items()
+        for name, group in comparable.items()
         for row in group
     ]
-    values = sorted({cell_value(row, axis) for row in found}, key=_in_order)
+    values = sorted({cell_value(row, axis) for row in records}, key=_sort_key)
     names = [plain(value) for value in values if plain(value) in domain(points, "setting")]
     base = alt.Chart(Points(values=points)).encode(
         y=alt.Y(
@@ -138,14 +141,14 @@ def _axis_panel(found: list[Row], axis: str, axes: list[str]) -> Chart | None:
     return figure
 
 
-def _in_order(value: Any) -> tuple[bool, Any]:
-    """Numbers by size, then texts."""
+def _sort_key(value: Any) -> tuple[bool, Any]:
+    """Return the key that sorts numbers by size, then texts."""
     number = isinstance(value, (int, float))
     return (not number, value if number else str(value))
 
 
 def _ends(row: Row, metric: str, factor: float) -> dict[str, Any]:
-    """A bar's end and those of its error bar, which is null for one trial."""
+    """Return the end of a bar and the ends of its error bar, which is null for one trial."""
     value, sd = row[f"{metric}_mean"] * factor, row[f"{metric}_sd"]
     spread = None if sd is None else sd * factor
     return {
@@ -157,7 +160,7 @@ def _ends(row: Row, metric: str, factor: float) -> dict[str, Any]:
 
 
 def _whiskers(base: alt.Chart) -> alt.Chart:
-    """Error bars, where there is more than one trial."""
+    """Draw the error bars of cells with more than one trial."""
     several = base.transform_filter("isValid(datum.low)")
     ends: alt.Chart = several.mark_rule(strokeWidth=1.5, color="#333333").encode(
         x="low:Q", x2="high:Q"

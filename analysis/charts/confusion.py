@@ -8,25 +8,26 @@ import altair as alt
 
 from analysis.charts.encodings import Points, plain
 from analysis.charts.style import Chart
-from analysis.results.database import Connection, rows, sql
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_label
 
-NAMED = 20  # classes whose names and numbers can still be read
+NAMED = 20  # with more classes, names and numbers cannot be read
 MOST_NETWORKS = 12
 
 
 def shares(connection: Connection) -> Chart | None:
-    """Confusion matrix of the best config of every data set, in shares of the true class."""
+    """Draw the confusion matrix of each data set's best config, in shares of the true class."""
     return _best_of_each_data_set(connection, counts=False)
 
 
 def counts(connection: Connection) -> Chart | None:
-    """Confusion matrix of the best config of every data set, in images."""
+    """Draw the confusion matrix of each data set's best config, in images."""
     return _best_of_each_data_set(connection, counts=True)
 
 
 def networks(connection: Connection) -> Chart | None:
-    """Confusion matrices of every network's best config, small and with one scale."""
+    """Draw the confusion matrix of every network's best config, small and on one scale."""
     groups = _groups(connection, by_network=True)[:MOST_NETWORKS]
     if not groups:
         return None
@@ -49,7 +50,7 @@ def _best_of_each_data_set(connection: Connection, *, counts: bool) -> Chart | N
 
 
 def _groups(connection: Connection, *, by_network: bool) -> list[list[Row]]:
-    """The pairs of classes of each matrix."""
+    """Return the pairs of classes of each matrix."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows(connection, sql("questions/confusion"), by_network=by_network):
         key = (row["results"], row["dataset"], row["labels"], row["arch"])
@@ -58,7 +59,7 @@ def _groups(connection: Connection, *, by_network: bool) -> list[list[Row]]:
 
 
 def _pairs(group: list[Row]) -> tuple[list[dict[str, Any]], list[str]]:
-    """A matrix's pairs by the classes' names, and the names in the classes' order."""
+    """Return a matrix's pairs by the classes' names, and the names in the classes' order."""
     names = {row["label"]: plain(row["label_name"]) for row in group}
     names |= {row["predicted"]: plain(row["predicted_name"]) for row in group}
     pairs = [
@@ -142,18 +143,18 @@ def _matrix(group: list[Row], counts: bool) -> Chart:
         f"images right ({right / total:.2%})"
     )
     data = f"{group[0]['dataset'] or ''} {group[0]['labels'] or ''}".strip()
-    what = (
+    heading = (
         "Confusion of the best config on" if not counts else "Confused images of the best config on"
     )
     return alt.layer(*layers).properties(
         width=side * len(order),
         height=side * len(order),
-        title=dict(text=f"{what} {data}", subtitle=plain(subtitle)),
+        title=dict(text=f"{heading} {data}", subtitle=plain(subtitle)),
     )
 
 
 def _share_colour() -> alt.Color:
-    """Shares on one scale from 0 to 1, so that matrices can be held side by side."""
+    """Return the colour of shares, on one scale from 0 to 1, so that matrices can be compared."""
     return alt.Color(
         "share:Q",
         title="share of the true class",

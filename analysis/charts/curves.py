@@ -18,7 +18,8 @@ from analysis.charts.encodings import (
     varies,
 )
 from analysis.charts.style import Chart
-from analysis.results.database import Connection, rows, sql
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_label, cell_value
 
 Point = dict[str, Any]
@@ -27,17 +28,17 @@ OVER_TRIALS = "mean ± standard deviation over the trials that reached the epoch
 
 
 def val_top1(connection: Connection) -> Chart | None:
-    """Validation accuracy by epoch of every cell's winner, a panel per network."""
-    found = rows(connection, sql("questions/curves"))
-    panel, colour, axes = cell_roles(found)
-    others = [axis for axis in axes if axis not in (panel, colour) and varies(found, axis)]
+    """Draw validation accuracy by epoch of every cell's winner, a panel per network."""
+    records = rows(connection, sql("questions/curves"))
+    panel, colour, axes = cell_roles(records)
+    others = [axis for axis in axes if axis not in (panel, colour) and varies(records, axis)]
     points = [
         {
             **point,
             "colour": plain(cell_value(row, colour)) if colour else "",
             "dash": " · ".join(f"{axis} {plain(cell_value(row, axis))}" for axis in others),
         }
-        for row, point in _points(found, "val_top1", 100.0)
+        for row, point in _points(records, "val_top1", 100.0)
     ]
     if not points:
         return None
@@ -48,15 +49,15 @@ def val_top1(connection: Connection) -> Chart | None:
 
 
 def both_splits(connection: Connection) -> Chart | None:
-    """Accuracy and loss by epoch on train and val of every cell's winner, a panel per network."""
-    found = rows(connection, sql("questions/curves"))
-    _, _, axes = cell_roles(found)
+    """Draw accuracy and loss by epoch on train and val of each winner, a panel per network."""
+    records = rows(connection, sql("questions/curves"))
+    _, _, axes = cell_roles(records)
     charts = []
     for measure, factor, title in (("top1", 100.0, "top-1 (%)"), ("loss", 1.0, "loss")):
         points = [
             {**point, "dash": split}
             for split in ("train", "val")
-            for _, point in _points(found, f"{split}_{measure}", factor)
+            for _, point in _points(records, f"{split}_{measure}", factor)
         ]
         log = measure == "loss" and all(point["value"] > 0 for point in points)
         if points:
@@ -71,16 +72,16 @@ def both_splits(connection: Connection) -> Chart | None:
 
 
 def lr_schedule(connection: Connection) -> Chart | None:
-    """Learning rate by epoch, and validation accuracy below it, a panel per network."""
-    found = rows(connection, sql("questions/curves"))
-    _, _, axes = cell_roles(found)
+    """Draw the learning rate by epoch, and validation accuracy below it, a panel per network."""
+    records = rows(connection, sql("questions/curves"))
+    _, _, axes = cell_roles(records)
     charts = [
         _panels([{**point, "dash": ""} for _, point in points], title, axes, "setting")
         for column, factor, title in (
             ("lr", 1.0, "learning rate"),
             ("val_top1", 100.0, "val top-1 (%)"),
         )
-        if (points := _points(found, column, factor))
+        if (points := _points(records, column, factor))
     ]
     if len(charts) < 2:
         return None
@@ -91,12 +92,12 @@ def lr_schedule(connection: Connection) -> Chart | None:
     return figure
 
 
-def _points(found: list[Row], column: str, factor: float) -> list[tuple[Row, Point]]:
-    """The rows that have a column, as points of a panel; colours are what else differs."""
-    panel, _, axes = cell_roles(found)
-    others = [axis for axis in axes if axis != panel and varies(found, axis)]
+def _points(records: list[Row], column: str, factor: float) -> list[tuple[Row, Point]]:
+    """Return the rows that have a column, as points; colours stand for the other axes."""
+    panel, _, axes = cell_roles(records)
+    others = [axis for axis in axes if axis != panel and varies(records, axis)]
     points = []
-    for row in found:
+    for row in records:
         mean, sd = row.get(f"{column}_mean", row.get(column)), row.get(f"{column}_sd")
         if mean is None:
             continue
@@ -117,7 +118,7 @@ def _points(found: list[Row], column: str, factor: float) -> list[tuple[Row, Poi
 
 
 def epoch_ticks(last: int) -> list[int]:
-    """Epochs to name on an axis from 1 to `last`: round and evenly spaced, at most seven."""
+    """Return the labels of an axis from 1 to `last`: round and evenly spaced, at most seven."""
     steps = (factor * 10**power for power in count() for factor in (1, 2, 5))
     step = next(step for step in steps if last <= 6 * step)
     named = range(step, last + 1, step)
@@ -127,7 +128,7 @@ def epoch_ticks(last: int) -> list[int]:
 def _panels(
     points: list[Point], title: str, axes: list[str], colour: str | None, *, log: bool = False
 ) -> Chart:
-    """Lines with bands and dots over epochs, a panel per network, at most three side by side."""
+    """Draw lines with bands and dots over epochs, a panel per network, three side by side."""
     if log:  # a band that goes below zero ends at its line
         points = [
             {**p, "low": p["value"] if p["low"] is not None and p["low"] <= 0 else p["low"]}

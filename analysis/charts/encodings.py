@@ -1,4 +1,4 @@
-"""What stands for what: axes of a sweep as colours, shapes and dashes, values as scales."""
+"""Encodings: axes of a sweep as colours, shapes and dashes, values as scales and tooltips."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from analysis.tables.table_formats import MISSING
 
 
 class Points(alt.InlineData):
-    """Data that the copies of a chart share: Altair copies a chart at every step of its making."""
+    """Data that the copies of a chart share: Altair copies a chart at every step of building it."""
 
     def __deepcopy__(self, memo: Any = None) -> Points:
         return self
 
 
-def cell_roles(found: list[Row]) -> tuple[str, str | None, list[str]]:
-    """The axis that colours (or panels) stand for, the one for shapes (or colours), all axes.
+def cell_roles(records: list[Row]) -> tuple[str, str | None, list[str]]:
+    """Return the axis for colours (or panels), the axis for shapes (or colours), and all axes.
 
-    Networks come first, then optimizers, then what else differs, in the sweep file's order.
+    The network comes first, then the optimizer, then other axes that vary, as in the sweep file.
     """
-    axes = cell_axes(found)
-    differ = [axis for axis in axes if varies(found, axis)] or axes or ["arch"]
+    axes = cell_axes(records)
+    differ = [axis for axis in axes if varies(records, axis)] or axes or ["arch"]
     order = sorted(differ, key=lambda axis: (axis != "arch", axis != "optimizer"))
     return order[0], order[1] if len(order) > 1 else None, axes
 
 
-def varies(found: list[Row], axis: str) -> bool:
-    """Whether the rows' cells have different values of an axis."""
-    return len({plain(cell_value(row, axis)) for row in found}) > 1
+def varies(records: list[Row], axis: str) -> bool:
+    """Return whether the rows' cells have different values of an axis."""
+    return len({plain(cell_value(row, axis)) for row in records}) > 1
 
 
 def plain(value: Any) -> str:
-    """A value as a figure names it, on one line."""
+    """Return a value as text for a figure, on one line."""
     text = f"{value:g}" if isinstance(value, float) else MISSING if value is None else str(value)
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def domain(points: list[dict[str, Any]], field: str) -> list[str]:
-    """The values of a field, sorted."""
+    """Return the values of a field, sorted."""
     return sorted({point[field] for point in points})
 
 
 def colour_encoding(points: list[dict[str, Any]], title: str | None) -> alt.Color:
-    """Colours in the names' alphabetical order, so that a name keeps its colour in every figure."""
+    """Assign colours in alphabetical order, so that a name keeps its colour in every figure."""
     names = domain(points, "colour")
     scale = (
         dict(domain=names, range=PALETTE[: len(names)])
@@ -59,7 +59,7 @@ def colour_encoding(points: list[dict[str, Any]], title: str | None) -> alt.Colo
 
 
 def shape_encoding(points: list[dict[str, Any]], title: str | None) -> Any:
-    """Shapes, or circles without a title for them."""
+    """Assign shapes; without a title for them, circles."""
     if title is None:
         return alt.value("circle")
     scale = dict(domain=domain(points, "shape"), range=SHAPES)
@@ -67,7 +67,7 @@ def shape_encoding(points: list[dict[str, Any]], title: str | None) -> Any:
 
 
 def dash_encoding(points: list[dict[str, Any]]) -> Any:
-    """Dashes, or full lines where all are of one kind."""
+    """Assign dashes; if all lines are of one kind, full lines."""
     names = domain(points, "dash")
     if len(names) < 2:
         return alt.value([1, 0])
@@ -82,7 +82,7 @@ def dash_encoding(points: list[dict[str, Any]]) -> Any:
 
 
 def tooltips(names: list[str], points: list[dict[str, Any]]) -> list[alt.Tooltip]:
-    """Tooltips by title: an axis, a field, or the value's own title."""
+    """Return tooltips by title: an axis, a field, or the value's own title."""
     tips = []
     for name in names:
         if f"axis {name}" in points[0]:
@@ -96,7 +96,7 @@ def tooltips(names: list[str], points: list[dict[str, Any]]) -> list[alt.Tooltip
 
 
 def log_scale(values: list[float]) -> dict[str, Any]:
-    """Scale and axis of a logarithmic encoding with room at both ends for names and bars."""
+    """Return scale and axis of a logarithmic encoding, with room at both ends for names."""
     low, high = math.log10(min(values)), math.log10(max(values))
     margin = max(0.15, 0.14 * (high - low))
     low, high = low - margin, high + margin

@@ -1,4 +1,4 @@
-"""What enhancing the test images repairs and breaks, beside noise of the same strength."""
+"""Test images that enhancement repairs and breaks, beside noise of the same strength."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import altair as alt
 
 from analysis.charts.encodings import Points, plain
 from analysis.charts.style import PALETTE, Chart
-from analysis.results.database import Connection, rows, sql
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_label
 
 TRANSFORMS = ["brightness", "contrast", "sharpness", "combined"]
-# Column prefix of each change, and its name in the figure.
+# Column prefix of each change -> its name in the figure.
 CHANGES = {"": "enhanced", "random_": "noise"}
 
 
 def enhancement(connection: Connection) -> Chart | None:
-    """Repaired images to the right, broken ones to the left, a panel per cell."""
-    found = rows(connection, sql("questions/enhancement"))
-    if not found:
+    """Draw repaired images to the right, broken ones to the left, a panel per cell."""
+    records = rows(connection, sql("questions/enhancement"))
+    if not records:
         return None
-    axes = cell_axes(found)
-    several = len({row["results"] for row in found}) > 1
+    axes = cell_axes(records)
+    several = len({row["results"] for row in records}) > 1
     cells: dict[str, list[Row]] = {}
-    for row in found:
+    for row in records:
         name = (f"{row['results']} · " if several else "") + cell_label(row, axes)
         cells.setdefault(plain(name), []).append(row)
     points = [
@@ -70,7 +71,7 @@ def enhancement(connection: Connection) -> Chart | None:
 
 
 def _points(name: str, row: Row) -> list[dict[str, Any]]:
-    """The four bars of an enhancement of a cell."""
+    """Return the four bars of an enhancement of a cell."""
     return [
         {
             "cell": name,
@@ -81,13 +82,13 @@ def _points(name: str, row: Row) -> list[dict[str, Any]]:
             "what": what,
             "images": sign * row[f"{prefix}{what}_mean"],
             "net": row[f"{prefix}net_change_mean"],
-            "shown": _shown(row, f"{prefix}{what}"),
+            "shown": _mean_and_sd(row, f"{prefix}{what}"),
         }
         for prefix, by in CHANGES.items()
         for what, sign in (("repaired", 1), ("broken", -1))
     ]
 
 
-def _shown(row: Row, column: str) -> str:
+def _mean_and_sd(row: Row, column: str) -> str:
     mean, sd = row[f"{column}_mean"], row[f"{column}_sd"]
     return f"{mean:.4g}" + ("" if sd is None else f" ± {sd:.2g}")

@@ -1,4 +1,4 @@
-"""The critical-difference diagram: mean ranks on a line, bars over what is not told apart."""
+"""Critical-difference diagram: mean ranks on a line, bars over ranks that do not differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INK = "#333333"
 
 
 def critical_difference(connection: Connection) -> Chart | None:
-    """Mean ranks of the compared networks over data sets, as in Demsar (JMLR 7, 2006)."""
+    """Draw mean ranks of the compared networks over data sets, as in Demsar (JMLR 7, 2006)."""
     answer = ranked(connection)
     if answer is None or answer.ranking.critical_difference is None:
         return None
@@ -30,8 +30,8 @@ def critical_difference(connection: Connection) -> Chart | None:
     difference = answer.ranking.critical_difference
     bars = [
         {"x": low - 0.008 * (k - 1), "x2": high + 0.008 * (k - 1), "y": y, "y2": y}
-        for place, (low, high) in enumerate(statistics.alike(ranks, difference))
-        for y in [LINE + BAR * (place + 1)]
+        for index, (low, high) in enumerate(statistics.alike(ranks, difference))
+        for y in [LINE + BAR * (index + 1)]
     ]
     names, stems = _names(answer, LINE + BAR * len(bars) + 26)
     height = max(point["y"] for point in names) + 12
@@ -53,10 +53,10 @@ def critical_difference(connection: Connection) -> Chart | None:
         far = 1 + difference
         ruler = [{"x": x, "x2": x, "y": 7, "y2": 15} for x in (1, far)]
         ruler.append({"x": 1, "x2": far, "y": 11, "y2": 11})
-        said = [{"x": far, "y": 11, "text": f"critical difference {difference:.2f}"}]
+        label = [{"x": far, "y": 11, "text": f"critical difference {difference:.2f}"}]
         layers += [
             at(ruler).mark_rule(**{**line, "color": PALETTE[1]}),
-            at(said).mark_text(align="left", dx=8, **{**text, "color": PALETTE[1]}),
+            at(label).mark_text(align="left", dx=8, **{**text, "color": PALETTE[1]}),
         ]
     n = answer.ranking.n
     title = dict(text=f"Mean ranks of {answer.axis} over {n} blocks", subtitle=_subtitle(answer))
@@ -67,7 +67,7 @@ def critical_difference(connection: Connection) -> Chart | None:
 
 
 def _at(data: list[dict[str, Any]], k: int, height: float) -> alt.Chart:
-    """A chart of lines and texts at x, a mean rank, and y, points from the top."""
+    """Return a chart of lines and texts at x, a mean rank, and y, points from the top."""
     edge = EDGE * (k - 1)
     across = dict(domain=[1 - edge, k + edge], nice=False, zero=False)
     down = dict(domain=[0, height], reverse=True, nice=False)
@@ -79,14 +79,14 @@ def _at(data: list[dict[str, Any]], k: int, height: float) -> alt.Chart:
 
 
 def _names(answer: Ranked, top: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The names at both sides, the better half left, and the lines that lead to them."""
+    """Return the names at both sides, the better half left, and the lines that lead to them."""
     ranks = answer.ranking.mean_ranks
     k = len(ranks)
     edge = EDGE * (k - 1)
     names, stems = [], []
-    for place, (name, rank) in enumerate(zip(answer.names, ranks, strict=True)):
-        left = place < (k + 1) // 2
-        level = top + NAME * (place if left else k - 1 - place)
+    for index, (name, rank) in enumerate(zip(answer.names, ranks, strict=True)):
+        left = index < (k + 1) // 2
+        level = top + NAME * (index if left else k - 1 - index)
         end = 1 - edge if left else k + edge
         names.append({"x": end, "y": level, "text": f"{plain(name)} ({rank:.2f})", "left": left})
         stems += [
@@ -97,7 +97,7 @@ def _names(answer: Ranked, top: int) -> tuple[list[dict[str, Any]], list[dict[st
 
 
 def _subtitle(answer: Ranked) -> list[str]:
-    block = " x ".join(answer.blocks_of) or "data set"
+    block = " x ".join(answer.block_axes) or "data set"
     lines = [
         f"by test top-1, 1 the best; a block is one {block}, seeds averaged first",
         "a bar joins what is not told apart",

@@ -1,4 +1,4 @@
-"""Accuracy of every cell's winner over what it costs, and its times over its parameters."""
+"""Accuracy of every cell's winner over its cost, and its times over its parameters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from analysis.charts.encodings import (
     tooltips,
 )
 from analysis.charts.style import Chart
-from analysis.results.database import Connection, rows, sql
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_value
 
 
 def accuracy_vs_params(connection: Connection) -> Chart | None:
-    """Test top-1 of every cell's winner over its trainable parameters."""
+    """Draw test top-1 of every cell's winner over its trainable parameters."""
     return _scatter(
         connection,
         y="test_top1",
@@ -34,7 +35,7 @@ def accuracy_vs_params(connection: Connection) -> Chart | None:
 
 
 def accuracy_vs_macs(connection: Connection) -> Chart | None:
-    """Test top-1 of every cell's winner over its multiply-accumulates."""
+    """Draw test top-1 of every cell's winner over its multiply-accumulates."""
     return _scatter(
         connection,
         x="macs",
@@ -47,7 +48,7 @@ def accuracy_vs_macs(connection: Connection) -> Chart | None:
 
 
 def epoch_time_vs_params(connection: Connection) -> Chart | None:
-    """Training time of an epoch of every cell's winner over its trainable parameters."""
+    """Draw the training time of an epoch of every cell's winner over its trainable parameters."""
     return _scatter(
         connection,
         y="epoch_time_s",
@@ -58,7 +59,7 @@ def epoch_time_vs_params(connection: Connection) -> Chart | None:
 
 
 def latency_vs_params(connection: Connection) -> Chart | None:
-    """Latency of every cell's winner over its trainable parameters."""
+    """Draw the latency of every cell's winner over its trainable parameters."""
     return _scatter(
         connection,
         y="latency_ms_p50",
@@ -69,7 +70,7 @@ def latency_vs_params(connection: Connection) -> Chart | None:
 
 
 def batch16_latency_vs_params(connection: Connection) -> Chart | None:
-    """Latency of every cell's winner at batch 16 over its trainable parameters."""
+    """Draw the latency of every cell's winner at batch 16 over its trainable parameters."""
     return _scatter(
         connection,
         y="batch16_latency_ms",
@@ -90,19 +91,19 @@ def _scatter(
     factor: float = 1.0,
     log: bool = False,
 ) -> Chart | None:
-    """Points with error bars (± one standard deviation), one per cell, named by colour.
+    """Draw points with error bars (± one standard deviation), one per cell, named by colour.
 
-    Cells of one network have equally many parameters, so shapes stand side by side.
+    Cells of one network have equally many parameters, so their shapes are drawn side by side.
     """
-    found = [
+    records = [
         row
         for row in rows(connection, sql("questions/costs"))
         if row[f"{y}_mean"] is not None and row[x]
     ]
-    if not found:
+    if not records:
         return None
-    colour, shape, axes = cell_roles(found)
-    points = [_point(row, x, y, factor, colour, shape, axes) for row in found]
+    colour, shape, axes = cell_roles(records)
+    points = [_point(row, x, y, factor, colour, shape, axes) for row in records]
     across = alt.X("cost:Q", title=x_title, **log_scale([p["cost"] for p in points]))
     heights = [value for p in points for value in (p["value"], p["low"], p["high"]) if value]
     linear = {"scale": dict(zero=False, padding=18), "axis": dict(tickCount=6)}
@@ -111,8 +112,8 @@ def _scatter(
     opacity = alt.when(chosen).then(alt.value(0.9)).otherwise(alt.value(0.12))
     layers = []
     shapes = domain(points, "shape")
-    for place, value in enumerate(shapes):
-        offset = 11 * (place - (len(shapes) - 1) / 2)
+    for index, value in enumerate(shapes):
+        offset = 11 * (index - (len(shapes) - 1) / 2)
         own = [point for point in points if point["shape"] == value]
         base = alt.Chart(Points(values=own)).encode(
             x=across, color=colour_encoding(points, None), opacity=opacity
@@ -132,7 +133,7 @@ def _scatter(
                 ),
             ),
         ]
-    for below, anchors in _name_places(points, log).items():
+    for below, anchors in _name_anchors(points, log).items():
         layers.append(
             alt.Chart(Points(values=anchors))
             .mark_text(dy=14 if below else -13, fontSize=12, fontWeight="bold")
@@ -140,14 +141,14 @@ def _scatter(
                 x=across, y=alt.Y("edge:Q"), text="colour:N", color=colour_encoding(points, None)
             )
         )
-    heading = dict(text=title, subtitle=[_subtitle(found, colour), *_size_note(found)])
+    heading = dict(text=title, subtitle=[_subtitle(records, colour), *_size_note(records)])
     return alt.layer(*layers).add_params(chosen).properties(width=580, height=360, title=heading)
 
 
 def _point(
     row: Row, x: str, y: str, factor: float, colour: str, shape: str | None, axes: list[str]
 ) -> dict[str, Any]:
-    """A cell's winner as a point of a scatter plot, with the ends of its error bar."""
+    """Return a cell's winner as a point, with the ends of its error bar."""
     value, sd = row[f"{y}_mean"] * factor, row[f"{y}_sd"]
     sd = None if sd is None else sd * factor
     low = None if sd is None else value - sd
@@ -167,14 +168,15 @@ def _point(
     }
 
 
-def _name_places(points: list[dict[str, Any]], log: bool) -> dict[bool, list[dict[str, Any]]]:
-    """Where each colour's name stands: False above its highest point, True below its lowest one
-    because another name is near.
+def _name_anchors(points: list[dict[str, Any]], log: bool) -> dict[bool, list[dict[str, Any]]]:
+    """Return the point of each colour's name, by whether the name stands below it.
+
+    A name stands above its highest point, or below its lowest one if another name is near.
     """
     height = math.log if log else float
     edges = [height(point[end] or point["value"]) for point in points for end in ("low", "high")]
     near = 0.07 * (max(edges) - min(edges) or 1.0)
-    places: dict[bool, list[dict[str, Any]]] = {}
+    by_side: dict[bool, list[dict[str, Any]]] = {}
     for colour in dict.fromkeys(point["colour"] for point in points):
         own = [point for point in points if point["colour"] == colour]
         high = max(own, key=lambda point: point["high"] or point["value"])
@@ -183,26 +185,26 @@ def _name_places(points: list[dict[str, Any]], log: bool) -> dict[bool, list[dic
         below = any(
             abs(height(edge) - height(other["edge"])) < near
             and 0.3 < high["cost"] / other["cost"] < 3.3
-            for anchors in places.values()
+            for anchors in by_side.values()
             for other in anchors
         )
         if below:
             high, edge = low, low["low"] or low["value"]
         anchor = {"colour": colour, "cost": high["cost"], "edge": edge}
-        places.setdefault(below, []).append(anchor)
-    return places
+        by_side.setdefault(below, []).append(anchor)
+    return by_side
 
 
-def _subtitle(found: list[Row], colour: str) -> str:
-    counts = sorted({row["n"] for row in found})
+def _subtitle(records: list[Row], colour: str) -> str:
+    counts = sorted({row["n"] for row in records})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
         f"a point is a cell's best config, named by {colour}; bars: ± standard deviation, n = {n}"
     )
 
 
-def _size_note(found: list[Row]) -> list[str]:
-    sizes = sorted({row["image_size"] for row in found if row["image_size"]})
+def _size_note(records: list[Row]) -> list[str]:
+    sizes = sorted({row["image_size"] for row in records if row["image_size"]})
     if len(sizes) < 2:
         return []
     return [

@@ -1,5 +1,5 @@
-"""How every figure looks: dark on white, with Okabe and Ito's palette (jfly.uni-koeln.de/color),
-which colour-blind readers can tell apart.
+"""Style of every figure: dark on white, with Okabe and Ito's palette (jfly.uni-koeln.de/color),
+whose colours colour-blind readers can distinguish.
 """
 
 from __future__ import annotations

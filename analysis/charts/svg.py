@@ -1,6 +1,7 @@
-"""A Vega-Lite specification as SVG, in this process or, many at a time, in one of its own.
+"""Vega-Lite specifications as SVG, drawn in this process or, several at a time, in another one.
 
-As a program: each line of standard input is a specification, each line of output an SVG, as JSON.
+Run as a program: each line of standard input is a specification, each line of output an SVG, as
+JSON.
 """
 
 from __future__ import annotations
@@ -18,55 +19,55 @@ import vl_convert
 
 
 def to_svg(spec: dict[str, Any]) -> str:
-    """The figure as SVG, the same text whatever was drawn before it in this process."""
+    """Return the figure as SVG; its text does not depend on figures drawn before."""
     text = vl_convert.vegalite_to_svg(spec, vl_version=vega_lite(spec))
-    # Vega numbers gradients and clips on from figure to figure.
+    # Vega goes on counting gradients and clips from figure to figure.
     ids = dict.fromkeys(re.findall(r'\bid="((?:gradient_|clip)\d+)"', text))
     numbers = {name: f"{name.rstrip('0123456789')}{n}" for n, name in enumerate(ids)}
     return re.sub(
         r'(\bid="|url\(#)((?:gradient_|clip)\d+)(?=["\)])',
-        lambda found: found[1] + numbers.get(found[2], found[2]),
+        lambda match: match[1] + numbers.get(match[2], match[2]),
         text,
     )
 
 
 def vega_lite(spec: dict[str, Any]) -> str:
-    """The version of Vega-Lite that a specification is written in: `6.1`."""
-    found = re.search(r"/v(\d+\.\d+)", spec["$schema"])
-    assert found, spec["$schema"]
-    return found[1]
+    """Return the version of Vega-Lite that a specification is written in: `6.1`."""
+    match = re.search(r"/v(\d+\.\d+)", spec["$schema"])
+    assert match, spec["$schema"]
+    return match[1]
 
 
-class Draughtsman:
-    """Draws figures while its owner does something else."""
+class SvgProcess:
+    """A process that draws figures while the caller goes on."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._specs: list[dict[str, Any]] = []
-        # Handing over waits while the process is busy.
-        self._courier = ThreadPoolExecutor(1)
+        # Writing to the process blocks while it is busy.
+        self._sender = ThreadPoolExecutor(1)
 
     def draw(self, spec: dict[str, Any]) -> None:
-        """Have a figure drawn."""
+        """Queue a figure."""
         self._specs.append(spec)
-        self._courier.submit(self._send, json.dumps(spec))
+        self._sender.submit(self._send, json.dumps(spec))
 
     def _send(self, line: str) -> None:
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n")
 
     def drawings(self) -> list[str]:
-        """Every figure as SVG, in the order of `draw`."""
-        self._courier.shutdown()
-        said, _ = self._process.communicate()
-        drawn = [json.loads(line) for line in said.splitlines()]
+        """Return every figure as SVG, in the order of `draw`."""
+        self._sender.shutdown()
+        output, _ = self._process.communicate()
+        drawn = [json.loads(line) for line in output.splitlines()]
         return [*drawn, *map(to_svg, self._specs[len(drawn) :])]
 
 
 @contextmanager
-def draughtsman() -> Iterator[Draughtsman]:
-    """A process that draws; figures that it leaves undrawn are drawn here."""
-    # Converting holds Python's lock, and its first figure costs half a second of preparation.
+def svg_process() -> Iterator[SvgProcess]:
+    """Start a process that draws; if it dies, the rest of the figures is drawn in this process."""
+    # Converting holds Python's lock, and the first figure costs half a second of preparation.
     process = subprocess.Popen(
         [sys.executable, "-P", __file__],
         stdin=subprocess.PIPE,
@@ -76,14 +77,14 @@ def draughtsman() -> Iterator[Draughtsman]:
         encoding="utf-8",
     )
     try:
-        yield Draughtsman(process)
+        yield SvgProcess(process)
     finally:
         process.kill()
         process.wait()
 
 
 def main() -> None:
-    """Draw what standard input says, to its end, then write everything."""
+    """Draw every specification of standard input, then write all figures."""
     drawn = [to_svg(json.loads(line)) for line in sys.stdin]
     for text in drawn:
         print(json.dumps(text))

@@ -1,4 +1,4 @@
-"""What a search saw: accuracy over the learning rate, and over all tuned axes at once."""
+"""Configs of a search: accuracy over the learning rate, and over all tuned axes at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import altair as alt
 
 from analysis.charts.encodings import Points, colour_encoding, log_scale, plain, tooltips, varies
 from analysis.charts.style import PALETTE, Chart
-from analysis.results.database import Connection, rows, sql
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value, compact
 from analysis.tables.table_formats import MISSING
 
@@ -19,25 +20,25 @@ Point = dict[str, Any]
 MOST_CELLS = 12
 GAP = 105  # points between two axes
 HEIGHT = 190
-FEW = 6  # values that stand side by side as they are
-ABSENT = -0.13  # where a config without the axis crosses it
+FEW = 6  # so many distinct values, if each is frequent, are spaced evenly
+ABSENT = -0.13  # height at which a config without the axis crosses it
 
 
 def lr_sensitivity(connection: Connection) -> Chart | None:
-    """Validation accuracy over the learning rate, a point per config, a panel per network."""
-    found = [row for row in rows(connection, sql("questions/searched")) if (row["lr"] or 0) > 0]
-    axes = [axis for axis in cell_axes(found) if axis != "lr"]
-    varying = [axis for axis in axes if varies(found, axis)]
+    """Draw validation accuracy over the learning rate, a point per config, a panel per network."""
+    records = [row for row in rows(connection, sql("questions/searched")) if (row["lr"] or 0) > 0]
+    axes = [axis for axis in cell_axes(records) if axis != "lr"]
+    varying = [axis for axis in axes if varies(records, axis)]
     panel = min(varying or axes, key=lambda axis: axis != "arch", default=None)
     others = [axis for axis in varying if axis != panel]
     groups: dict[str, list[Row]] = {}
-    for row in found:
+    for row in records:
         name = json.dumps([row["results"], *(plain(cell_value(row, axis)) for axis in axes)])
         groups.setdefault(name, []).append(row)
     points: list[Point] = []
     for name, group in groups.items():
         if len({row["lr"] for row in group if row["val_top1_mean"] is not None}) > 1:
-            points += _of_group(name, group, axes, panel, others)
+            points += _group_points(name, group, axes, panel, others)
     if not points:
         return None
     figure: Chart = _lr_panels(points, axes, ", ".join(others) or None).properties(
@@ -46,10 +47,10 @@ def lr_sensitivity(connection: Connection) -> Chart | None:
     return figure
 
 
-def _of_group(
+def _group_points(
     name: str, group: list[Row], axes: list[str], panel: str | None, others: list[str]
 ) -> list[Point]:
-    """The configs of a cell as points; a cell is what differs in the learning rate alone, too."""
+    """Return the configs of a group as points, joined if they differ in the learning rate alone."""
     joined = set(_differing(group)) <= {"lr"}
     complete = [row for row in group if row["state"] == "complete" and row["val_top1_mean"]]
     best = max(complete, key=lambda row: row["val_top1_mean"], default=None)
@@ -137,17 +138,17 @@ def _lr_subtitle(points: list[Point]) -> list[str]:
 
 
 def parallel_coordinates(connection: Connection) -> Chart | None:
-    """The tuned axes of every cell beside val top-1, a line per config."""
-    found = [
+    """Draw the tuned axes of every cell beside val top-1, a line per config."""
+    records = [
         row
         for row in rows(connection, sql("questions/searched"))
         if row["val_top1_mean"] is not None and row["state"] != "diverged"
     ]
-    axes = cell_axes(found)
-    axes = [axis for axis in axes if varies(found, axis)] or axes
-    several = len({row["results"] for row in found}) > 1
+    axes = cell_axes(records)
+    axes = [axis for axis in axes if varies(records, axis)] or axes
+    several = len({row["results"] for row in records}) > 1
     cells: dict[tuple[str, str], list[Row]] = {}
-    for row in found:
+    for row in records:
         cells.setdefault((row["results"], row["cell_id"]), []).append(row)
     tuned = [group for group in cells.values() if _differing(group)]
     if not tuned:
@@ -157,7 +158,7 @@ def parallel_coordinates(connection: Connection) -> Chart | None:
         "a line is a config as searched, the darker the better; orange: the best that is complete",
         "dashed: pruned, its best epoch until then",
     ]
-    if not any(row["state"] == "pruned" for row in found):
+    if not any(row["state"] == "pruned" for row in records):
         del subtitle[1]
     if len(tuned) > MOST_CELLS:
         subtitle.append(f"the first {MOST_CELLS} of {len(tuned)} cells")
@@ -171,19 +172,19 @@ def parallel_coordinates(connection: Connection) -> Chart | None:
 
 
 def _name(row: Row, axes: list[str], several: bool) -> str:
-    """What a cell's panel is called."""
+    """Return the title of a cell's panel."""
     return plain((f"{row['results']} · " if several else "") + cell_label(row, axes))
 
 
 def _differing(group: list[Row]) -> list[str]:
-    """The keys of a cell's configs that have several values: what was tuned."""
+    """Return the tuned keys of a cell: those with several values in its configs."""
     configs = [json.loads(row["config"] or "{}") for row in group]
     keys = dict.fromkeys(key for config in configs for key in config)
     return [key for key in keys if len({compact(config.get(key)) for config in configs}) > 1]
 
 
 def _lines(name: str, group: list[Row]) -> Chart:
-    """A cell's configs as lines through an axis per tuned key, val top-1 the last."""
+    """Draw a cell's configs as lines through an axis per tuned key, val top-1 the last."""
     columns = _columns(group)
     drawn = [_axis(values) for values in columns.values()]
     last = len(columns) - 1
@@ -192,7 +193,7 @@ def _lines(name: str, group: list[Row]) -> Chart:
     ]
     names = [{"x": x, "y": 1, "text": plain(key)} for x, key in enumerate(columns)]
     rulers = [{"x": x, "y": 0, "y2": 1} for x in range(last + 1)]
-    points = _of_lines(group, [heights for heights, _ in drawn])
+    points = _line_points(group, [heights for heights, _ in drawn])
     base = _at(points, last).encode(detail="config:N")
     shade = alt.Color(
         "shade:Q", scale=dict(range=["#c9dcee", "#08306b"], interpolate="lab"), legend=None
@@ -227,7 +228,7 @@ def _lines(name: str, group: list[Row]) -> Chart:
 
 
 def _at(data: list[Point], last: int) -> alt.Chart:
-    """A chart of data at x, the number of an axis, and y, from 0 to 1."""
+    """Return a chart of data at x, the number of an axis, and y, from 0 to 1."""
     chart: alt.Chart = alt.Chart(Points(values=data)).encode(
         x=alt.X("x:Q", scale=dict(domain=[0, last], nice=False), axis=None),
         y=alt.Y("y:Q", scale=dict(domain=[0, 1], nice=False), axis=None),
@@ -236,37 +237,37 @@ def _at(data: list[Point], last: int) -> alt.Chart:
 
 
 def _columns(group: list[Row]) -> dict[str, list[Any]]:
-    """The values of each tuned key, a config each, and val top-1."""
+    """Return the values of each tuned key and val top-1, one value per config."""
     configs = [json.loads(row["config"]) for row in group]
     tuned = {key: [config.get(key) for config in configs] for key in _differing(group)}
     return {**tuned, "val top-1 (%)": [row["val_top1_mean"] * 100 for row in group]}
 
 
-def _of_lines(group: list[Row], heights: list[list[float]]) -> list[Point]:
-    """A point per config and axis; `shade` is the config's place from the worst."""
+def _line_points(group: list[Row], heights: list[list[float]]) -> list[Point]:
+    """Return a point per config and axis; `shade` is the config's rank from the worst."""
     top = [row["val_top1_mean"] for row in group]
-    complete = [place for place, row in enumerate(group) if row["state"] == "complete"]
-    best = max(complete, key=lambda place: top[place], default=None)
+    complete = [index for index, row in enumerate(group) if row["state"] == "complete"]
+    best = max(complete, key=lambda index: top[index], default=None)
     return [
         {
             "config": row["config_id"],
             "x": x,
-            "y": column[place],
-            "top1": top[place] * 100,
-            "shade": sum(other <= top[place] for other in top),
+            "y": column[index],
+            "top1": top[index] * 100,
+            "shade": sum(other <= top[index] for other in top),
             "pruned": row["state"] == "pruned",
-            "best": place == best,
+            "best": index == best,
         }
-        for place, row in enumerate(group)
+        for index, row in enumerate(group)
         for x, column in enumerate(heights)
     ]
 
 
 def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where each value stands on its axis, from 0 to 1, and the axis's ticks.
+    """Return the height of each value on its axis, from 0 to 1, and the axis's ticks.
 
-    Texts, and few numbers that come again and again, stand side by side; numbers over more than a
-    decade on a logarithmic axis. A config without the axis crosses below it.
+    Texts, and few numbers that repeat, are spaced evenly; numbers over more than a decade have a
+    logarithmic axis. A config without the axis crosses below it.
     """
     given = [value for value in values if value is not None]
     numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in given)
@@ -274,9 +275,9 @@ def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
     if not numeric or (len(distinct) <= FEW and 2 * len(distinct) <= len(given)):
         order = sorted(distinct, key=lambda value: value if numeric else compact(value))
         names = [compact(value) for value in order]
-        shown = [", ".join(map(str, v)) if isinstance(v, list) else compact(v) for v in order]
+        texts = [", ".join(map(str, v)) if isinstance(v, list) else compact(v) for v in order]
         even = [(0.5 if len(names) == 1 else i / (len(names) - 1)) for i in range(len(names))]
-        marks = list(zip(even, map(plain, shown), strict=True))
+        marks = list(zip(even, map(plain, texts), strict=True))
         heights = [ABSENT if v is None else even[names.index(compact(v))] for v in values]
     else:
         low, high = min(given), max(given)
@@ -292,16 +293,16 @@ def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
 
 
 def _steps(low: float, high: float) -> list[float]:
-    """Round numbers from below the lowest value to above the highest, three to six."""
+    """Return three to six round numbers from below the lowest value to above the highest."""
     raw = (high - low) / 4 or abs(low) / 4 or 1.0
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [place * step for place in range(first, max(last, first + 1) + 1)]
+    return [number * step for number in range(first, max(last, first + 1) + 1)]
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """The powers of ten between two numbers, between ends of one digit that enclose them."""
+    """Return the powers of ten between two numbers, inside ends of one digit that enclose both."""
 
     def one_digit(value: float, up: bool) -> float:
         power = 10.0 ** math.floor(math.log10(value) + 1e-9)

@@ -8,34 +8,38 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Template
 
+from analysis.charts.catalog import PLOTS, make_plot
 from analysis.charts.figure_formats import Spec, embedded, script
-from analysis.charts.plots import PLOTS, make_plot
-from analysis.charts.svg import draughtsman
-from analysis.results.database import AnalysisError, Connection, damage, folders_of, held, rows, sql
+from analysis.charts.svg import svg_process
+from analysis.results.database import Connection, held, rows
+from analysis.results.errors import AnalysisError
+from analysis.results.sql_files import sql
+from analysis.results.table_files import damage, folders_of
+from analysis.tables.catalog import TABLES, make_table
 from analysis.tables.cell_labels import Row
-from analysis.tables.table_formats import MISSING, Table, render, shown, to_html
-from analysis.tables.tables import TABLES, make_table, trials_text
+from analysis.tables.sweep_tables import trials_text
+from analysis.tables.table_formats import MISSING, Table, format_value, render, to_html
 
 COSTS = [name for name in PLOTS if "-vs-" in name]
 PAIRED_WIDTH = 410  # points; two figures stand side by side
-HELD = ("best", "winner_trials", "reported")  # views that a report asks for a dozen times
+HELD = ("best", "winner_trials", "reported")  # views that a report reads a dozen times
 TABLE_FILES = {"csv": ".csv", "markdown": ".md"}
 
 
 def write_report(connection: Connection, out_dir: str | Path) -> Path:
-    """Write `index.html`, `tables/*` and `figures/*.svg`; returns the page's path."""
+    """Write `index.html`, `tables/*` and `figures/*.svg`; return the page's path."""
     out = Path(out_dir)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AnalysisError(f"{out}: cannot be made ({error.strerror})") from None
-    with draughtsman() as drawer, held(connection, *HELD):
+    with svg_process() as process, held(connection, *HELD):
         figures = {}
         for name, spec in _figures(connection):
             figures[name] = spec
-            drawer.draw(spec)
+            process.draw(spec)
         tables = {name: make_table(connection, name) for name in TABLES}
-        drawings = dict(zip(figures, drawer.drawings(), strict=True))
+        drawings = dict(zip(figures, process.drawings(), strict=True))
         page = _page(connection, tables, figures, drawings)
     files = {f"figures/{name}.svg": content.encode() for name, content in drawings.items()}
     for name, table in tables.items():
@@ -47,7 +51,7 @@ def write_report(connection: Connection, out_dir: str | Path) -> Path:
 
 
 def _figures(connection: Connection) -> Iterator[tuple[str, Spec]]:
-    """The figures that have something to show."""
+    """Yield the figures that have something to show."""
     for name in PLOTS:
         try:
             spec = make_plot(connection, name)
@@ -59,7 +63,7 @@ def _figures(connection: Connection) -> Iterator[tuple[str, Spec]]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write whole or not at all, so that a page that is open meanwhile stays readable."""
+    """Write a file atomically, so that a page that is open meanwhile stays readable."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +92,7 @@ def _page(
             for name in ("paired", "ranking")
             if tables[name].rows
         )
-        + _where_drawn(("ranks",), drawings),
+        + _available_figures(("ranks",), drawings),
         costs="\n".join(_figure(name, drawings) for name in COSTS),
         parameters=_table(tables["parameters"], "parameters"),
         scaling=(
@@ -102,7 +106,7 @@ def _page(
         ),
         gap=_table(tables["gap"], "gap"),
         settings_figures="\n".join(_figure(name, drawings) for name in ("final-bars", "ablation"))
-        + _where_drawn(("lr-sensitivity", "parallel-coordinates"), drawings),
+        + _available_figures(("lr-sensitivity", "parallel-coordinates"), drawings),
         confusion="\n".join(
             _figure(name, drawings)
             for name in ("confusion", "confusion-counts", "confusion-networks")
@@ -127,14 +131,14 @@ def _page(
 
 
 def _facts(overview: list[Row]) -> str:
-    """What ran, in a line of figures for each folder."""
+    """Return the key facts of each folder: trials, cells, networks, time, devices."""
     lines = []
     for row in overview:
         facts = {
             "trials complete": trials_text(row).partition(",")[0] or MISSING,
-            "cells": shown(row["cells"], "count"),
-            "networks": shown(len(row["archs"] or []), "count"),
-            "seeds": shown(row["seeds"], "count"),
+            "cells": format_value(row["cells"], "count"),
+            "networks": format_value(len(row["archs"] or []), "count"),
+            "seeds": format_value(row["seeds"], "count"),
             "wall time of all trials": duration(row["wall_time_s"]),
             "devices": ", ".join(row["devices"] or []) or MISSING,
             "last trial ended (UTC)": row["last_end"] or MISSING,
@@ -149,29 +153,29 @@ def _facts(overview: list[Row]) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time in the unit that fits it."""
+    """Return a time in the unit that fits it."""
     if seconds is None:
         return MISSING
     for factor, unit in ((3600, "h"), (60, "min")):
         if seconds >= factor:
-            return f"{shown(seconds / factor, 'seconds')} {unit}"
-    return f"{shown(seconds, 'seconds')} s"
+            return f"{format_value(seconds / factor, 'seconds')} {unit}"
+    return f"{format_value(seconds, 'seconds')} s"
 
 
 def _notes(connection: Connection, overview: list[Row]) -> str:
-    """What a reader must know before believing a number."""
+    """Return warnings: incomplete sweeps, unequal image sizes, damaged files."""
     notes = []
     for row in overview:
-        # Pruned trials are what early stopping is for.
+        # Pruned trials are intended: stopping rules end them early.
         if row["planned"] and row["complete"] + row["pruned"] != row["planned"]:
             notes.append(f"{row['results']}: not every trial is complete ({trials_text(row)}).")
     sizes: dict[str, set[int]] = {}
     for row in rows(connection, sql("questions/costs")):
         if row["image_size"]:
             sizes.setdefault(row["results"], set()).add(row["image_size"])
-    for results, found in sizes.items():
-        if len(found) > 1:
-            listed = ", ".join(map(str, sorted(found)))
+    for results, sides in sizes.items():
+        if len(sides) > 1:
+            listed = ", ".join(map(str, sorted(sides)))
             notes.append(
                 f"{results}: image sizes differ ({listed} px), so the table compares networks "
                 "with their inputs, not networks alone."
@@ -192,7 +196,7 @@ def _table(table: Table, name: str) -> str:
 
 
 def _figure(name: str, drawings: dict[str, str]) -> str:
-    """A figure's place: the still drawing, until the script puts the interactive one there."""
+    """Return a figure's element: its SVG, until the script replaces it by the interactive one."""
     if name not in drawings:
         return f'<p class="nothing">Nothing to show in {html.escape(name)} yet.</p>'
     return (
@@ -201,13 +205,13 @@ def _figure(name: str, drawings: dict[str, str]) -> str:
     )
 
 
-def _where_drawn(names: Iterable[str], drawings: dict[str, str]) -> str:
-    """The figures among these that have something to show."""
+def _available_figures(names: Iterable[str], drawings: dict[str, str]) -> str:
+    """Return those of the figures that have something to show."""
     return "\n".join(_figure(name, drawings) for name in names if name in drawings)
 
 
 def _sweep_files(connection: Connection) -> str:
-    """The sweep files as given last."""
+    """Return the newest sweep file of each folder."""
     parts = []
     for results, folder in folders_of(connection).items():
         path = folder / "sweep.yaml"

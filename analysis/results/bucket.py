@@ -1,4 +1,4 @@
-"""A prefix of an object store, through pyarrow's filesystems; objects are put and got whole."""
+"""Prefix of an object store, through pyarrow's filesystems; objects are read and written whole."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs
 
-# Objects that are got or removed at a time: each waits for the network most of its time.
-AT_ONCE = 16
-# Settings that we add where the address says nothing: a small object is then one request and not
+# Objects that are read or removed at a time: each waits for the network most of its time.
+PARALLEL_REQUESTS = 16
+# Settings that we add unless the address has them: a small object is then one request and not
 # three, and Google's client gives up before a quarter of an hour has passed.
 SETTINGS = {
     "s3": {"allow_delayed_open": "true"},
     "gs": {"retry_limit_seconds": "20"},
     "gcs": {"retry_limit_seconds": "20"},
 }
-# What the store will say again however often it is asked, and what to do about it.
+# Errors for which a retry does not help, with their meaning.
 FINAL = {
     "NO_SUCH_BUCKET": "there is no such bucket",
     "ACCESS_DENIED": "access is denied to these credentials",
@@ -43,23 +43,23 @@ class BucketError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """An object as it was listed; two that are equal are taken for the same content."""
+    """An object as listed; two equal entries stand for the same content."""
 
     size: int
     mtime_ns: int
 
 
 class Bucket:
-    """All objects below an address such as `s3://bucket/prefix`, by their names below it.
+    """Objects below an address such as `s3://bucket/prefix`, by their names below it.
 
-    What fails for want of a connection is tried again for `patience_s`. Every method raises
-    `BucketError`. Making the object may ask the store for the bucket's region.
+    A request that fails for lack of a connection is retried for `patience_s`. Every method raises
+    `BucketError`. Creating a `Bucket` may ask the store for the bucket's region.
     """
 
     def __init__(self, address: str, patience_s: float = 0.0) -> None:
         self.address = address
         self.patience_s = patience_s
-        # Waiting is for a connection that was there a moment ago.
+        # Retries are for a connection that worked a moment ago.
         self._lost = True
         parts = urlsplit(address)
         settings = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -71,35 +71,36 @@ class Bucket:
             )
         query = urlencode({**SETTINGS.get(parts.scheme, {}), **settings}, safe=":/")
         try:
-            found = fs.FileSystem.from_uri(urlunsplit(parts._replace(query=query)))
+            files, root = fs.FileSystem.from_uri(urlunsplit(parts._replace(query=query)))
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise BucketError(self._said(error)) from None
-        self.files: fs.FileSystem = found[0]
-        self.root = str(found[1]).rstrip("/")
+            raise BucketError(self._message(error)) from None
+        self.files: fs.FileSystem = files
+        self.root = str(root).rstrip("/")
 
     def check(self) -> None:
-        """Raise `BucketError` where there is no such bucket, or it may not be read."""
+        """Raise `BucketError` if there is no such bucket, or it may not be read."""
         bucket = self.root.partition("/")[0]
-        # A listing that finds nothing does not tell.
+        # A listing without entries does not tell.
         if self._ask(lambda: self.files.get_file_info(bucket).type) == fs.FileType.NotFound:
             raise BucketError(f"{self.address}: there is no bucket {bucket}; make it first")
 
     def list(self, under: str = "") -> dict[str, Entry]:
-        """The objects below a prefix, by name."""
-        where = f"{self.root}/{under}" if under else self.root
-        found = self._ask(
+        """Return the objects below a prefix, by name."""
+        prefix = f"{self.root}/{under}" if under else self.root
+        infos = self._ask(
             lambda: self.files.get_file_info(
-                fs.FileSelector(where, recursive=True, allow_not_found=True)
+                fs.FileSelector(prefix, recursive=True, allow_not_found=True)
             )
         )
         return {
             name: Entry(info.size, info.mtime_ns)
-            for info in found
-            if info.type == fs.FileType.File and _harmless(name := info.path[len(self.root) + 1 :])
+            for info in infos
+            if info.type == fs.FileType.File
+            and _stays_inside(name := info.path[len(self.root) + 1 :])
         }
 
     def get(self, name: str) -> bytes | None:
-        """The content of an object; None where there is none."""
+        """Return the content of an object; None if there is none."""
 
         def read() -> bytes | None:
             try:
@@ -112,7 +113,7 @@ class Bucket:
         return self._ask(read, name)
 
     def get_all(self, wanted: Mapping[str, Path]) -> None:
-        """Copy objects to files, several at a time; those that are gone by now are left out."""
+        """Download objects to files, several at a time; objects that are gone are left out."""
 
         def copy(name: str) -> None:
             content = self.get(name)
@@ -122,29 +123,29 @@ class Bucket:
         self._each(copy, wanted)
 
     def put(self, name: str, content: bytes | pa.Buffer) -> None:
-        """Write an object, whole or not at all."""
+        """Write an object atomically."""
 
         def write() -> None:
-            # Other filesystems show a file before its end.
-            whole = self.files.type_name in ("s3", "gcs", "abfs")
+            # On other filesystems a half-written file can be seen.
+            atomic = self.files.type_name in ("s3", "gcs", "abfs")
             path = f"{self.root}/{name}"
-            part = path if whole else f"{path}.tmp"
-            if not whole:
+            part = path if atomic else f"{path}.tmp"
+            if not atomic:
                 self.files.create_dir(part.rpartition("/")[0], recursive=True)
             with self.files.open_output_stream(part) as stream:
                 stream.write(content)
-            if not whole:
+            if not atomic:
                 self.files.move(part, path)
 
         self._ask(write, name)
 
     def put_file(self, name: str, path: Path) -> None:
-        """The same from a file."""
+        """Upload a file as an object, atomically."""
         with pa.memory_map(str(path)) as file:
             self.put(name, file.read_buffer())
 
     def remove(self, *names: str) -> None:
-        """Remove objects, where they are there."""
+        """Remove objects; those that are gone already are no error."""
 
         def delete(name: str) -> None:
             try:
@@ -170,12 +171,12 @@ class Bucket:
         self._ask(lambda: self.files.move(f"{self.root}/{name}", f"{self.root}/{new}"), name)
 
     def _each(self, act: Callable[[str], None], names: Iterable[str]) -> None:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
             for _ in pool.map(act, names):
                 pass
 
     def _ask(self, act: Callable[[], Result], name: str = "") -> Result:
-        """Do it; for want of a connection again and again, a little later each time."""
+        """Send a request; if the connection is lost, retry with growing pauses."""
         started, pause_s = time.monotonic(), 0.5
         while True:
             try:
@@ -185,15 +186,15 @@ class Bucket:
                 final = _code(error) in FINAL or self._lost
                 if final or waited_s + pause_s > self.patience_s:
                     self._lost = _code(error) not in FINAL
-                    raise BucketError(self._said(error, name)) from None
+                    raise BucketError(self._message(error, name)) from None
             else:
                 self._lost = False
                 return result
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 8.0)
 
-    def _said(self, error: Exception, name: str = "") -> str:
-        """An error of pyarrow's, short: which object, and what was the matter."""
+    def _message(self, error: Exception, name: str = "") -> str:
+        """Return a short message for a pyarrow error: the object and the cause."""
         text = str(error).strip().partition("\n")[0]
         code = _code(error)
         if code in FINAL:
@@ -206,23 +207,23 @@ class Bucket:
 
 
 def _code(error: Exception) -> str:
-    """Which of Amazon's errors it is; empty where it is none of theirs."""
-    found = re.search(r"AWS Error (\w+)", str(error))
-    if found is None:
+    """Return the code of an error of Amazon's client; empty if it is not one of theirs."""
+    known = re.search(r"AWS Error (\w+)", str(error))
+    if known is None:
         return ""
-    # Those that Amazon's client does not know are told by the store's own words.
+    # For errors that Amazon's client does not know, the store's own text has the code.
     own = re.search(r"\b(ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch)\b", str(error))
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", own.group(1)).upper() if own else found.group(1)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", own.group(1)).upper() if own else known.group(1)
 
 
-def _harmless(name: str) -> bool:
-    """Whether a file of this name lies inside the folder it is copied to."""
+def _stays_inside(name: str) -> bool:
+    """Return whether a file of this name lies inside the folder it is copied to."""
     parts = name.split("/")
     return bool(name) and not {"", ".", ".."} & set(parts) and not set("\\\0") & set(name)
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a copy, whole or not at all; two at once do not meet."""
+    """Write a file atomically; two writers at once do not disturb each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{PurePosixPath(path).name}.{id(content)}.{time.monotonic_ns()}.part")
     try:

@@ -1,6 +1,6 @@
-"""Files of a results folder whose columns hold another kind of value than the table's.
+"""Files whose columns hold another kind of value than the table's.
 
-Read together with the others, they would turn a whole column of numbers into text.
+Read together with the others, such a file would turn a whole column of numbers into text.
 """
 
 from __future__ import annotations
@@ -11,27 +11,31 @@ from typing import Any
 NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")
 
 
-def kinds(relation: Any) -> dict[str, str]:
-    """The kind of value in each column of one of DuckDB's relations; all numbers are one kind."""
-    named = zip(relation.columns, map(str, relation.types), strict=True)
-    return {name: "number" if kind in NUMBERS else kind for name, kind in named}
+def column_kinds(relation: Any) -> dict[str, str]:
+    """Return the kind of value in each column of a DuckDB relation; all numbers are one kind."""
+    types = zip(relation.columns, map(str, relation.types), strict=True)
+    return {name: "number" if kind in NUMBERS else kind for name, kind in types}
 
 
 def misfits(
     wanted: Mapping[str, str],
-    found: Any,
+    all_rows: Any,
     files: Iterable[str],
     read: Callable[[str], Any],
 ) -> dict[str, str]:
-    """Why files do not fit, by file; none is opened where what was `found` in all of them does."""
+    """Return the reason why a file does not fit, by file.
 
-    def wrong(relation: Any) -> list[str]:
-        have = kinds(relation)
-        return [name for name, kind in wanted.items() if have.get(name, kind) != kind]
+    `all_rows` is the relation over all files. If its columns are of the kinds `wanted`, no file is
+    read on its own.
+    """
 
-    if not wrong(found):
+    def wrong_columns(relation: Any) -> list[str]:
+        kinds = column_kinds(relation)
+        return [name for name, kind in wanted.items() if kinds.get(name, kind) != kind]
+
+    if not wrong_columns(all_rows):
         return {}
-    columns = {file: wrong(read(file)) for file in files}
+    columns = {file: wrong_columns(read(file)) for file in files}
     return {
         file: f"its column {names[0]} does not hold what the table's does"
         for file, names in columns.items()

@@ -1,8 +1,7 @@
-"""A user's own SQL, answered from the views and kept from everything else."""
+"""A user's own SQL: it is answered from the views and can reach nothing else."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -12,20 +11,15 @@ from typing import Any
 
 import duckdb
 
-from analysis.results.database import (
-    AnalysisError,
-    damage,
-    first_line,
-    load,
-    needed,
-    open_database,
-    view_names,
-)
+from analysis.results.database import open_database
+from analysis.results.errors import AnalysisError, closest_hint, first_line
+from analysis.results.sql_files import needed, view_names
+from analysis.results.table_files import damage, load
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question gave: column names, DuckDB's type names, and rows of Python values."""
+    """Answer to a question: column names, DuckDB's type names, and rows of Python values."""
 
     relation: duckdb.DuckDBPyRelation
     columns: list[str]
@@ -45,7 +39,7 @@ class Answer:
 def ask(question: str, *folders: str | Path, all: bool = False) -> Answer:
     """Answer a user's SQL: one SELECT over the views, which can neither read nor write files.
 
-    Raises `AnalysisError` with a short message where the SQL is wrong.
+    Raises `AnalysisError` with a short message if the SQL is wrong.
     """
     connection = open_database(*folders, all=all)
     load(connection, *needed(question))
@@ -56,12 +50,12 @@ def ask(question: str, *folders: str | Path, all: bool = False) -> Answer:
         relation = connection.sql(question)
         types = [str(type_) for type_ in relation.types]
         if any("TIME ZONE" in type_ for type_ in types):  # DuckDB needs pytz for these, Arrow not
-            found = [tuple(row.values()) for row in relation.to_arrow_table().to_pylist()]
+            values = [tuple(row.values()) for row in relation.to_arrow_table().to_pylist()]
         else:
-            found = relation.fetchall()
+            values = relation.fetchall()
     except duckdb.Error as error:
-        raise AnalysisError(_explained(error)) from None
-    return Answer(relation, relation.columns, types, found, damage(connection))
+        raise AnalysisError(_message(error)) from None
+    return Answer(relation, relation.columns, types, values, damage(connection))
 
 
 def _check_is_a_question(statements: Sequence[duckdb.Statement]) -> None:
@@ -72,17 +66,14 @@ def _check_is_a_question(statements: Sequence[duckdb.Statement]) -> None:
         raise AnalysisError("only one question at a time: a SELECT, DESCRIBE, SUMMARIZE or EXPLAIN")
 
 
-def _explained(error: duckdb.Error) -> str:
-    """An error of DuckDB's as a message; an unknown table's with the views there are."""
+def _message(error: duckdb.Error) -> str:
+    """Return a DuckDB error as a message; for an unknown table with the names of the views."""
     message = str(error).strip()
     missing = re.search(r"Table with name (\S+) does not exist", message)
     if missing:
         name = missing.group(1).strip('"')
-        close = difflib.get_close_matches(name.lower(), view_names(), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"there is no view {name}{hint} There are: {', '.join(view_names())}".replace(
-            f"{name} There", f"{name}; there"
-        )
+        hint = closest_hint(name.lower(), view_names())
+        return f"there is no view {name}{hint}; there are: {', '.join(view_names())}"
     if "file system operations are disabled" in message:
         return "a question can neither read nor write files; it has the views: " + ", ".join(
             view_names()

@@ -1,11 +1,11 @@
--- What every other file here builds on: schemas, the folders, what runs, and the macros.
+-- Base of all other files here: schemas, results folders, claims of running trials, macros.
 CREATE SCHEMA empty;  -- the tables' columns and types, without rows
 CREATE SCHEMA loaded; -- tables read from files
-CREATE SCHEMA held;   -- one view per table: on empty at first, on loaded once it is needed
+CREATE SCHEMA held;   -- one view per table: on empty at first, on loaded once it is read
 CREATE SCHEMA newest; -- one row per trial, epoch, ...: the newest
 
 CREATE TABLE held.options (all_trials BOOLEAN);
-CREATE TABLE held.folders (results VARCHAR, path VARCHAR, place BIGINT);
+CREATE TABLE held.folders (results VARCHAR, path VARCHAR, argument_index BIGINT);
 CREATE TABLE held.damaged (results VARCHAR, table_name VARCHAR, file VARCHAR, reason VARCHAR);
 CREATE TABLE held.running (
     results VARCHAR,
@@ -52,12 +52,12 @@ SELECT [
     FOR df IN range(31, 201)
 ] AS quantiles;
 
--- Ends of the 95 % t interval of the mean of x, summed in the order of place; null below two
+-- Ends of the 95 % t interval of the mean of x, summed in the order of sort_key; null below two
 -- values. Beyond 201 values it is that of 200 degrees of freedom, at most 0.6 % too wide.
-CREATE MACRO half_width(x, quantiles, place) AS
+CREATE MACRO half_width(x, quantiles, sort_key) AS
     any_value(quantiles)[least(count(x) - 1, 200)]
-    * stddev_samp(x ORDER BY place) / sqrt(count(x));
-CREATE MACRO interval_low(x, quantiles, place) AS
-    avg(x ORDER BY place) - half_width(x, quantiles, place);
-CREATE MACRO interval_high(x, quantiles, place) AS
-    avg(x ORDER BY place) + half_width(x, quantiles, place);
+    * stddev_samp(x ORDER BY sort_key) / sqrt(count(x));
+CREATE MACRO interval_low(x, quantiles, sort_key) AS
+    avg(x ORDER BY sort_key) - half_width(x, quantiles, sort_key);
+CREATE MACRO interval_high(x, quantiles, sort_key) AS
+    avg(x ORDER BY sort_key) + half_width(x, quantiles, sort_key);

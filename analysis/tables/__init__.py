@@ -1,1 +1,1 @@
-"""Ready tables, their statistics and their formats."""
+"""Ready tables (`catalog.py` lists them), their statistics and their formats."""

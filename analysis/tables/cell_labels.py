@@ -1,4 +1,4 @@
-"""Cells as rows name them: their axes and values, as columns and in a few words."""
+"""Labels of cells: their compared axes and values, as columns and as short text."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from analysis.tables.table_formats import MISSING, Column, Kind
 Row = dict[str, Any]
 
 
-def cell_axes(found: Iterable[Row]) -> list[str]:
-    """The compared axes of the rows' cells, in the order in which the sweep file has them."""
+def cell_axes(records: Iterable[Row]) -> list[str]:
+    """Return the compared axes of the rows' cells, in the order of the sweep file."""
     axes: dict[str, None] = {}
-    for row in found:
+    for row in records:
         axes.update(dict.fromkeys(json.loads(row["cell"] or "{}")))
     return list(axes)
 
 
 def cell_value(row: Row, axis: str) -> Any:
-    """A cell's value of an axis: a number, text, or None where it has none."""
+    """Return a cell's value of an axis: a number, text, or None without a value."""
     value = json.loads(row["cell"] or "{}").get(axis)
     return value if value is None or isinstance(value, (str, int, float)) else compact(value)
 
 
 def cell_label(row: Row, axes: list[str]) -> str:
-    """A cell in a few words: `resnet18 · sgd · lr 0.1`."""
+    """Return a cell as short text: `resnet18 · sgd · lr 0.1`."""
     parts = [(axis, cell_value(row, axis)) for axis in axes]
     return " · ".join(
         str(value) if isinstance(value, str) else f"{axis} {MISSING if value is None else value}"
@@ -35,31 +35,31 @@ def cell_label(row: Row, axes: list[str]) -> str:
 
 
 def settings_text(values: dict[str, Any]) -> str:
-    """Settings in a few words: `lr=0.01, momentum=0.9`."""
+    """Return settings as short text: `lr=0.01, momentum=0.9`."""
     return ", ".join(f"{key}={compact(value)}" for key, value in values.items())
 
 
-def cell_columns(found: list[Row], axes: list[str]) -> list[Column]:
-    """The columns that say which cell a row is of."""
-    kinds = (Column(axis, axis, axis_kind(found, axis)) for axis in axes)
-    return [*folder_column(found), *kinds]
+def cell_columns(records: list[Row], axes: list[str]) -> list[Column]:
+    """Return the columns that identify a row's cell."""
+    kinds = (Column(axis, axis, axis_kind(records, axis)) for axis in axes)
+    return [*folder_column(records), *kinds]
 
 
-def folder_column(found: list[Row]) -> list[Column]:
-    """A column for the results folder where the rows come from several."""
-    several = len({row["results"] for row in found}) > 1
+def folder_column(records: list[Row]) -> list[Column]:
+    """Return a column for the results folder if the rows come from several, else none."""
+    several = len({row["results"] for row in records}) > 1
     return [Column("results", "results")] if several else []
 
 
-def axis_kind(found: list[Row], axis: str) -> Kind:
-    """How a table shows an axis: as numbers where all of its values are."""
-    values = [cell_value(row, axis) for row in found]
+def axis_kind(records: list[Row], axis: str) -> Kind:
+    """Return the kind of an axis's column: numbers if all of its values are."""
+    values = [cell_value(row, axis) for row in records]
     numeric = all(value is None or isinstance(value, (int, float)) for value in values)
     return "number" if numeric else "text"
 
 
 def compact(value: Any) -> str:
-    """A value in as few characters as tell it."""
+    """Return a value as text in few characters."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

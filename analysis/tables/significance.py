@@ -1,22 +1,22 @@
-"""Which differences are real: pairs over shared blocks, ranks over blocks, a note for a table."""
+"""Tables of significance: pairs over shared blocks, ranks over blocks, notes for captions."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from analysis.results.database import Connection, rows, sql
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables import statistics
 from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value, compact
-from analysis.tables.table_formats import MISSING, Column, Table, shown
+from analysis.tables.table_formats import MISSING, Column, Table, format_value
 
-# Accuracies on other images, or of other classes, are nothing to set against each other.
+# Accuracies on other images, or of other classes, cannot be compared.
 NOT_PAIRED = ("dataset", "labels")
-MOST_NAMED = 3  # pairs that a note names; of more only the nearest
+MOST_NAMED = 3  # pairs that a note names; of more pairs only the nearest
 INSIDE = "inside the noise"
 EQUAL = "equal in every block"
 
@@ -24,41 +24,41 @@ Block = tuple[Any, ...]
 
 
 def blocks_of(connection: Connection) -> list[Row]:
-    """The complete trials of every cell's winner that have a test top-1."""
-    found = rows(connection, sql("questions/blocks"))
-    return [row for row in found if row["test_top1"] is not None]
+    """Return the complete trials of every cell's winner that have a test top-1."""
+    records = rows(connection, sql("questions/blocks"))
+    return [row for row in records if row["test_top1"] is not None]
 
 
-def paired_axis(found: list[Row]) -> str | None:
-    """The axis whose values are set against each other: the network, or the first that varies."""
+def paired_axis(records: list[Row]) -> str | None:
+    """Return the axis whose values are compared: the network, or the first that varies."""
     varying = [
         axis
-        for axis in cell_axes(found)
-        if axis not in NOT_PAIRED and len({value_name(row, axis) for row in found}) > 1
+        for axis in cell_axes(records)
+        if axis not in NOT_PAIRED and len({value_name(row, axis) for row in records}) > 1
     ]
     return min(varying, key=lambda axis: axis != "arch", default=None)
 
 
 def value_name(row: Row, axis: str) -> str:
-    """A cell's value of an axis, in a few characters."""
+    """Return a cell's value of an axis as short text."""
     value = cell_value(row, axis)
     return MISSING if value is None else compact(value)
 
 
 def setting(row: Row, axis: str) -> Block:
-    """What a row's cell has in common with those that differ in the axis alone."""
+    """Return the part of a row's cell that it shares with cells that differ in the axis alone."""
     cell = json.loads(row["cell"] or "{}")
     others = sorted((key, compact(value)) for key, value in cell.items() if key != axis)
     return (row["results"], row["dataset"], row["labels"], *others)
 
 
 def paired(connection: Connection) -> Table:
-    """A row per pair of values of the compared axis: their difference over shared blocks."""
-    found = blocks_of(connection)
-    axis = paired_axis(found)
+    """Make a row per pair of values of the compared axis: their difference over shared blocks."""
+    records = blocks_of(connection)
+    axis = paired_axis(records)
     measured: dict[str, dict[Block, float]] = {}
     roles: dict[tuple[str, Block], str] = {}
-    for row in found if axis else []:
+    for row in records if axis else []:
         assert axis
         name = value_name(row, axis)
         block = (setting(row, axis), row["seed"], row["fold"])
@@ -87,7 +87,7 @@ def paired(connection: Connection) -> Table:
                 *(answer.p, answer.wilcoxon_p, p, verdict(a, b, answer, p)),
             )
         )
-    return Table("Paired comparison", _paired_caption(found, axis, len(pairs)), columns, lines)
+    return Table("Paired comparison", _paired_caption(records, axis, len(pairs)), columns, lines)
 
 
 PAIRED = [
@@ -106,13 +106,13 @@ PAIRED = [
 
 
 def over_shared(a: dict[Block, float], b: dict[Block, float]) -> statistics.Paired:
-    """The paired comparison of what two have measured, over the blocks that both have."""
+    """Return the paired comparison of two sets of measurements, over the blocks that both have."""
     shared = [block for block in a if block in b]
     return statistics.paired([a[block] for block in shared], [b[block] for block in shared])
 
 
 def verdict(a: str, b: str, answer: statistics.Paired, p: float | None) -> str:
-    """What a paired comparison says, in words; p is the corrected one."""
+    """Return the verdict of a paired comparison in words; p is the corrected one."""
     if answer.n < 2:
         return "one shared block: no spread" if answer.n else "no shared block"
     if p is None:
@@ -123,13 +123,13 @@ def verdict(a: str, b: str, answer: statistics.Paired, p: float | None) -> str:
     return f"{a if answer.difference > 0 else b} better"
 
 
-def _paired_caption(found: list[Row], axis: str | None, pairs: int) -> str:
-    if not found:
+def _paired_caption(records: list[Row], axis: str | None, pairs: int) -> str:
+    if not records:
         return "No trial is complete yet."
     if axis is None:
         return "Nothing to pair: no compared setting beside the data has two values."
-    others = [*_varying(found, axis), "seed"]
-    folded = any(row["fold"] is not None for row in found)
+    others = [*_varying(records, axis), "seed"]
+    folded = any(row["fold"] is not None for row in records)
     parts = [
         f"Test top-1 of every two values of {axis} over the n blocks that both have; a block is "
         f"one {' x '.join([*others, *(['fold'] if folded else [])])}. a - b with its 95 % t "
@@ -139,7 +139,7 @@ def _paired_caption(found: list[Row], axis: str | None, pairs: int) -> str:
         f"{'pair' if pairs == 1 else 'pairs'}. Inside the noise: p (Holm) of "
         f"{statistics.SIGNIFICANT:g} or more."
     ]
-    if len(others) > 1 and len({row["seed"] for row in found}) > 1:
+    if len(others) > 1 and len({row["seed"] for row in records}) > 1:
         parts.append(
             "Seeds of one setting are no evidence about another: the table ranking takes a "
             "setting once."
@@ -149,18 +149,18 @@ def _paired_caption(found: list[Row], axis: str | None, pairs: int) -> str:
             "Folds share training images, so p is too small (Nadeau and Bengio, Machine Learning "
             "52, 2003)."
         )
-    if any(row["role"] for row in found):
+    if any(row["role"] for row in records):
         parts.append(
             "Role: searched trials chose the config, confirmed ones retrained it on fresh seeds."
         )
     return " ".join(parts)
 
 
-def _varying(found: list[Row], axis: str | None) -> list[str]:
-    """What else the rows' cells differ in."""
-    names = [other for other in cell_axes(found) if other != axis]
-    varying = [other for other in names if len({value_name(row, other) for row in found}) > 1]
-    return [*(["results"] if len({row["results"] for row in found}) > 1 else []), *varying]
+def _varying(records: list[Row], axis: str | None) -> list[str]:
+    """Return the other axes in which the rows' cells differ."""
+    names = [other for other in cell_axes(records) if other != axis]
+    varying = [other for other in names if len({value_name(row, other) for row in records}) > 1]
+    return [*(["results"] if len({row["results"] for row in records}) > 1 else []), *varying]
 
 
 @dataclass(frozen=True)
@@ -171,26 +171,26 @@ class Ranked:
     names: list[str]
     top1: list[float]  # means over the blocks, seeds averaged first
     ranking: statistics.Ranking
-    blocks_of: list[str]  # what tells blocks apart
+    block_axes: list[str]  # axes in which the blocks differ
     data_sets: int
-    left_out: int  # settings that a value is missing from
+    left_out: int  # settings without one of the values
 
 
 def ranked(connection: Connection) -> Ranked | None:
-    """Rank the values of the compared axis; None without two of them in one setting."""
-    found = blocks_of(connection)
-    axis = paired_axis(found)
+    """Rank the values of the compared axis; return None without two of them in one setting."""
+    records = blocks_of(connection)
+    axis = paired_axis(records)
     if axis is None:
         return None
     measured: dict[Block, dict[str, list[float]]] = {}
-    for row in found:
+    for row in records:
         values = measured.setdefault(setting(row, axis), {})
         values.setdefault(value_name(row, axis), []).append(row["test_top1"])
-    names = sorted({value_name(row, axis) for row in found})
-    whole = {block: values for block, values in measured.items() if len(values) == len(names)}
-    if not whole:
+    names = sorted({value_name(row, axis) for row in records})
+    complete = {block: values for block, values in measured.items() if len(values) == len(names)}
+    if not complete:
         return None
-    means = [[fmean(values[name]) for name in names] for values in whole.values()]
+    means = [[fmean(values[name]) for name in names] for values in complete.values()]
     ranking = statistics.ranking(means)
     top1 = [fmean(column) for column in zip(*means, strict=True)]
     order = sorted(range(len(names)), key=lambda i: (ranking.mean_ranks[i], -top1[i], names[i]))
@@ -204,14 +204,14 @@ def ranked(connection: Connection) -> Ranked | None:
             ranking.p,
             ranking.critical_difference,
         ),
-        _varying(found, axis),
-        len({block[:3] for block in whole}),
-        len(measured) - len(whole),
+        _varying(records, axis),
+        len({block[:3] for block in complete}),
+        len(measured) - len(complete),
     )
 
 
 def ranking(connection: Connection) -> Table:
-    """A row per value of the compared axis: its mean rank over data sets and settings."""
+    """Make a row per value of the compared axis: its mean rank over data sets and settings."""
     answer = ranked(connection)
     columns = [
         Column("value", answer.axis if answer else "value"),
@@ -233,7 +233,7 @@ def ranking(connection: Connection) -> Table:
 
 
 def _alike(answer: Ranked, name: str) -> list[str]:
-    """The others whose mean rank is nearer than the critical difference."""
+    """Return the other values whose mean rank is nearer than the critical difference."""
     ranks = dict(zip(answer.names, answer.ranking.mean_ranks, strict=True))
     needed = answer.ranking.critical_difference
     return [
@@ -245,7 +245,7 @@ def _alike(answer: Ranked, name: str) -> list[str]:
 
 def _ranking_caption(answer: Ranked) -> str:
     ranking, k = answer.ranking, len(answer.names)
-    block = " x ".join(answer.blocks_of) or "data set"
+    block = " x ".join(answer.block_axes) or "data set"
     parts = [
         f"Mean rank by test top-1 over {ranking.n} {'block' if ranking.n == 1 else 'blocks'} "
         f"({block}), 1 the best, seeds averaged first.",
@@ -264,7 +264,7 @@ def _ranking_caption(answer: Ranked) -> str:
 
 
 def rank_test(ranking: statistics.Ranking) -> str:
-    """Friedman's p and the critical difference, as a sentence; empty where there are none."""
+    """Return Friedman's p and the critical difference as a sentence; empty if there are none."""
     if ranking.critical_difference is None:
         return ""
     p = "all tie" if ranking.p is None else p_text(ranking.p)
@@ -275,22 +275,24 @@ def rank_test(ranking: statistics.Ranking) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p with its relation: `p = 0.041`, `p < 0.001`."""
-    text = shown(p, "probability")
+    """Return a p with its relation: `p = 0.041`, `p < 0.001`."""
+    text = format_value(p, "probability")
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def noise_note(connection: Connection) -> str:
-    """Which cells differ from the best one of their data set inside the noise; a few sentences.
+    """Return a few sentences on the cells whose distance to the best one is inside the noise.
 
-    Paired t tests over shared seeds and folds, against the cell with the best mean test top-1,
-    with Holm's correction inside a data set.
+    Paired t tests over shared seeds and folds, against the cell of the data set with the best mean
+    test top-1, with Holm's correction inside a data set.
     """
-    found = blocks_of(connection)
-    axes = [axis for axis in cell_axes(found) if len({value_name(row, axis) for row in found}) > 1]
+    records = blocks_of(connection)
+    axes = [
+        axis for axis in cell_axes(records) if len({value_name(row, axis) for row in records}) > 1
+    ]
     groups: dict[Block, dict[Block, dict[Block, float]]] = {}
     labels: dict[Block, str] = {}
-    for row in found:
+    for row in records:
         cell = (row["results"], row["cell_id"])
         labels[cell] = cell_label(row, axes)
         data = groups.setdefault((row["results"], row["dataset"], row["labels"]), {})
@@ -304,19 +306,19 @@ def noise_note(connection: Connection) -> str:
         answers = [over_shared(top, values) for _, values in others]
         corrected = statistics.holm([answer.p for answer in answers])
         for (cell, _), answer, p in zip(others, answers, corrected, strict=True):
-            said = verdict(labels[best], labels[cell], answer, p)
-            if said in (INSIDE, EQUAL):
+            result = verdict(labels[best], labels[cell], answer, p)
+            if result in (INSIDE, EQUAL):
                 apart = abs(answer.difference or 0.0) * 100
-                how = f"({EQUAL if p is None else p_text(p)}, n = {answer.n})"
+                evidence = f"({EQUAL if p is None else p_text(p)}, n = {answer.n})"
                 both = f"{labels[best]} and {labels[cell]}"
-                near.append((apart, f"{both}, {apart:.2f} points apart {how}"))
-            untested += p is None and said != EQUAL
+                near.append((apart, f"{both}, {apart:.2f} points apart {evidence}"))
+            untested += p is None and result != EQUAL
     parts = []
     if near:
         named = len(near) if len(near) <= MOST_NAMED else 1
         more = len(near) - named
-        nearest = sorted(near, key=lambda pair: pair[0])[:named]
-        text = "; ".join(said for _, said in nearest) + (f"; and {more} more" if more > 0 else "")
+        nearest = sorted(near, key=lambda near_pair: near_pair[0])[:named]
+        text = "; ".join(pair for _, pair in nearest) + (f"; and {more} more" if more > 0 else "")
         parts.append(
             f"Inside the noise of the best (paired t test over shared seeds, p by Holm): {text}."
         )
@@ -329,21 +331,16 @@ def noise_note(connection: Connection) -> str:
 
 
 def role_note(connection: Connection) -> str:
-    """Whether the numbers of tuned cells are searched or confirmed; empty without such cells."""
-    found = [row for row in blocks_of(connection) if row["role"]]
-    axes = [axis for axis in cell_axes(found) if len({value_name(row, axis) for row in found}) > 1]
-    searched = dict.fromkeys(cell_label(row, axes) for row in found if row["role"] == "searched")
-    if not found:
+    """Return a sentence on the role of tuned cells' numbers; empty without such cells."""
+    records = [row for row in blocks_of(connection) if row["role"]]
+    axes = [
+        axis for axis in cell_axes(records) if len({value_name(row, axis) for row in records}) > 1
+    ]
+    searched = dict.fromkeys(cell_label(row, axes) for row in records if row["role"] == "searched")
+    if not records:
         return ""
     if not searched:
         return "Numbers of tuned cells are confirmed, on seeds that had no part in the choice."
-    if all(row["role"] == "searched" for row in found):
+    if all(row["role"] == "searched" for row in records):
         return "Numbers of tuned cells are searched, not confirmed on fresh seeds."
     return f"Numbers of tuned cells are confirmed, but searched in: {'; '.join(searched)}."
-
-
-# Name -> (what makes it, what it shows).
-TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
-    "paired": (paired, "every two networks over shared seeds and data: difference, interval, p"),
-    "ranking": (ranking, "mean rank of every network over data sets, and what tells them apart"),
-}

@@ -1,7 +1,7 @@
-"""Is a difference real: paired comparisons over blocks, ranks over blocks; pure, on plain lists.
+"""Statistics: paired comparisons over blocks and ranks over blocks, on plain lists.
 
-Written out rather than taken from SciPy, whose import costs more than a table; the tests hold every
-number against SciPy's. Where the data do not allow an answer, the answer is None.
+Written here because importing SciPy takes longer than a table; the tests compare every number with
+SciPy's. If the data do not allow an answer, the answer is None.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Value = float | None
 
 @dataclass(frozen=True)
 class Paired:
-    """Two things measured on the same blocks; all but `n`, `effect` and the p in their unit.
+    """Comparison of two things on the same blocks; all but `n`, `effect` and the p in their unit.
 
-    `n` counts the blocks with both values. One block has no spread: `sd` and what needs it are
-    None. Where every block has the same difference, a test has nothing to go by: the interval,
-    the effect and both p are None.
+    `n` counts the blocks with both values. One block has no spread: `sd` and all that needs it are
+    None. If every block has the same difference, no test is possible: the interval, the effect and
+    both p are None.
     """
 
     n: int
@@ -42,9 +42,9 @@ class Paired:
 
 
 def paired(a: Sequence[Value], b: Sequence[Value]) -> Paired:
-    """Compare a with b, block by block; a block where either is None or NaN is left out.
+    """Compare a with b, block by block; a block without both values (None, NaN) is left out.
 
-    Raises `ValueError` where the lists differ in length.
+    Raises `ValueError` if the lists differ in length.
     """
     pairs = [
         (first, second)
@@ -81,12 +81,12 @@ def paired(a: Sequence[Value], b: Sequence[Value]) -> Paired:
 
 
 def wilcoxon(differences: Sequence[float]) -> Value:
-    """Two-sided p of the signed-rank test (Wilcoxon, 1945), zeros left out, ties at mean ranks.
+    """Return the two-sided p of the signed-rank test (Wilcoxon, 1945), ties at mean ranks.
 
-    Exact given the ranks up to `EXACT_UP_TO` differences, then by the normal distribution without
-    continuity correction. None where fewer than `WILCOXON_FROM` differences are not zero.
+    Zeros are left out. Exact given the ranks up to `EXACT_UP_TO` differences, then by the normal
+    distribution without continuity correction. None below `WILCOXON_FROM` differences.
     """
-    # Differences of accuracies that should tie differ in the last bits.
+    # Equal differences of accuracies may differ in the last bits.
     values = [round(value, 12) for value in differences if round(value, 12)]
     n = len(values)
     if n < WILCOXON_FROM:
@@ -96,7 +96,7 @@ def wilcoxon(differences: Sequence[float]) -> Value:
     if n > EXACT_UP_TO:
         sd = math.sqrt(sum(rank**2 for rank in doubled)) / 2
         return math.erfc(abs(positive - sum(doubled) / 2) / sd / math.sqrt(2))
-    ways = [1]  # how many of the 2^n signs give each sum of positive ranks
+    ways = [1]  # number of the 2^n signs that give each sum of positive ranks
     for rank in doubled:
         ways = [
             (ways[total] if total < len(ways) else 0) + (ways[total - rank] if total >= rank else 0)
@@ -107,21 +107,21 @@ def wilcoxon(differences: Sequence[float]) -> Value:
 
 
 def holm(p: Sequence[Value]) -> list[Value]:
-    """The p of several tests, corrected for their number (Holm, 1979); None stays and counts not.
+    """Correct the p of several tests for their number (Holm, 1979); None stays and does not count.
 
-    Together they wrongly call something real in at most 5 % of cases, with p < 0.05.
+    With p < 0.05, all of them together call a difference real by mistake in at most 5 % of cases.
     """
-    known = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    known = sorted((value, index) for index, value in enumerate(p) if value is not None)
     corrected: list[Value] = [None] * len(p)
     largest = 0.0
-    for done, (value, place) in enumerate(known):
+    for done, (value, index) in enumerate(known):
         largest = max(largest, min(1.0, value * (len(known) - done)))
-        corrected[place] = largest
+        corrected[index] = largest
     return corrected
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1, the highest value first; ties share the mean of their ranks."""
+    """Return ranks from 1, the highest value first; ties share the mean of their ranks."""
     counts = Counter(values)
     start, shared = 1, {}
     for value in sorted(counts, reverse=True):
@@ -134,9 +134,9 @@ def ranks(values: Sequence[float]) -> list[float]:
 class Ranking:
     """Mean ranks of k things over n blocks, 1 the best.
 
-    `p`: Friedman's test that all are alike, None below two blocks or where all tie everywhere.
+    `p`: Friedman's test that all are alike, None below two blocks or if all tie in every block.
     `critical_difference`: mean ranks at least this far apart differ at the 5 % level by Nemenyi's
-    test, None below two blocks. `enough`: whether any outcome of n blocks could reach it.
+    test, None below two blocks.
     """
 
     n: int
@@ -146,7 +146,7 @@ class Ranking:
 
     @property
     def enough(self) -> bool:
-        """Whether the blocks are enough for any two to be told apart."""
+        """Return whether any outcome of n blocks could reach the critical difference."""
         needed = self.critical_difference
         return needed is not None and needed <= len(self.mean_ranks) - 1
 
@@ -158,8 +158,7 @@ def ranking(blocks: Sequence[Sequence[float]]) -> Ranking:
     p by the chi-squared distribution, which is rough below ten blocks; Nemenyi as in Demsar,
     "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, 2006.
 
-    Raises `ValueError` where there are no blocks, fewer than two things, or blocks of several
-    lengths.
+    Raises `ValueError` for no blocks, fewer than two things, or blocks of several lengths.
     """
     k = len(blocks[0]) if blocks else 0
     if k < 2 or any(len(block) != k for block in blocks):
@@ -177,42 +176,42 @@ def ranking(blocks: Sequence[Sequence[float]]) -> Ranking:
 
 
 def critical_difference(k: int, n: int) -> float:
-    """Nemenyi's critical difference of mean ranks of k things over n blocks, at the 5 % level."""
+    """Return Nemenyi's critical difference of k mean ranks over n blocks, at the 5 % level."""
     return studentized_range_quantile(k) * math.sqrt(k * (k + 1) / (12 * n))
 
 
 def blocks_needed(k: int) -> int:
-    """The fewest blocks over which two of k things can differ by Nemenyi's test."""
+    """Return the fewest blocks over which two of k things can differ by Nemenyi's test."""
     return math.ceil(critical_difference(k, 1) ** 2 / (k - 1) ** 2)
 
 
 def alike(mean_ranks: Sequence[float], difference: float) -> list[tuple[float, float]]:
-    """The longest stretches of mean ranks, as lowest and highest, closer than the difference.
+    """Return the longest groups of mean ranks closer than the difference, as lowest and highest.
 
-    Stretches of a single one are left out, as are those inside another.
+    Groups of one are left out, as are those inside another.
     """
     ordered = sorted(mean_ranks)
-    found: list[tuple[float, float]] = []
+    groups: list[tuple[float, float]] = []
     for start, low in enumerate(ordered):
         members = [rank for rank in ordered[start:] if rank - low < difference]
-        if len(members) > 1 and (not found or members[-1] > found[-1][1]):
-            found.append((low, members[-1]))
-    return found
+        if len(members) > 1 and (not groups or members[-1] > groups[-1][1]):
+            groups.append((low, members[-1]))
+    return groups
 
 
 def t_p_value(t: float, df: int) -> float:
-    """Two-sided p of Student's t with df degrees of freedom."""
+    """Return the two-sided p of Student's t with df degrees of freedom."""
     return _incomplete_beta(df / 2, 0.5, df / (df + t * t))
 
 
 @cache
 def t_quantile(df: int) -> float:
-    """The 0.975 quantile of Student's t: a 95 % interval is this many standard errors each way."""
-    return _falls_to(lambda t: t_p_value(t, df), 0.05)
+    """Return Student's 0.975 quantile: a 95 % interval is this many standard errors each way."""
+    return _solve_falling(lambda t: t_p_value(t, df), 0.05)
 
 
 def chi2_p_value(x: float, df: int) -> float:
-    """P(chi-squared > x) with df degrees of freedom: Abramowitz and Stegun 26.4.4 and 26.4.5."""
+    """Return P(chi-squared > x), df degrees of freedom: Abramowitz and Stegun 26.4.4, 26.4.5."""
     half = x / 2
     start = 0.5 if df % 2 else 0.0
     powers = (start + i for i in range(df // 2))
@@ -222,25 +221,25 @@ def chi2_p_value(x: float, df: int) -> float:
 
 @cache
 def studentized_range_quantile(k: int) -> float:
-    """The 0.95 quantile of the range of k independent standard normal numbers."""
+    """Return the 0.95 quantile of the range of k independent standard normal numbers."""
     normal = NormalDist()
     step = 0.05
-    points = [place * step for place in range(-170, 171)]
+    points = [index * step for index in range(-170, 171)]
     below = {point: normal.cdf(point) for point in points}
 
     def exceeds(q: float) -> float:
-        """P(range > q): the largest lies at a point, all others within q below it."""
+        """Return P(range > q): the largest lies at a point, all others within q below it."""
         total = sum(
             normal.pdf(point) * (below[point] - normal.cdf(point - q)) ** (k - 1)
             for point in points
         )
         return 1 - k * step * total
 
-    return _falls_to(exceeds, 0.05)
+    return _solve_falling(exceeds, 0.05)
 
 
-def _falls_to(probability: Callable[[float], float], level: float) -> float:
-    """Where a falling function of a number above 0 reaches the level, by halving."""
+def _solve_falling(probability: Callable[[float], float], level: float) -> float:
+    """Return the number above 0 at which a falling function reaches the level, by bisection."""
     low, high = 0.0, 1.0
     while probability(high) > level:
         low, high = high, 2 * high
@@ -251,23 +250,23 @@ def _falls_to(probability: Callable[[float], float], level: float) -> float:
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function, by its continued fraction.
+    """Return the regularised incomplete beta function, by its continued fraction.
 
-    Abramowitz and Stegun 26.5.8, evaluated as Lentz (1976) does.
+    Abramowitz and Stegun 26.5.8, evaluated by Lentz's method (1976).
     """
     if x <= 0 or x >= 1:
         return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly
+    if x > (a + 1) / (a + b + 2):  # the fraction converges slowly there
         return 1 - _incomplete_beta(b, a, 1 - x)
     scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     front = math.exp(scale + a * math.log(x) + b * math.log1p(-x)) / a
     fraction = numerator = 1.0
     denominator = 0.0
-    for place in range(1000):
-        m = place // 2
-        if place == 0:
+    for index in range(1000):
+        m = index // 2
+        if index == 0:
             term = 1.0
-        elif place % 2:
+        elif index % 2:
             term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         else:
             term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))

@@ -1,15 +1,16 @@
-"""The tables of the five papers, and each number they report beside the measured one."""
+"""Tables of the five papers, with each number they report beside the measured one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from analysis.results.database import Connection, rows, sql
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_columns, cell_value, folder_column
 from analysis.tables.table_formats import Column, Kind, Spread, Table
 
-# What the papers report: how its values are named and shown.
+# Metrics of the papers: title and kind of their column.
 METRICS: dict[str, tuple[str, Kind]] = {
     "test_top1": ("test top-1 (%)", "percent"),
     "val_top1": ("val top-1 (%)", "percent"),
@@ -32,7 +33,7 @@ METRICS: dict[str, tuple[str, Kind]] = {
     "total_params": ("parameters in all", "count"),
     "repaired_share": ("errors repaired by enhancement (%)", "percent"),
 }
-MOST_CLASSES = 20  # a table has no more columns of classes than these
+MOST_CLASSES = 20  # a table with more classes has no column per class
 
 NOT_REPORTED = "None of the five papers reports on these networks and data."
 MEASURED = "Measured: mean ± standard deviation over the complete trials of each cell's winner."
@@ -42,16 +43,16 @@ PAPERS = (
 
 
 def reported(connection: Connection) -> Table:
-    """A row per number that a paper reports, with the cell that stands beside it."""
-    found = rows(connection, sql("questions/reported"))
-    axes = [axis for axis in cell_axes(found) if axis not in ("arch", "labels")]
+    """Make a row per number that a paper reports, with the cell that stands beside it."""
+    records = rows(connection, sql("questions/reported"))
+    axes = [axis for axis in cell_axes(records) if axis not in ("arch", "labels")]
     columns = [
-        *folder_column(found),
+        *folder_column(records),
         Column("study", "study"),
         Column("item", "in the paper"),
         Column("arch", "network"),
-        *([Column("labels", "labels")] if any(row["labels"] for row in found) else []),
-        *cell_columns(found, axes)[len(folder_column(found)) :],
+        *([Column("labels", "labels")] if any(row["labels"] for row in records) else []),
+        *cell_columns(records, axes)[len(folder_column(records)) :],
         Column("setting", "setting"),
         Column("metric", "what"),
         Column("reported", "reported", "number"),
@@ -60,11 +61,13 @@ def reported(connection: Connection) -> Table:
         Column("standing", "standing"),
         Column("differs", "what differs"),
     ]
-    lines = [tuple(_reported_value(row, column.name, axes) for column in columns) for row in found]
+    lines = [
+        tuple(_reported_value(row, column.name, axes) for column in columns) for row in records
+    ]
     caption = (
         f"{MEASURED} Standing: printed in the paper, from its code, or recomputed from what it "
         "prints. What differs: the paper's protocol, then our settings where they are not its."
-        if found
+        if records
         else NOT_REPORTED
     )
     return Table("Reported and measured", caption, columns, lines)
@@ -72,7 +75,7 @@ def reported(connection: Connection) -> Table:
 
 def _reported_value(row: Row, name: str, axes: list[str]) -> Any:
     title, kind = METRICS[row["metric"]]
-    if name in axes:  # without a cell, what the paper says of the axis
+    if name in axes:  # without a cell, the paper's value of the axis
         return cell_value(row, name) if row["cell"] else row.get(name)
     if name == "metric":
         epoch = f", epoch {row['epoch']}" if row["epoch"] else ""
@@ -88,9 +91,9 @@ def _reported_value(row: Row, name: str, axes: list[str]) -> Any:
 
 
 def training_time(connection: Connection) -> Table:
-    """A row per cell: its winner's accuracy, over all and by class, and its training time."""
-    found = rows(connection, sql("questions/winners"))
-    axes = cell_axes(found)
+    """Make a row per cell: its winner's accuracy, over all and by class, and its training time."""
+    records = rows(connection, sql("questions/winners"))
+    axes = cell_axes(records)
     recall = {
         (row["results"], row["cell_id"], row["class_name"]): Spread(
             row["recall_mean"], row["recall_sd"]
@@ -102,7 +105,7 @@ def training_time(connection: Connection) -> Table:
         classes = []
     papers = Papers(connection)
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
         *([] if "image_size" in axes else [Column("image_size", "image size", "count")]),
         Column("n", "n", "count"),
         *papers.beside(_metric("test_top1")),
@@ -118,19 +121,19 @@ def training_time(connection: Connection) -> Table:
             return recall.get(key)
         return _winner_value(row, column, axes, papers)
 
-    lines = [tuple(value(row, column) for column in columns) for row in found]
+    lines = [tuple(value(row, column) for column in columns) for row in records]
     caption = f"{MEASURED} By class: the share of the class's test images found. "
     caption += "Training time: the training steps alone, without evaluation."
-    return Table("Training time", _caption(found, papers, caption), columns, lines)
+    return Table("Training time", _caption(records, papers, caption), columns, lines)
 
 
 def parameters(connection: Connection) -> Table:
-    """A row per network as built: what it holds, and the optimizers that trained it."""
-    found = rows(connection, sql("questions/parameters"))
+    """Make a row per network as built: its counts, and the optimizers that trained it."""
+    records = rows(connection, sql("questions/parameters"))
     papers = Papers(connection)
-    several = len({(row["dataset"], row["labels"]) for row in found}) > 1
+    several = len({(row["dataset"], row["labels"]) for row in records}) > 1
     columns = [
-        *folder_column(found),
+        *folder_column(records),
         Column("arch", "network"),
         *([Column("dataset", "data set"), Column("labels", "labels")] if several else []),
         Column("image_size", "image size", "count"),
@@ -144,21 +147,21 @@ def parameters(connection: Connection) -> Table:
         Column("checkpoint_mib", "weights (MiB)", "seconds"),
         Column("optimizers", "optimizer"),
     ]
-    lines = [tuple(_winner_value(row, column, [], papers) for column in columns) for row in found]
+    lines = [tuple(_winner_value(row, column, [], papers) for column in columns) for row in records]
     caption = (
         "Non-trainable: BatchNorm statistics and frozen weights, as Keras counts. MACs: "
         "multiply-accumulates of one forward pass of one image."
     )
-    return Table("Parameters", _caption(found, papers, caption), columns, lines)
+    return Table("Parameters", _caption(records, papers, caption), columns, lines)
 
 
 def classification_report(connection: Connection) -> Table:
-    """A row per class, and the averages, of each cell's winner, by its confusion matrix."""
-    found = rows(connection, sql("questions/classification_report"))
-    axes = cell_axes(found)
+    """Make a row per class and average of each cell's winner, from its confusion matrix."""
+    records = rows(connection, sql("questions/classification_report"))
+    axes = cell_axes(records)
     papers = Papers(connection)
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
         Column("line", "class"),
         *(
             column
@@ -180,25 +183,25 @@ def classification_report(connection: Connection) -> Table:
             return papers.values(row, metric, row["class_name"])
         return papers.values(row, overall.get((row["line"], metric), ""))
 
-    lines = [tuple(value(row, column) for column in columns) for row in found]
+    lines = [tuple(value(row, column) for column in columns) for row in records]
     caption = (
         f"{MEASURED} Test split, counted from the stored predictions. Accuracy stands under "
         "recall; the weighted average counts every class by its images."
     )
-    return Table("Classification report", _caption(found, papers, caption), columns, lines)
+    return Table("Classification report", _caption(records, papers, caption), columns, lines)
 
 
 def gap(connection: Connection) -> Table:
-    """A row per cell: how far its winner's training accuracy lies above val and test."""
-    found = rows(connection, sql("questions/gap"))
-    axes = cell_axes(found)
+    """Make a row per cell: its winner's training accuracy less val and test accuracy."""
+    records = rows(connection, sql("questions/gap"))
+    axes = cell_axes(records)
     papers = Papers(connection)
     differences = {
         "reported_train_val": ("val_top1", "reported train - val (%)"),
         "reported_train_test": ("test_top1", "reported train - test (%)"),
     }
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
         Column("n", "n", "count"),
         *(_metric(name) for name in ("train_top1", "val_top1", "test_top1")),
         Column("train_val", "train - val (%)", "percent"),
@@ -206,7 +209,7 @@ def gap(connection: Connection) -> Table:
         *(
             Column(name, title, "percent")
             for name, (metric, title) in differences.items()
-            if any(papers.differences(row, "train_top1", metric) for row in found)
+            if any(papers.differences(row, "train_top1", metric) for row in records)
         ),
     ]
 
@@ -215,26 +218,26 @@ def gap(connection: Connection) -> Table:
             return papers.differences(row, "train_top1", differences[column.name][0])
         return _winner_value(row, column, axes, papers)
 
-    lines = [tuple(value(row, column) for column in columns) for row in found]
+    lines = [tuple(value(row, column) for column in columns) for row in records]
     caption = (
         f"{MEASURED} Differences are taken trial by trial. Train top-1 is the running mean over "
         "the chosen epoch, in training mode and on augmented images, so dropout and augmentation "
         "lower it: the gap can be negative."
     )
-    return Table("Overfitting gap", _caption(found, papers, caption), columns, lines)
+    return Table("Overfitting gap", _caption(records, papers, caption), columns, lines)
 
 
 def label_sets(connection: Connection) -> Table:
-    """A row per cell on data with several label sets: accuracy, time and loss."""
-    found = [row for row in rows(connection, sql("questions/winners")) if row["labels"]]
-    found.sort(key=lambda row: (row["results"], row["arch"], row["labels"]))
-    axes = [axis for axis in cell_axes(found) if axis not in ("arch", "labels")]
+    """Make a row per cell on data with several label sets: accuracy, time and loss."""
+    records = [row for row in rows(connection, sql("questions/winners")) if row["labels"]]
+    records.sort(key=lambda row: (row["results"], row["arch"], row["labels"]))
+    axes = [axis for axis in cell_axes(records) if axis not in ("arch", "labels")]
     papers = Papers(connection)
     columns = [
-        *folder_column(found),
+        *folder_column(records),
         Column("arch", "network"),
         Column("labels", "labels"),
-        *cell_columns(found, axes)[len(folder_column(found)) :],
+        *cell_columns(records, axes)[len(folder_column(records)) :],
         Column("n", "n", "count"),
         *(
             column
@@ -250,43 +253,45 @@ def label_sets(connection: Connection) -> Table:
         ),
         _metric("epochs_run"),
     ]
-    lines = [tuple(_winner_value(row, column, axes, papers) for column in columns) for row in found]
+    lines = [
+        tuple(_winner_value(row, column, axes, papers) for column in columns) for row in records
+    ]
     nothing = "No data set here has several label sets."
-    return Table("Label sets", _caption(found, papers, MEASURED, nothing), columns, lines)
+    return Table("Label sets", _caption(records, papers, MEASURED, nothing), columns, lines)
 
 
 def coarse_from_fine(connection: Connection) -> Table:
-    """A row per cell trained on CIFAR-100's fine labels: its accuracy on the coarse ones."""
-    found = rows(connection, sql("questions/coarse_from_fine"))
-    axes = [axis for axis in cell_axes(found) if axis != "labels"]
+    """Make a row per cell trained on CIFAR-100's fine labels: its accuracy on the coarse ones."""
+    records = rows(connection, sql("questions/coarse_from_fine"))
+    axes = [axis for axis in cell_axes(records) if axis != "labels"]
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
         Column("n", "n", "count"),
         Column("fine_top1", "fine labels (%)", "percent"),
         Column("derived_top1", "coarse, from fine (%)", "percent"),
         Column("coarse_top1", "coarse, trained on them (%)", "percent"),
     ]
-    lines = [tuple(_winner_value(row, column, axes) for column in columns) for row in found]
+    lines = [tuple(_winner_value(row, column, axes) for column in columns) for row in records]
     caption = (
         f"{MEASURED} Test top-1. From fine: a prediction is right where its fine class belongs to "
         "the image's coarse class. Trained on them: the same cell with labels: coarse."
-        if found
+        if records
         else "No complete trial has predictions of CIFAR-100's fine labels."
     )
     return Table("Coarse accuracy from fine labels", caption, columns, lines)
 
 
 def scaling(connection: Connection) -> Table:
-    """A row per width, depth and image side of a network: its MACs, counted and by the rule."""
+    """Make a row per width, depth and image side of a network: MACs, counted and by the rule."""
     groups: dict[Any, list[Row]] = {}
     for row in rows(connection, sql("questions/scaling")):
         groups.setdefault((row["results"], row["dataset"], row["arch"]), []).append(row)
     several = {key: group for key, group in groups.items() if len(group) > 1}
-    found = [row for group in several.values() for row in group]
+    records = [row for group in several.values() for row in group]
     columns = [
-        *folder_column(found),
+        *folder_column(records),
         Column("arch", "network"),
-        *([Column("dataset", "data set")] if len({row["dataset"] for row in found}) > 1 else []),
+        *([Column("dataset", "data set")] if len({row["dataset"] for row in records}) > 1 else []),
         Column("width", "width", "number"),
         Column("depth", "depth", "number"),
         Column("image_size", "image size", "count"),
@@ -312,29 +317,30 @@ def scaling(connection: Connection) -> Table:
         "multiples of the network's base: width and depth 1. Channels and layers come in whole "
         "numbers, and stem and head do not all scale: hence the differences. Of equal networks the "
         "winner with the best mean val top-1."
-        if found
+        if records
         else "No network is here at several widths, depths or image sizes."
     )
     return Table("Scaling", caption, columns, lines)
 
 
 def _rule(row: Row) -> float:
+    """Return depth x width^2 x side^2, to which MACs are proportional by the rule."""
     return float(row["depth"] * row["width"] ** 2 * row["image_size"] ** 2)
 
 
 def _base(group: list[Row]) -> Row:
-    """The network itself; of several image sides the one from which the others scale."""
-    itself = [row for row in group if row["width"] == row["depth"] == 1] or group
+    """Return the network itself; of several image sides the one from which the others scale."""
+    unscaled = [row for row in group if row["width"] == row["depth"] == 1] or group
     grows = any(row["width"] > 1 or row["depth"] > 1 for row in group)
-    return (min if grows else max)(itself, key=lambda row: row["image_size"])
+    return (min if grows else max)(unscaled, key=lambda row: row["image_size"])
 
 
 def enhancement(connection: Connection) -> Table:
-    """A row per cell and chosen enhancement: what it did to the test images, beside noise."""
-    found = rows(connection, sql("questions/enhancement"))
-    axes = cell_axes(found)
+    """Make a row per cell and chosen enhancement: its effect on the test images, beside noise."""
+    records = rows(connection, sql("questions/enhancement"))
+    axes = cell_axes(records)
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
         Column("transform", "enhancement"),
         Column("factors", "factors"),
         Column("n", "n", "count"),
@@ -349,50 +355,50 @@ def enhancement(connection: Connection) -> Table:
         Column("random_broken", "noise broken", "count"),
         Column("random_net_change", "noise net", "count"),
     ]
-    lines = [tuple(_winner_value(row, column, axes) for column in columns) for row in found]
+    lines = [tuple(_winner_value(row, column, axes) for column in columns) for row in records]
     caption = (
         "Every test image enhanced by the factors that did best on validation images; mean ± "
         "standard deviation over the trials that were looked at. Repaired: wrong before, right "
         "after; broken: the reverse. Noise: Gaussian, of the same strength on every image."
-        if found
+        if records
         else "No trial was looked at: `cnngrid explain RESULTS enhancement --trial ID`."
     )
     return Table("Enhancement", caption, columns, lines)
 
 
 class Papers:
-    """What the papers report of each cell, once the question is asked."""
+    """Numbers that the papers report of each cell."""
 
     def __init__(self, connection: Connection) -> None:
-        self._found: dict[tuple[Any, ...], dict[str, float]] = {}
+        self._reported: dict[tuple[Any, ...], dict[str, float]] = {}
         for row in rows(connection, sql("questions/reported_of_cells")):
             key = (row["results"], row["cell_id"], row["metric"], row["class_name"])
-            self._found.setdefault(key, {})[row["setting"] or ""] = row["reported"]
-        self._metrics = {metric for _, _, metric, _ in self._found}
+            self._reported.setdefault(key, {})[row["setting"] or ""] = row["reported"]
+        self._metrics = {metric for _, _, metric, _ in self._reported}
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._reported)
 
     def beside(self, column: Column) -> Iterable[Column]:
-        """A column of ours and, where a paper reports on it, the paper's."""
+        """Yield a column of ours and, if a paper reports on it, the paper's."""
         yield column
         if column.name in self._metrics:
             yield Column(f"reported_{column.name}", f"reported {column.title}", column.kind)
 
     def values(self, row: Row, metric: str, class_name: str | None = None) -> Any:
-        """What is reported of a row's cell: None, a number, or several (runs of the paper's)."""
+        """Return the reported number of a row's cell, several for several runs, or None."""
         key = (row["results"], row["cell_id"], metric, class_name)
-        found = list(self._found.get(key, {}).values())
-        return found[0] if len(found) == 1 else found or None
+        values = list(self._reported.get(key, {}).values())
+        return values[0] if len(values) == 1 else values or None
 
     def differences(self, row: Row, metric: str, other: str) -> Any:
-        """The reported `metric` less `other`, where a paper has both of one run."""
+        """Return the reported `metric` less `other`, for each run of which a paper has both."""
         first, second = (
-            self._found.get((row["results"], row["cell_id"], name, None), {})
+            self._reported.get((row["results"], row["cell_id"], name, None), {})
             for name in (metric, other)
         )
-        found = [value - second[run] for run, value in first.items() if run in second]
-        return found[0] if len(found) == 1 else found or None
+        values = [value - second[run] for run, value in first.items() if run in second]
+        return values[0] if len(values) == 1 else values or None
 
 
 def _metric(name: str) -> Column:
@@ -411,25 +417,8 @@ def _winner_value(row: Row, column: Column, axes: list[str], papers: Papers | No
 
 
 def _caption(
-    found: list[Row], papers: Papers, caption: str, nothing: str = "No trial is complete yet."
+    records: list[Row], papers: Papers, caption: str, nothing: str = "No trial is complete yet."
 ) -> str:
-    if not found:
+    if not records:
         return nothing
     return f"{caption} {PAPERS}" if papers else caption
-
-
-# Name -> (what makes it, what it shows).
-TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
-    "reported": (reported, "the papers' numbers beside the measured ones, and what differs"),
-    "training-time": (training_time, "accuracy, over all and by class, and training time"),
-    "parameters": (parameters, "parameters, MACs and size of every network, and its optimizers"),
-    "classification-report": (
-        classification_report,
-        "precision, recall, F1 by class with averages, from the confusion matrix",
-    ),
-    "gap": (gap, "training accuracy less val and test accuracy"),
-    "label-sets": (label_sets, "accuracy, time and loss by label set"),
-    "scaling": (scaling, "MACs by width, depth and image size, beside depth x width^2 x side^2"),
-    "enhancement": (enhancement, "what brightness, contrast and sharpness repair and break"),
-    "coarse-from-fine": (coarse_from_fine, "coarse accuracy of a model of CIFAR-100's fine labels"),
-}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
-from analysis.results.database import AnalysisError
+from analysis.results.errors import AnalysisError
 from analysis.results.query import Answer
 
 Kind = Literal["text", "count", "percent", "quantity", "number", "seconds", "probability"]
@@ -34,7 +34,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: `name` carries the unit of the raw value, `title` that of the shown one."""
+    """A column: `name` carries the unit of the raw value, `title` that of the text."""
 
     name: str
     title: str
@@ -42,13 +42,13 @@ class Column:
 
     @property
     def right(self) -> bool:
-        """Whether the column is set flush right."""
+        """Return whether the column is aligned right."""
         return self.kind != "text"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of raw values under columns that know how to show them."""
+    """Rows of raw values, and the columns that format them."""
 
     title: str
     caption: str
@@ -56,25 +56,28 @@ class Table:
     rows: list[tuple[Any, ...]]
 
     def titles(self) -> list[str]:
-        """The columns' titles."""
+        """Return the columns' titles."""
         return [column.title for column in self.columns]
 
     def text_rows(self) -> list[list[str]]:
-        """The rows as shown."""
+        """Return the rows as text."""
         return [
-            [shown(value, column.kind) for value, column in zip(row, self.columns, strict=True)]
+            [
+                format_value(value, column.kind)
+                for value, column in zip(row, self.columns, strict=True)
+            ]
             for row in self.rows
         ]
 
 
-def shown(value: Any, kind: Kind) -> str:
-    """A value as a table shows it: fractions in percent, counts whole, the rest in 3 digits."""
+def format_value(value: Any, kind: Kind) -> str:
+    """Format a value for a table: fractions in percent, counts whole, the rest in 3 digits."""
     if isinstance(value, Spread):
-        return _shown_spread(value, value.kind or kind)
+        return _format_spread(value, value.kind or kind)
     if value is None:
         return MISSING
     if isinstance(value, list) and kind != "text":
-        return ", ".join(shown(each, kind) for each in value)
+        return ", ".join(format_value(each, kind) for each in value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return _one_line(value if isinstance(value, str) else json.dumps(value, default=str))
     if isinstance(value, float) and math.isnan(value):
@@ -92,11 +95,11 @@ def shown(value: Any, kind: Kind) -> str:
     return f"{value:g}"
 
 
-def _shown_spread(value: Spread, kind: Kind) -> str:
+def _format_spread(value: Spread, kind: Kind) -> str:
     if value.mean is None:
         return MISSING
     if value.sd is None:
-        return shown(value.mean, kind)
+        return format_value(value.mean, kind)
     if kind == "percent":
         return f"{value.mean * 100:.2f} ± {value.sd * 100:.2f}"
     decimals = _decimals(value.mean)
@@ -104,14 +107,14 @@ def _shown_spread(value: Spread, kind: Kind) -> str:
 
 
 def _decimals(value: float) -> int:
-    """Decimals that show three digits of a value, at most four."""
+    """Return the number of decimals that show three digits of a value, at most four."""
     if value == 0 or not math.isfinite(value):
         return 0
     return min(4, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
 def _with_prefix(value: float) -> str:
-    """Three digits and k, M or G: `1.23 M`."""
+    """Format a value with three digits and k, M or G: `1.23 M`."""
     for factor, prefix in ((1.0, ""), (1e3, " k"), (1e6, " M")):
         rounded = float(f"{value / factor:.3g}")
         if abs(rounded) < 1000:
@@ -120,12 +123,12 @@ def _with_prefix(value: float) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Text without line breaks and control characters, so that it stays in its place."""
+    """Replace line breaks and control characters, so that text stays in its cell."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def markdown(table: Table) -> str:
-    """The table as GitHub-flavoured Markdown, its caption below."""
+    """Return the table as GitHub-flavoured Markdown, its caption below."""
 
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(cells) + " |"
@@ -164,7 +167,7 @@ LATEX = {
 
 
 def latex(table: Table) -> str:
-    """The table as a LaTeX `table` in the style of the package booktabs."""
+    """Return the table as a LaTeX `table` in the style of the package booktabs."""
 
     def line(cells: list[str]) -> str:
         return " & ".join("".join(LATEX.get(char, char) for char in cell) for cell in cells)
@@ -188,7 +191,7 @@ def latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The table's raw values as CSV: fractions stay fractions, a spread is two columns."""
+    """Return the table's raw values as CSV: fractions stay fractions, a spread is two columns."""
     header: list[str] = []
     spread = [
         any(isinstance(row[index], Spread) for row in table.rows)
@@ -222,7 +225,7 @@ _RIGHT = ' class="num"'
 
 
 def to_html(table: Table) -> str:
-    """The table as an HTML `table` element without styles, everything escaped.
+    """Return the table as an HTML `table` element without styles, everything escaped.
 
     Cells of numbers carry the raw value as `data-sort`.
     """
@@ -249,7 +252,7 @@ def _html_cell(raw: Any, text: str, column: Column) -> str:
 
 
 def to_json(table: Table) -> str:
-    """The table's raw values as a JSON list of objects; NaN is null."""
+    """Return the table's raw values as a JSON list of objects; NaN is null."""
     names = [column.name for column in table.columns]
     rows = [dict(zip(names, map(_jsonable, row), strict=True)) for row in table.rows]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
@@ -279,14 +282,14 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 
 
 def render(table: Table, format: str) -> str:
-    """The table as text in one of `FORMATS`."""
+    """Return the table as text in one of `FORMATS`."""
     if format not in FORMATS:
         raise AnalysisError(f"unknown format {format}; there are: {', '.join(sorted(FORMATS))}")
     return FORMATS[format](table)
 
 
 def answer_table(answer: Answer) -> Table:
-    """A question's answer as a table."""
+    """Return a question's answer as a table."""
     columns = [
         Column(name, name, "number" if _is_numeric(type_) else "text")
         for name, type_ in zip(answer.columns, answer.types, strict=True)

@@ -29,7 +29,7 @@ IMAGES = 60
 
 
 def digest(*parts: Any) -> str:
-    """A stand-in for an id: the same parts give the same 12 hex digits."""
+    """Return a stand-in for an id: equal parts give the same 12 hex digits."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -42,7 +42,7 @@ def write(folder: Path, table: str, name: str, rows: list[dict[str, Any]]) -> Pa
 
 
 class Sweep:
-    """Builds the rows of a sweep, trial by trial, as `grid` would store them."""
+    """Builder of the rows of a sweep, trial by trial, as `grid` would store them."""
 
     def __init__(self, folder: Path, name: str = "tiny") -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class Sweep:
         (folder / "sweep.yaml").write_text(f"sweep: {name}\ncompare:\n  arch: [cnn3]\n")
 
     def planned(self, axes: dict[str, Any], seed: int, **columns: Any) -> dict[str, Any]:
-        """Plan a trial of a cell; returns its row of the plan."""
+        """Plan a trial of a cell; return its row of the plan."""
         config = {
             "dataset": "digits",
             "optimizer": "sgd",
@@ -89,7 +89,7 @@ class Sweep:
         write(self.folder, "plan", version, [{**row, **stamp} for row in self.plan])
 
     def trial(self, planned: dict[str, Any], **columns: Any) -> dict[str, Any]:
-        """The row of a planned trial that completed; `columns` say what differs."""
+        """Return the row of a planned trial that completed; `columns` replace values of it."""
         config = json.loads(planned["config"])
         top1, params, macs = (ARCHS | OTHER_ARCHS).get(config["arch"], (0.9, 1_000, 10_000))
         noise = int(planned["trial_id"], 16) % 1000 / 50_000
@@ -157,7 +157,7 @@ class Sweep:
             write(self.folder, "predictions", trial_id, prediction_rows(row))
 
     def explain(self, row: dict[str, Any]) -> None:
-        """Write what enhancing a trial's images did, as `cnngrid explain` would."""
+        """Write the effect of enhancing a trial's images, as `cnngrid explain` would."""
         write(self.folder, "enhancement", row["trial_id"], enhancement_rows(row))
 
     def store_epochs(self, row: dict[str, Any], epochs: int) -> None:
@@ -184,7 +184,7 @@ class Sweep:
 
 
 def enhancement_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Chosen enhancements of a trial's test images, the later the better."""
+    """Return chosen enhancements of a trial's test images, the later the better."""
     return [
         {
             "trial_id": row["trial_id"],
@@ -194,12 +194,12 @@ def enhancement_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
             "chosen": True,
             "images": IMAGES,
             "wrong_before": 8,
-            "repaired": 2 + place,
+            "repaired": 2 + index,
             "broken": 1,
-            "net_change": 1 + place,
+            "net_change": 1 + index,
             "top1_before": 1 - 8 / IMAGES,
-            "top1_after": 1 - (7 - place) / IMAGES,
-            "repaired_share": (2 + place) / 8,
+            "top1_after": 1 - (7 - index) / IMAGES,
+            "repaired_share": (2 + index) / 8,
             "l2_norm": 500.0,
             "random_repaired": 1,
             "random_broken": 2,
@@ -208,12 +208,12 @@ def enhancement_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
             "random_l2_norm": 500.0,
             "made_at": START,
         }
-        for place, name in enumerate(("brightness", "contrast", "sharpness", "combined"))
+        for index, name in enumerate(("brightness", "contrast", "sharpness", "combined"))
     ]
 
 
 def class_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per-class numbers of a trial, over val and test."""
+    """Return per-class numbers of a trial, over val and test."""
     return [
         {
             "trial_id": row["trial_id"],
@@ -232,7 +232,7 @@ def class_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def prediction_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Predictions of a trial: one image in ten or so is taken for the next class."""
+    """Return predictions of a trial: about one image in ten gets the next class."""
     wrong = np.random.default_rng(int(row["trial_id"], 16)).random(IMAGES) < 0.1
     return [
         {
@@ -248,7 +248,7 @@ def prediction_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def build_sweep(folder: Path) -> Sweep:
-    """Three networks x two optimizers x two learning rates x two seeds, and what can go wrong."""
+    """Build three networks x two optimizers x two learning rates x two seeds, with failures."""
     sweep = Sweep(folder)
     old = Sweep(folder)
     old_only = old.planned({"arch": "cnn3", "optimizer": "sgd", "lr": 1.0}, seed=0)
@@ -317,7 +317,7 @@ def ask_suggestion(sweep: Sweep) -> None:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """The sweep that most tests look at."""
+    """Sweep that most tests read."""
     return build_sweep(tmp_path_factory.mktemp("results") / "tiny")
 
 
@@ -365,13 +365,13 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 def blank(tmp_path: Path) -> Callable[..., Sweep]:
-    """Begins a results folder without trials."""
+    """Function that starts a results folder without trials."""
     return lambda name="blank": Sweep(tmp_path / name, name)
 
 
 @pytest.fixture
 def fresh(built: Sweep, tmp_path: Path) -> Callable[[], Sweep]:
-    """Copies that sweep and its folder for a test that changes them."""
+    """Function that copies that sweep and its folder, for a test that changes them."""
 
     def copied() -> Sweep:
         sweep = copy.deepcopy(built)

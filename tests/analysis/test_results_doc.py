@@ -1,4 +1,4 @@
-"""docs/results.md says what every table, view and column is, and nothing that is not there."""
+"""docs/results.md documents every table, view and column, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.charts.plots import PLOTS
-from analysis.results.database import view_names
-from analysis.tables.tables import TABLES as READY
+from analysis.charts.catalog import PLOTS
+from analysis.results.sql_files import view_names
+from analysis.tables.catalog import TABLES as READY
 from grid.store.records import TABLES
 
 DOC = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
@@ -22,7 +22,7 @@ def section(kind, name):
 
 
 def documented(text):
-    """Column names in the first column of a section's table, with their meanings."""
+    """Return the column names in the first column of a section's table, with their meanings."""
     return re.findall(r"^\| `([^`]+)` \| [^|]+ \| ([^|]+) \|$", text, re.M)
 
 

@@ -1,4 +1,4 @@
--- A row is a trial that somebody works on or did when last heard of: neither ended nor laid aside.
+-- A row is a claimed trial that neither ended nor was stopped in order; its heartbeat may be old.
 CREATE OR REPLACE VIEW newest.claims AS
 SELECT
     running.trial_id,
@@ -22,7 +22,7 @@ LEFT JOIN newest.members AS members
     ON members.results = running.results AND members.trial_id = running.trial_id
 LEFT JOIN newest.trials AS trials
     ON trials.results = running.results AND trials.trial_id = running.trial_id
--- A trial that was stopped in order has the heartbeat 0.
+-- An orderly stop writes the heartbeat 0.
 WHERE running.heartbeat > 0
     AND (trials.ended_at IS NULL OR running.heartbeat > epoch(trials.ended_at))
 QUALIFY row_number() OVER (

@@ -1,4 +1,4 @@
--- A row is a trial that waits with a checkpoint. One that ended since is no longer here.
+-- A row is a trial that waits with a checkpoint, without those that ended since.
 CREATE OR REPLACE VIEW newest.paused AS
 SELECT stored.trial_id, stored.reason, stored.epochs_run, stored.val_top1,
     stored.wall_time_s, folders.results

@@ -1,4 +1,4 @@
--- A row is a row of the plan that was written last, per results folder. Times are UTC.
+-- A row is a row of each results folder's newest plan. Times are UTC.
 CREATE OR REPLACE VIEW newest.plan AS
 WITH last_written AS (
     SELECT folder_of(file) AS path, arg_max(plan_id, written_at) AS plan_id

@@ -1,5 +1,5 @@
 -- A row is a suggestion of a tuned cell, as stored.
--- Stands for a folder without files, and gives old files the columns added since.
+-- Used for a folder without files, and for columns that older files lack.
 CREATE TABLE empty.asked (
     cell_id VARCHAR,
     suggestion BIGINT,

@@ -1,5 +1,5 @@
 -- A row is a class of a split of a trial, as stored.
--- Stands for a folder without files, and gives old files the columns added since.
+-- Used for a folder without files, and for columns that older files lack.
 CREATE TABLE empty.classes (
     trial_id VARCHAR,
     split VARCHAR,

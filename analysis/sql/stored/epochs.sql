@@ -1,5 +1,5 @@
 -- A row is an epoch of a trial, as stored.
--- Stands for a folder without files, and gives old files the columns added since.
+-- Used for a folder without files, and for columns that older files lack.
 CREATE TABLE empty.epochs (
     trial_id VARCHAR,
     epoch BIGINT,

@@ -1,3 +1,3 @@
--- A row is a trial that gave up its slot and waits with a checkpoint: its row so far.
--- Stands for a folder without files, and gives old files the columns added since.
+-- A row is a trial that gave up its slot and waits with a checkpoint: its columns so far.
+-- Used for a folder without files, and for columns that older files lack.
 CREATE TABLE empty.paused AS FROM empty.trials;

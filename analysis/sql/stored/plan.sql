@@ -1,5 +1,5 @@
 -- A row is a planned trial of one version of the plan, as stored.
--- Stands for a folder without files, and gives old files the columns added since.
+-- Used for a folder without files, and for columns that older files lack.
 CREATE TABLE empty.plan (
     plan_id VARCHAR,
     sweep VARCHAR,

@@ -1,5 +1,5 @@
 -- A row is a test image of a trial, as stored.
--- Stands for a folder without files, and gives old files the columns added since.
+-- Used for a folder without files, and for columns that older files lack.
 CREATE TABLE empty.predictions (
     trial_id VARCHAR,
     split VARCHAR,

@@ -1,5 +1,5 @@
 -- A row is a trial that ended, as stored.
--- Stands for a folder without files, and gives old files the columns added since.
+-- Used for a folder without files, and for columns that older files lack.
 CREATE TABLE empty.trials (
     trial_id VARCHAR,
     config_id VARCHAR,

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from analysis import AnalysisError, connect, write_report
-from analysis.charts.plots import PLOTS
-from analysis.tables.tables import TABLES
+from analysis.charts.catalog import PLOTS
+from analysis.tables.catalog import TABLES
+
+pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium")
-DRAWN = set(PLOTS) - {"parallel-coordinates"}  # which wants a cell with several configs
+DRAWN = set(PLOTS) - {"parallel-coordinates"}  # it needs a cell with several configs
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def page(tiny, tmp_path_factory) -> Path:
 
 
 def without_script(text):
-    """The page without the script of Vega, which holds all kinds of text."""
+    """Return the page without the script of Vega, which holds all kinds of text."""
     return re.sub(r"<script>.*?</script>", "", text, flags=re.S)
 
 
@@ -52,7 +54,7 @@ def test_the_page_needs_no_network_and_holds_the_script_once(page):
     assert not re.search(r"\$[a-z_]+\b(?!\")", without_script(text)), "a placeholder is left"
 
 
-def test_the_page_tells_what_went_wrong(page):
+def test_the_page_lists_failures(page):
     text = page.read_text()
     assert "not every trial is complete (21/28, 1 pruned, 1 failed, 1 diverged, 4 missing)" in text
     assert "RuntimeError: out of memory" in text
@@ -75,6 +77,13 @@ def test_a_search_is_drawn(searched, tmp_path):
     assert "<h3>Ranking</h3>" not in text
 
 
+@pytest.fixture
+def one_figure(monkeypatch):
+    """Draw one figure only, for tests of what is said beside them."""
+    monkeypatch.setattr("analysis.report.report.PLOTS", ["curves"])
+
+
+@pytest.mark.usefixtures("one_figure")
 def test_trials_that_early_stopping_pruned_are_no_cause_for_alarm(blank, tmp_path):
     for state, alarmed in (("pruned", False), ("failed", True)):
         sweep = blank(state)
@@ -85,6 +94,7 @@ def test_trials_that_early_stopping_pruned_are_no_cause_for_alarm(blank, tmp_pat
         assert ("not every trial is complete" in text) == alarmed
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_the_connection_is_left_as_it_was(tiny, tmp_path):
     connection = connect(tiny)
     before = connection.execute("SELECT count(*) FROM best").fetchone()
@@ -95,9 +105,7 @@ def test_the_connection_is_left_as_it_was(tiny, tmp_path):
     ).fetchone() == (0,)
 
 
-def test_figures_are_drawn_where_the_process_that_draws_them_dies(
-    page, tiny, tmp_path, monkeypatch
-):
+def test_figures_are_drawn_if_the_process_that_draws_them_dies(page, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("analysis.charts.svg.sys.executable", "/bin/false")
     write_report(connect(tiny), tmp_path)
     drawn = {path.name: path.read_bytes() for path in (page.parent / "figures").iterdir()}
@@ -109,7 +117,7 @@ def test_an_empty_folder_has_a_report(blank, tmp_path):
     assert "Nothing to show in curves yet." in page.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("one_figure")
 def test_several_folders_have_one_report(tiny, blank, tmp_path):
     sweep = blank("other")
     sweep.store(sweep.trial(sweep.planned({"arch": "cnn3"}, 0), image_size=8))

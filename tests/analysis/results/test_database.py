@@ -1,4 +1,4 @@
-"""Opening results folders: what is read, what is left out, and what a question may do."""
+"""Opening results folders: files read, files left out, and the limits of a question."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import AnalysisError, ResultsWarning, ask, connect, open_results
-from analysis.results.database import TABLES, damage, needed, rows, view_names
+from analysis.results.database import rows
+from analysis.results.sql_files import TABLES, needed, view_names
+from analysis.results.table_files import damage
 from grid.store.records import TABLES as RECORDS
 
 SQL_TYPES = {
@@ -39,9 +41,8 @@ def count(connection, view):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_schemas_in_sql_are_those_of_the_records(tiny, table):
-    connection = connect(tiny)
-    found = connection.execute(
+def test_schemas_in_sql_are_those_of_the_records(opened, table):
+    found = opened.execute(
         "SELECT column_name, data_type FROM information_schema.columns "
         "WHERE table_schema = 'empty' AND table_name = ? ORDER BY ordinal_position",
         [table],
@@ -64,6 +65,7 @@ def test_import_loads_neither_torch_nor_ray_nor_duckdb_nor_altair():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_questions_load_neither_torch_nor_ray_nor_pandas(tiny):
     code = (
         "import sys; from analysis import ask, connect, make_table;"
@@ -85,13 +87,14 @@ def test_public_names_are_all_there():
 
 
 @pytest.mark.parametrize("name", ["cells", "confusion", "learning_curves", "coverage_trials"])
-def test_a_view_gives_the_same_wherever_it_is_asked(opened, tiny, name):
+def test_a_view_gives_the_same_to_ask_and_to_a_connection(opened, tiny, name):
     answer = ask(f"SELECT * FROM {name}", tiny)
     found = opened.execute(f"FROM {name}")  # which ends what another test left unfetched
     assert answer.columns == [column[0] for column in found.description]
     assert sorted(map(str, answer.rows)) == sorted(map(str, found.fetchall()))
 
 
+@pytest.mark.slow
 def test_every_view_is_empty_on_an_empty_folder(blank):
     connection = open_results(blank().folder)
     assert {name: count(connection, name) for name in view_names()} == dict.fromkeys(
@@ -104,6 +107,7 @@ def test_a_cursor_of_the_connection_sees_the_same(tiny, opened):
         assert count(opened.cursor(), view) == count(opened, view)
 
 
+@pytest.mark.slow
 def test_many_predictions_stay_in_their_files(tiny, opened, monkeypatch):
     monkeypatch.setattr("analysis.results.database.HELD_BYTES", 0)
     connection = open_results(tiny)
@@ -120,6 +124,7 @@ def test_sql_files_open_with_a_comment_that_says_what_a_row_is():
         assert file.read_text().startswith("-- "), file
 
 
+@pytest.mark.slow
 def test_trials_that_only_an_older_plan_had_show_with_all(tiny):
     planned, every = open_results(tiny), open_results(tiny, all=True)
     assert (count(planned, "trials"), count(every, "trials")) == (24, 25)
@@ -201,6 +206,7 @@ def test_compacted_epochs_count_once_and_the_newest_wins(blank):
     assert found.fetchall() == [(epoch, True) for epoch in (1, 2, 3, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [True, False])
 def test_own_file_of_classes_and_predictions_wins_then_the_last_compacted(blank, own):
     sweep = blank()
@@ -225,6 +231,7 @@ def every_view(folder):
     }
 
 
+@pytest.mark.slow
 def test_compacting_changes_no_view(fresh):
     sweep = fresh()
     before = every_view(sweep.folder)
@@ -264,6 +271,7 @@ def connect_and_read(folder):
     return connection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["empty", "cut short", "not a Parquet file", "garbled"])
 @pytest.mark.parametrize("table", ["trials", "predictions"])
 def test_damaged_files_are_left_out_and_named(fresh, table, how):
@@ -287,6 +295,7 @@ def test_damaged_files_are_left_out_and_named(fresh, table, how):
     assert any(path.name in message for message in damage(connection))
 
 
+@pytest.mark.slow
 def test_open_results_and_ask_leave_damaged_files_out_too(fresh):
     sweep = fresh()
     path = sorted((sweep.folder / "predictions").iterdir())[0]
@@ -326,14 +335,14 @@ def test_old_files_without_later_columns_and_newer_files_with_more(blank):
 
 
 def test_a_file_that_vanishes_while_it_is_read_is_looked_for_again(fresh, monkeypatch):
-    import analysis.results.database as database
+    from analysis.results import table_files
 
     sweep = fresh()
     paths = sorted((sweep.folder / "trials").iterdir())
-    listed = database._files
+    list_files = table_files.list_files
 
     def compacted_meanwhile(connection, table):
-        files = list(listed(connection, table))
+        files = list(list_files(connection, table))
         if table == "trials" and paths[0].exists():
             merged = pa.concat_tables([pq.read_table(path) for path in paths])
             pq.write_table(merged, sweep.folder / "trials" / "compacted-1.parquet")
@@ -341,12 +350,13 @@ def test_a_file_that_vanishes_while_it_is_read_is_looked_for_again(fresh, monkey
                 path.unlink()
         return iter(files)
 
-    monkeypatch.setattr(database, "_files", compacted_meanwhile)
+    monkeypatch.setattr(table_files, "list_files", compacted_meanwhile)
     connection = connect(sweep.folder)
     assert count(connection, "trials") == 24
     assert count(connection, "damaged") == 0
 
 
+@pytest.mark.slow
 def test_running_trials_are_counted_by_their_heartbeat(fresh):
     sweep = fresh()
     running, dead = (
@@ -358,11 +368,11 @@ def test_running_trials_are_counted_by_their_heartbeat(fresh):
     folder = sweep.folder / "run" / "trials"
     folder.mkdir(parents=True)
     now = time.time()
-    said = {"host": "node1", "pid": 7, "slot": 1, "epoch": 2, "epochs": 4, "val_top1": 0.4}
-    (folder / f"{running}.json").write_text(json.dumps({**said, "heartbeat": now - 5}))
-    (folder / f"{dead}.json").write_text(json.dumps({**said, "heartbeat": now - 90}))
+    claim = {"host": "node1", "pid": 7, "slot": 1, "epoch": 2, "epochs": 4, "val_top1": 0.4}
+    (folder / f"{running}.json").write_text(json.dumps({**claim, "heartbeat": now - 5}))
+    (folder / f"{dead}.json").write_text(json.dumps({**claim, "heartbeat": now - 90}))
     os.utime(folder / f"{dead}.json", (now - 90, now - 90))
-    (folder / f"{ended}.json").write_text(json.dumps({**said, "heartbeat": now - 5}))
+    (folder / f"{ended}.json").write_text(json.dumps({**claim, "heartbeat": now - 5}))
     (folder / "half.json").write_text('{"host": "no')
     (folder / "odd.json").write_text('["a list"]')
     connection = open_results(sweep.folder)
@@ -378,6 +388,7 @@ def open_rows(sweep, where):
     return rows(connect(sweep.folder), f"FROM coverage_trials WHERE {where}")
 
 
+@pytest.mark.slow
 def test_several_folders_are_told_apart(tiny, fresh, tmp_path):
     other = fresh().folder
     third = other.rename(tmp_path / "third")
@@ -387,6 +398,7 @@ def test_several_folders_are_told_apart(tiny, fresh, tmp_path):
     assert connection.execute("SELECT max(n) FROM cells").fetchone() == (2,)
 
 
+@pytest.mark.slow
 def test_folders_of_one_name_go_by_their_paths(tiny, fresh):
     other = fresh().folder
     assert other.name == tiny.name
@@ -432,6 +444,7 @@ SQL_THAT_REACHES_OUT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", SQL_THAT_REACHES_OUT)
 def test_a_question_can_neither_read_nor_write_files(tiny, tmp_path, question):
     before = sorted(path.name for path in tiny.rglob("*"))
@@ -441,6 +454,7 @@ def test_a_question_can_neither_read_nor_write_files(tiny, tmp_path, question):
     assert sorted(path.name for path in tiny.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_ask_answers_questions_of_every_kind(tiny):
     answer = ask("SELECT arch, n, val_top1_mean FROM best ORDER BY arch, n LIMIT 2", tiny)
     assert answer.columns == ["arch", "n", "val_top1_mean"]
@@ -457,16 +471,17 @@ def test_ask_answers_questions_of_every_kind(tiny):
     assert ask("SELECT count(*) FROM query_table('confusion')", tiny).rows[0][0] > 0
 
 
-def test_ask_names_the_views_where_one_is_unknown(tiny):
+def test_ask_names_the_views_if_one_is_unknown(tiny):
     with pytest.raises(AnalysisError) as caught:
         ask("SELECT * FROM trails", tiny)
     assert str(caught.value).startswith(
-        "there is no view trails; did you mean trials? There are: best, "
+        "there is no view trails (did you mean trials?); there are: best, "
     )
     with pytest.raises(AnalysisError, match="there is no view nothing_like_it; there are: best"):
         ask("SELECT * FROM nothing_like_it", tiny)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("question", "message"),
     [
@@ -504,6 +519,7 @@ def test_only_tables_that_a_question_needs_are_read():
     assert set(needed("FROM query_table('con' || 'fusion')")) == set(TABLES)
 
 
+@pytest.mark.slow
 def test_hundreds_of_files_are_read_at_once(blank):
     sweep = blank()
     for seed in range(300):

@@ -14,7 +14,7 @@ from analysis.results.database import rows
 
 
 def three_trials(sweep, values, **columns):
-    """A cell of one config with a trial per value of val_top1."""
+    """Store a cell of one config with a trial per value of val_top1; return the view `cells`."""
     for seed, value in enumerate(values):
         row = sweep.trial(sweep.planned({"arch": "cnn3"}, seed), val_top1=value, **columns)
         sweep.store(row)
@@ -80,6 +80,7 @@ def test_best_is_the_highest_mean_val_top1(blank):
     assert (best["lr"], best["n"], best["configs"]) == (0.2, 2, 3)
 
 
+@pytest.mark.slow
 def test_best_prefers_confirmed_rows(blank):
     sweep = blank()
     for lr, role, value in [
@@ -171,7 +172,7 @@ def test_running_trials_have_learning_curves(opened):
     assert [(row["epoch"], row["n"]) for row in found] == [(1, 2), (2, 2), (3, 1), (4, 1)]
 
 
-def test_pareto_keeps_what_nothing_beats(blank):
+def test_pareto_keeps_configs_that_no_other_beats(blank):
     sweep = blank()
     costs = {  # name: test_top1, params, macs, latency
         "small": (0.80, 10, 10, 1.0),

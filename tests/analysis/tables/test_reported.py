@@ -1,4 +1,4 @@
-"""The papers' numbers: what is written down of them, and how they stand beside measured ones."""
+"""The papers' numbers, as shipped and beside the measured ones."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections import defaultdict
 import pytest
 
 from analysis import connect, make_table
-from analysis.results.database import GIVEN, rows
+from analysis.results.database import rows
+from analysis.results.sql_files import SHIPPED
 from analysis.tables.study_tables import METRICS
 
-PAPERS = [row for file in GIVEN["reported"] for row in csv.DictReader(file.open())]
+PAPERS = [row for file in SHIPPED["reported"] for row in csv.DictReader(file.open())]
 STUDIES = ["astrokhet-2024", "hu-realm", "simpson-cifar100", "xiong-2022", "zeng-alexnet"]
 
 
 def of(study, metric, **columns):
-    """The rows of a study on a metric, as written down."""
+    """Return the shipped rows of a study on a metric."""
     wanted = {"study": study, "metric": metric, **columns}
     found = [row for row in PAPERS if all(row[key] == value for key, value in wanted.items())]
     assert found
@@ -69,6 +70,7 @@ def test_astrokhets_times_multiply_and_accuracies_are_counts_of_863_images():
     assert all(abs(images - round(images)) < 863 * 0.5e-4 for images in right)
 
 
+@pytest.mark.slow
 def test_a_studys_own_sweep_stands_beside_all_of_its_numbers(blank):
     sweep = blank("hu-realm")
     for lr, top1 in ((0.01, 0.75), (0.001, 0.70)):
@@ -153,7 +155,7 @@ CONFUSED = {
 
 
 def matrix_of(run):
-    """A matrix with the diagonal, the sums and the largest confusions of a run of zeng's.
+    """Return a matrix with the diagonal, the sums and the largest confusions of a run of zeng's.
 
     The row sums are 1,000; recall gives the diagonal and precision the column sums. The other
     cells are not known and do not count: they are filled in order, as far as the sums allow.
@@ -175,7 +177,7 @@ def matrix_of(run):
 
 
 def fill(matrix, predicted):
-    """Place what is left image by image, always for the class that has most left to place."""
+    """Place the remaining images one by one, always for the class that has most left to place."""
     given = {(a, b) for a in range(10) for b in range(10) if matrix[a][b]}
     left = [1000 - sum(row) for row in matrix]
     room = [n - sum(column) for n, column in zip(predicted, zip(*matrix, strict=True), strict=True)]
@@ -192,6 +194,7 @@ def fill(matrix, predicted):
         room[guess] -= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "right"), [("run 1", 7539), ("run 2", 7485)])
 def test_zengs_matrices_give_the_recomputed_scores(blank, run, right):
     matrix, names = matrix_of(run)
@@ -249,6 +252,7 @@ def test_zengs_one_misprint_is_the_precision_of_the_first_class():
 # -- the papers' tables -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_paper_tables_show_the_papers_column_beside_ours(blank):
     sweep = blank("simpson-cifar100")
     for labels in ("coarse", "fine"):
@@ -277,6 +281,7 @@ def test_a_gap_is_taken_trial_by_trial(blank):
     assert row["train_test"].sd == pytest.approx(0.2 / 2**0.5)
 
 
+@pytest.mark.slow
 def test_coarse_accuracy_counts_confusions_inside_a_coarse_class_as_right(blank):
     sweep = blank("simpson-cifar100")
     stored(sweep, {"arch": "a", "labels": "fine"}, seeds=[0], dataset="cifar100", labels="fine")
@@ -313,7 +318,7 @@ def test_coarse_accuracy_counts_confusions_inside_a_coarse_class_as_right(blank)
 
 
 def test_every_coarse_class_of_cifar100_has_five_fine_ones():
-    (file,) = GIVEN["cifar100"]
+    (file,) = SHIPPED["cifar100"]
     members = defaultdict(list)
     found = list(csv.DictReader(file.open()))
     for row in found:

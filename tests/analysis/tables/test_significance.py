@@ -1,4 +1,4 @@
-"""Which differences the tables call real, on folders whose answer is known."""
+"""Differences that the tables call real, on folders whose answer is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from analysis import AnalysisError, connect, make_table
-from analysis.charts.plots import make_plot
+from analysis.charts.catalog import make_plot
 from analysis.tables.significance import ranked
 
 CNN3, LENET, RESNET = [0.90, 0.91, 0.92, 0.93], [0.89, 0.91, 0.91, 0.94], [0.80, 0.82, 0.81, 0.84]
@@ -20,14 +20,14 @@ def by_name(table):
 
 
 def measured(sweep, values, *, role="searched", first_seed=0, **axes):
-    """A cell of one config with a trial per value of test_top1."""
+    """Store a cell of one config with a trial per value of test_top1."""
     for seed, value in enumerate(values, first_seed):
         planned = sweep.planned(axes, seed, role=role)
         sweep.store(sweep.trial(planned, test_top1=value, val_top1=0.9))
 
 
 def tuned(sweep, values, **axes):
-    """A tuned cell: a searched trial and, confirmed on fresh seeds, the values."""
+    """Store a tuned cell: a searched trial and, confirmed on fresh seeds, the values."""
     for role, seed, tests in (("searched", 0, [0.99]), ("confirmed", 1_000_000, values)):
         measured(sweep, tests, role=role, first_seed=seed, **axes)
     row = next(row for row in sweep.plan if row["cell"].count(axes["arch"]))
@@ -139,13 +139,14 @@ def test_every_table_of_winners_says_searched_or_confirmed(blank):
     assert "tuned cells" not in make_table(connect(sweep.folder), "coverage").caption
 
 
+@pytest.mark.slow
 def test_a_search_without_confirmed_trials_says_so(opened, blank):
     note = "Numbers of tuned cells are searched, not confirmed on fresh seeds."
     assert make_table(opened, "gap").caption.endswith(note)
     assert "tuned cells" not in make_table(three_networks(blank), "gap").caption
 
 
-def test_the_note_names_who_is_inside_the_noise_of_the_best(blank):
+def test_the_note_names_the_cells_inside_the_noise_of_the_best(blank):
     caption = make_table(three_networks(blank), "comparison").caption
     p = stats.ttest_rel(CNN3, LENET).pvalue  # the larger of two, so Holm leaves it
     assert caption.endswith(
@@ -154,6 +155,7 @@ def test_the_note_names_who_is_inside_the_noise_of_the_best(blank):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("archs", "named", "rest"), [(3, 3, "."), (6, 1, "; and 5 more. Not tested")]
 )
@@ -227,12 +229,12 @@ def test_folds_are_blocks_and_say_what_they_share(blank):
 
 def five_data_sets(blank):
     sweep = blank()
-    for place in range(5):
+    for index in range(5):
         for arch, value in (("cnn3", 0.9), ("lenet", 0.8), ("resnet18", 0.7)):
-            swapped = place == 0 and arch != "resnet18"
-            top1 = (1.7 - value if swapped else value) - place / 100
+            swapped = index == 0 and arch != "resnet18"
+            top1 = (1.7 - value if swapped else value) - index / 100
             spread = 0.3 if arch == "resnet18" else 0.01  # its first seed is the best of all
-            measured(sweep, [top1 + spread, top1 - spread], arch=arch, dataset=f"data{place}")
+            measured(sweep, [top1 + spread, top1 - spread], arch=arch, dataset=f"data{index}")
     measured(sweep, [0.99], arch="cnn3", dataset="only cnn3")
     return opened_with(sweep)
 
@@ -256,6 +258,7 @@ def test_ranks_are_over_data_sets_with_seeds_averaged(blank):
     assert "one data set" not in table.caption
 
 
+@pytest.mark.slow
 def test_the_diagram_joins_what_is_not_told_apart(blank):
     spec = make_plot(five_data_sets(blank), "ranks")
     data = list(spec["datasets"].values())
@@ -272,7 +275,7 @@ def test_the_diagram_joins_what_is_not_told_apart(blank):
     assert "too few" not in str(spec["title"])
 
 
-def test_the_diagram_says_where_blocks_are_too_few(blank):
+def test_the_diagram_says_if_blocks_are_too_few(blank):
     sweep = blank()
     for dataset in ("digits", "cifar10"):
         for arch, value in {"cnn3": 0.9, "lenet": 0.8, "resnet18": 0.7}.items():

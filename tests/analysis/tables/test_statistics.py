@@ -160,6 +160,7 @@ def test_chi_squared_is_scipys(df):
         assert statistics.chi2_p_value(x, df) == pytest.approx(stats.chi2.sf(x, df), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_no_table_waits_for_scipy(tiny):
     code = (
         "import sys; from analysis import connect, make_table; connection = connect(sys.argv[1]);"

@@ -10,8 +10,8 @@ import pytest
 
 from analysis import AnalysisError, connect, make_table
 from analysis.results.database import rows
+from analysis.tables.catalog import TABLES
 from analysis.tables.table_formats import FORMATS, Spread, render
-from analysis.tables.tables import TABLES
 
 
 def by_name(table):
@@ -19,10 +19,11 @@ def by_name(table):
     return [dict(zip(names, row, strict=True)) for row in table.rows]
 
 
-# Of other data than this sweep's, or of several widths.
+# Tables of other data than this sweep's, or of several widths.
 OF_PAPERS = ("reported", "label-sets", "coarse-from-fine", "scaling")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_in_every_format(opened, name):
     table = make_table(opened, name)
@@ -32,11 +33,12 @@ def test_every_table_in_every_format(opened, name):
         assert render(table, format)
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_every_table_of_an_empty_folder_has_no_rows(blank, name):
-    table = make_table(connect(blank().folder), name)
-    assert table.rows == []
-    assert render(table, "markdown")
+def test_every_table_of_an_empty_folder_has_no_rows(blank):
+    connection = connect(blank().folder)
+    for name in TABLES:
+        table = make_table(connection, name)
+        assert table.rows == [], name
+        assert render(table, "markdown")
 
 
 def test_unknown_table_names_the_known_ones(opened):
@@ -203,7 +205,7 @@ def test_settings_tell_compared_tuned_fixed_and_differing(blank, opened):
     assert "cells differ in more than what is compared" in table.caption
 
 
-def test_provenance_groups_trials_by_where_they_ran(opened):
+def test_provenance_groups_trials_by_machine(opened):
     (row,) = by_name(make_table(opened, "provenance"))
     assert (row["host"], row["device"], row["trials"]) == ("node1", "cpu", 24)
     assert row["versions"] == "python 3.11.7, torch 2.15.0"

@@ -1,5 +1,5 @@
 -- A row is a planned trial and its state: planned (not started), running, paused (it waits with a
--- checkpoint), or how it ended.
+-- checkpoint), or the state in which it ended.
 CREATE OR REPLACE VIEW coverage_trials AS
 SELECT
     plan.cell_id,

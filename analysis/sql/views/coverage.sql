@@ -1,4 +1,4 @@
--- A row is a cell: how many of its trials are planned, and what became of them.
+-- A row is a cell: its planned trials, counted by state.
 CREATE OR REPLACE VIEW coverage AS
 SELECT
     cell_id,

@@ -1,4 +1,4 @@
--- A row is a number that one of the five papers reports; `place` is its place in the files.
+-- A row is a number that one of the five papers reports; `place` is its position in the files.
 CREATE TABLE held.reported AS
 SELECT *, row_number() OVER () AS place
 FROM read_csv(

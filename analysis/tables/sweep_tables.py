@@ -1,15 +1,12 @@
-"""The ready tables, by name."""
+"""Tables of a sweep: its winners, the states of its trials, its settings and its machines."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from analysis.results.database import AnalysisError, Connection, rows, sql
-from analysis.tables import significance, study_tables
+from analysis.results.database import Connection, rows
+from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import (
     Row,
     cell_axes,
@@ -19,30 +16,20 @@ from analysis.tables.cell_labels import (
     folder_column,
     settings_text,
 )
-from analysis.tables.significance import noise_note, role_note
+from analysis.tables.significance import noise_note
 from analysis.tables.table_formats import Column, Spread, Table
 
-
-def make_table(connection: Connection, name: str) -> Table:
-    """Make a ready table; an unknown name raises `AnalysisError` with the known ones."""
-    if name not in TABLES:
-        close = difflib.get_close_matches(name, TABLES, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
-    table = TABLES[name][0](connection)
-    if name not in OF_WINNERS or not table.rows:
-        return table
-    return replace(table, caption=" ".join(filter(None, (table.caption, role_note(connection)))))
+STATES = ("planned", "running", "paused", "complete", "pruned", "failed", "diverged", "missing")
 
 
 def comparison(connection: Connection) -> Table:
-    """A row per cell: its winner's accuracy and cost over seeds."""
-    found = rows(connection, sql("questions/comparison"))
-    axes = cell_axes(found)
-    several = any((row["configs"] or 0) > 1 for row in found)
-    tuned = several or any(row["params"] for row in found)
+    """Make a row per cell: its winner's accuracy and cost over seeds."""
+    records = rows(connection, sql("questions/comparison"))
+    axes = cell_axes(records)
+    several = any((row["configs"] or 0) > 1 for row in records)
+    tuned = several or any(row["params"] for row in records)
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
     ]
     if "image_size" not in axes:
         columns.append(Column("image_size", "image size", "count"))
@@ -53,10 +40,10 @@ def comparison(connection: Connection) -> Table:
     if tuned:
         columns.append(Column("role", "role"))
     columns += COMPARED
-    if any(row["complete"] != row["planned"] for row in found):
+    if any(row["complete"] != row["planned"] for row in records):
         columns.append(Column("trials", "trials"))
-    lines = [tuple(_compared_value(row, column, axes) for column in columns) for row in found]
-    caption = " ".join(filter(None, (_comparison_caption(found, tuned), noise_note(connection))))
+    lines = [tuple(_row_value(row, column, axes) for column in columns) for row in records]
+    caption = " ".join(filter(None, (_comparison_caption(records, tuned), noise_note(connection))))
     return Table("Comparison", caption, columns, lines)
 
 
@@ -72,12 +59,12 @@ COMPARED = [
 ]
 
 
-def _compared_value(row: Row, column: Column, axes: list[str]) -> Any:
+def _row_value(row: Row, column: Column, axes: list[str]) -> Any:
     if column.name in axes:
         return cell_value(row, column.name)
     if column.name == "tuned":
         return settings_text(json.loads(row["params"])) if row["params"] else None
-    if column.name == "role":  # without a search there is nothing to confirm
+    if column.name == "role":  # without a search, no winner is confirmed
         return row["role"] if row["params"] or (row["configs"] or 0) > 1 else None
     if column.name == "trials":
         return trials_text(row)
@@ -86,10 +73,10 @@ def _compared_value(row: Row, column: Column, axes: list[str]) -> Any:
     return row[column.name]
 
 
-def _comparison_caption(found: list[Row], tuned: bool) -> str:
-    if not found:
+def _comparison_caption(records: list[Row], tuned: bool) -> str:
+    if not records:
         return "Nothing is planned and no trial has ended."
-    complete = [row for row in found if row["n"]]
+    complete = [row for row in records if row["n"]]
     if not complete:
         return "No trial is complete yet."
     counts = sorted({row["n"] for row in complete})
@@ -119,11 +106,11 @@ def _comparison_caption(found: list[Row], tuned: bool) -> str:
 
 
 def per_class(connection: Connection) -> Table:
-    """A row per class and cell: precision, recall, F1 of the cell's winner on the test split."""
-    found = rows(connection, sql("questions/per_class"))
-    axes = cell_axes(found)
+    """Make a row per class and cell: precision, recall, F1 of the winner on the test split."""
+    records = rows(connection, sql("questions/per_class"))
+    axes = cell_axes(records)
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
         Column("class_name", "class"),
         Column("support", "test images", "count"),
         Column("precision", "precision (%)", "percent"),
@@ -132,50 +119,47 @@ def per_class(connection: Connection) -> Table:
         Column("auc", "AUC (%)", "percent"),
     ]
     lines = [
-        tuple(_compared_value({"params": None, **row}, c, axes) for c in columns) for row in found
+        tuple(_row_value({"params": None, **row}, c, axes) for c in columns) for row in records
     ]
     caption = (
         "Test split, mean ± standard deviation over the complete trials of each cell's winner. "
         "Recall is the accuracy within the class."
-        if found
+        if records
         else "No trial is complete yet."
     )
     return Table("Per class", caption, columns, lines)
 
 
 def coverage(connection: Connection) -> Table:
-    """A row per cell: planned trials by state."""
-    found = rows(connection, sql("questions/coverage"))
-    axes = cell_axes(found)
+    """Make a row per cell: planned trials by state."""
+    records = rows(connection, sql("questions/coverage"))
+    axes = cell_axes(records)
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
         *(
             Column(state, state, "count")
             for state in STATES
-            # Only some early stopping makes trials wait.
-            if state != "paused" or any(row[state] for row in found)
+            # Only some stopping rules pause trials.
+            if state != "paused" or any(row[state] for row in records)
         ),
     ]
     lines = [
-        tuple(_compared_value({"params": None, **row}, c, axes) for c in columns) for row in found
+        tuple(_row_value({"params": None, **row}, c, axes) for c in columns) for row in records
     ]
-    total = {state: sum(row[state] for row in found) for state in STATES}
-    caption = f"Complete: {trials_text(total)}." if found else "There is no plan."
+    total = {state: sum(row[state] for row in records) for state in STATES}
+    caption = f"Complete: {trials_text(total)}." if records else "There is no plan."
     return Table("Coverage", caption, columns, lines)
 
 
-STATES = ("planned", "running", "paused", "complete", "pruned", "failed", "diverged", "missing")
-
-
 def failures(connection: Connection) -> Table:
-    """A row per trial that did not complete, with its reason."""
-    found = rows(connection, sql("questions/failures"))
-    axes = cell_axes(found)
+    """Make a row per trial that did not complete, with its reason."""
+    records = rows(connection, sql("questions/failures"))
+    axes = cell_axes(records)
     folds = (
-        [Column("fold", "fold", "count")] if any(row["fold"] is not None for row in found) else []
+        [Column("fold", "fold", "count")] if any(row["fold"] is not None for row in records) else []
     )
     columns = [
-        *cell_columns(found, axes),
+        *cell_columns(records, axes),
         Column("seed", "seed", "count"),
         *folds,
         Column("state", "state"),
@@ -184,23 +168,23 @@ def failures(connection: Connection) -> Table:
         Column("trial_id", "trial"),
     ]
     lines = [
-        tuple(_compared_value({"params": None, **row}, c, axes) for c in columns) for row in found
+        tuple(_row_value({"params": None, **row}, c, axes) for c in columns) for row in records
     ]
     caption = (
         "Trials that failed, diverged or were pruned."
-        if found
+        if records
         else "Every trial that ended is complete."
     )
     return Table("Failures", caption, columns, lines)
 
 
 def settings(connection: Connection) -> Table:
-    """A row per setting: its values over all configs, and whether it is compared, tuned, fixed."""
-    found = rows(connection, sql("questions/settings"))
-    compared = cell_axes(found)
-    tuned = {key for row in found if row["params"] for key in json.loads(row["params"])}
+    """Make a row per setting: compared, tuned, fixed or differing, and its values."""
+    records = rows(connection, sql("questions/settings"))
+    compared = cell_axes(records)
+    tuned = {key for row in records if row["params"] for key in json.loads(row["params"])}
     values: dict[str, dict[str, None]] = {}
-    for row in found:
+    for row in records:
         config = json.loads(row["config"]) if row["config"] else {}
         if row["image_size"]:
             config["image_size"] = row["image_size"]
@@ -211,7 +195,7 @@ def settings(connection: Connection) -> Table:
     for key in sorted(values, key=lambda key: (key not in compared, key not in tuned, key)):
         standing = "differs" if len(values[key]) > 1 else "fixed"
         standing = "compared" if key in compared else "tuned" if key in tuned else standing
-        lines.append((key, standing, _listed(list(values[key]))))
+        lines.append((key, standing, _joined(list(values[key]))))
     columns = [
         Column("setting", "setting"),
         Column("standing", "standing"),
@@ -227,10 +211,10 @@ def settings(connection: Connection) -> Table:
 
 
 def provenance(connection: Connection) -> Table:
-    """A row per way in which trials ran: machine, versions, commit, data."""
-    found = rows(connection, sql("questions/provenance"))
+    """Make a row per combination of machine, versions, commit and data that trials ran with."""
+    records = rows(connection, sql("questions/provenance"))
     columns = [
-        *folder_column(found),
+        *folder_column(records),
         Column("host", "host"),
         Column("device", "device"),
         Column("threads", "threads", "count"),
@@ -249,33 +233,13 @@ def provenance(connection: Connection) -> Table:
             _versions_text(row["versions"]) if column.name == "versions" else row[column.name]
             for column in columns
         )
-        for row in found
+        for row in records
     ]
-    return Table("Provenance", "What the trials ran on, and with.", columns, lines)
-
-
-# Name -> (what makes it, what it shows).
-TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
-    "comparison": (comparison, "every cell's winner: accuracy, parameters, MACs, time"),
-    "per-class": (per_class, "precision, recall and F1 of every class on the test split"),
-    "coverage": (coverage, "planned trials of every cell by state"),
-    "failures": (failures, "trials that failed, diverged or were pruned, and why"),
-    "settings": (settings, "what was compared, tuned and fixed"),
-    "provenance": (provenance, "machines, versions, commits and data"),
-    **significance.TABLES,
-    **study_tables.TABLES,
-}
-
-
-# Those with numbers of the cells' winners and no column that says how these were trained.
-OF_WINNERS = {
-    *("per-class", "reported", "training-time", "classification-report"),
-    *("gap", "label-sets", "scaling", "coarse-from-fine"),
-}
+    return Table("Provenance", "Machines, versions and data of the trials.", columns, lines)
 
 
 def trials_text(row: Row) -> str:
-    """Complete of planned trials, and what became of the others: `1/2, 1 failed`."""
+    """Return complete of planned trials, and the states of the others: `1/2, 1 failed`."""
     if row["planned"] is None:
         return ""
     others = [
@@ -286,7 +250,7 @@ def trials_text(row: Row) -> str:
     return ", ".join([f"{row['complete']}/{row['planned']}", *others])
 
 
-def _listed(values: list[str], most: int = 12) -> str:
+def _joined(values: list[str], most: int = 12) -> str:
     return ", ".join(values[:most]) + (
         f", ... ({len(values)} values)" if len(values) > most else ""
     )

@@ -1,7 +1,7 @@
 -- A row is a config that no other config of its data set beats in test_top1 (up),
 -- trainable_params, macs and latency_ms_p50 (down) at once. The *_front columns say whether it is
--- also unbeaten in test_top1 and that one cost alone. Confirmed rows stand for their cell; a cost
--- that was not measured loses to any that was.
+-- also unbeaten in test_top1 and that one cost alone. If a cell has confirmed rows, only these
+-- count; a cost that was not measured loses to any that was.
 CREATE OR REPLACE VIEW pareto AS
 WITH candidates AS (
     SELECT *
@@ -21,7 +21,7 @@ costs AS (
     FROM candidates
 ),
 
--- b beats a where it is at least as good in everything and better in something.
+-- b beats a if it is at least as good in everything and better in something.
 compared AS (
     SELECT
         a.results,

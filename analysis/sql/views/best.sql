@@ -1,5 +1,5 @@
--- A row is the winner of a cell: the config with the highest mean val_top1, looked for among
--- the confirmed ones where there are any.
+-- A row is the winner of a cell: the config with the highest mean val_top1, chosen among the
+-- confirmed ones if there are any.
 CREATE OR REPLACE VIEW best AS
 SELECT cells.*, count(DISTINCT config_id) OVER (PARTITION BY results, cell_id) AS configs
 FROM cells

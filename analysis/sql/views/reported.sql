@@ -1,7 +1,7 @@
 -- A row is a number that one of the five papers reports, beside what a cell's winner measured.
--- A cell stands beside the numbers of its network, data set and labels and, where these are
--- compared, of its optimizer and learning rate. In the folder of a study's own sweep only its
--- numbers count, and those without such a cell stay, unmeasured.
+-- A cell stands beside the numbers of its network, data set and labels and, if these are compared,
+-- of its optimizer and learning rate. In the folder of a study's own sweep only the study's numbers
+-- count; those without such a cell stay, without a measurement.
 CREATE OR REPLACE VIEW reported AS
 WITH sweeps AS (
     SELECT results, any_value(sweep) AS sweep

@@ -1,4 +1,4 @@
-"""Tables as text: what is shown, and that nothing in a cell can break out of it."""
+"""Tables as text: their values, and that no text in a cell can break out of it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from analysis.tables.table_formats import (
     Spread,
     Table,
     answer_table,
+    format_value,
     render,
-    shown,
 )
 
 HOSTILE = "<script>alert('x')</script>|a&b_c%d#e$f{g}~h^i\\j\n`k`*\"l\""
@@ -58,8 +58,8 @@ TABLE = Table(
         ([1, 2], "text", "[1, 2]"),
     ],
 )
-def test_values_are_shown(value, kind, text):
-    assert shown(value, kind) == text
+def test_values_are_formatted(value, kind, text):
+    assert format_value(value, kind) == text
 
 
 def test_markdown_keeps_hostile_text_in_its_cell():

@@ -1,5 +1,5 @@
--- A row is a trial that runs now: its last sign of life is less than 60 s old, and later than its
--- end where it ended before.
+-- A row is a trial that runs now: its last heartbeat is less than 60 s old, and later than its end if
+-- it ended before.
 CREATE OR REPLACE VIEW running AS
 SELECT
     trial_id,

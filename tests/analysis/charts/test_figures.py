@@ -10,37 +10,54 @@ from typing import Any
 import pytest
 
 from analysis import AnalysisError, connect, save_plot
+from analysis.charts.catalog import PLOTS, make_plot
 from analysis.charts.curves import epoch_ticks
 from analysis.charts.figure_formats import FILE_FORMATS, script
-from analysis.charts.plots import PLOTS, make_plot
 from analysis.charts.tuning import _axis
 from analysis.tables.table_formats import MISSING
 
-# ablation wants cells to compare, ranks blocks, lr-sensitivity and parallel-coordinates several
-# configs of a cell, enhancement what `explain` measured.
+# ablation needs cells to compare, ranks blocks, lr-sensitivity and parallel-coordinates several
+# configs of a cell, enhancement the results of `explain`.
 OF_MORE = ("ablation", "ranks", "lr-sensitivity", "parallel-coordinates", "enhancement")
 OF_ONE_CELL = [name for name in PLOTS if name not in OF_MORE]
 OF_A_SEARCH = ("lr-sensitivity", "parallel-coordinates")
 STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}
 
 
+@pytest.fixture(scope="module")
+def svgs(opened, searched, tmp_path_factory):
+    """Every figure as SVG, by name."""
+    folder = tmp_path_factory.mktemp("svgs") / "new folder"
+    return {
+        name: save_plot(
+            searched if name == "parallel-coordinates" else opened, name, folder / f"{name}.svg"
+        ).read_bytes()
+        for name in PLOTS
+    }
+
+
+@pytest.mark.slow
+def test_every_figure_is_drawn(svgs):
+    for name, content in svgs.items():
+        assert content.startswith(STARTS[".svg"]), name
+        assert len(content) > 5_000, name
+
+
 @pytest.mark.parametrize("suffix", FILE_FORMATS)
-@pytest.mark.parametrize("name", PLOTS)
-def test_every_figure_in_every_format(opened, searched, tmp_path, name, suffix):
-    connection = searched if name in OF_A_SEARCH else opened
-    path = save_plot(connection, name, tmp_path / "new folder" / f"figure{suffix}")
-    content = path.read_bytes()
+def test_a_figure_in_every_format(opened, tmp_path, suffix):
+    content = save_plot(opened, "curves", tmp_path / f"figure{suffix}").read_bytes()
     assert content.startswith(STARTS[suffix])
     assert len(content) > 5_000
 
 
-@pytest.mark.parametrize("name", PLOTS)
-def test_nothing_to_show_is_a_message(blank, tmp_path, name):
+def test_nothing_to_show_is_a_message(blank, tmp_path):
     sweep = blank()
     sweep.planned({"arch": "cnn3"}, 0)
     sweep.write_plan()
-    with pytest.raises(AnalysisError, match=f"nothing to show in {name} yet"):
-        save_plot(connect(sweep.folder), name, tmp_path / "x.svg")
+    connection = connect(sweep.folder)
+    for name in PLOTS:
+        with pytest.raises(AnalysisError, match=f"nothing to show in {name} yet"):
+            save_plot(connection, name, tmp_path / "x.svg")
     assert not (tmp_path / "x.svg").exists()
 
 
@@ -71,7 +88,7 @@ def test_points_are_percent_with_standard_deviations(opened):
 
 
 def data_rows(spec):
-    """Every row of data of a specification."""
+    """Return every row of data of a specification."""
     return [row for rows in spec["datasets"].values() for row in rows]
 
 
@@ -186,6 +203,7 @@ def test_curves_show_a_running_sweep(blank, tmp_path):
     assert save_plot(connect(sweep.folder), "curves", tmp_path / "c.svg").exists()
 
 
+@pytest.mark.slow
 def test_many_networks_of_many_kinds_fit(blank, tmp_path):
     sweep = blank()
     for index in range(12):
@@ -205,9 +223,11 @@ def test_many_networks_of_many_kinds_fit(blank, tmp_path):
     assert "net11" in (tmp_path / "accuracy-vs-params.svg").read_text()
 
 
-def test_one_cell_and_one_trial_make_figures(blank, tmp_path):
+@pytest.mark.slow
+def test_one_trial_makes_figures_also_if_its_axes_are_called_like_our_columns(blank, tmp_path):
     sweep = blank()
-    sweep.store(sweep.trial(sweep.planned({"lr": 0.1, "arch": "cnn3"}, 0)))
+    axes = {"arch": "cnn3", "value": "a.b[0]'\"", "colour.x[1]": "\\", "params": 3, "shown": None}
+    sweep.store(sweep.trial(sweep.planned({"lr": 0.1, **axes}, 0)))
     sweep.write_plan()
     connection = connect(sweep.folder)
     with pytest.raises(AnalysisError, match="nothing to show in ablation"):
@@ -217,16 +237,7 @@ def test_one_cell_and_one_trial_make_figures(blank, tmp_path):
         assert "NaN" not in text
 
 
-def test_no_sweep_axis_is_called_like_a_column_of_ours(blank, tmp_path):
-    sweep = blank()
-    axes = {"arch": "cnn3", "value": "a.b[0]'\"", "colour.x[1]": "\\", "params": 3, "shown": None}
-    sweep.store(sweep.trial(sweep.planned(axes, 0)))
-    sweep.write_plan()
-    connection = connect(sweep.folder)
-    for name in OF_ONE_CELL:
-        assert save_plot(connection, name, tmp_path / f"{name}.svg").exists()
-
-
+@pytest.mark.slow
 def test_hostile_names_stay_text(blank, tmp_path):
     name = "</script><script>alert('x')</script>&\n"
     sweep = blank()
@@ -250,10 +261,10 @@ def test_pages_need_no_network(opened, tmp_path):
 
 
 @pytest.mark.slow
-def test_svg_is_the_same_in_a_new_process(tiny, opened, tmp_path):
+def test_svg_is_the_same_in_a_new_process(tiny, svgs, tmp_path):
     code = (
         "import sys; from analysis import connect, save_plot;"
-        "from analysis.charts.plots import PLOTS;"
+        "from analysis.charts.catalog import PLOTS;"
         "connection = connect(sys.argv[1]);"
         "[save_plot(connection, name, f'{sys.argv[2]}/{name}.svg') for name in PLOTS]"
     )
@@ -261,11 +272,10 @@ def test_svg_is_the_same_in_a_new_process(tiny, opened, tmp_path):
     command = [sys.executable, "-c", code, str(tiny), str(tmp_path)]
     subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7", "HOME": str(tmp_path)})
     for name in set(PLOTS) - {"parallel-coordinates"}:
-        here = save_plot(opened, name, tmp_path / "here.svg").read_bytes()
-        assert here == (tmp_path / f"{name}.svg").read_bytes()
+        assert svgs[name] == (tmp_path / f"{name}.svg").read_bytes()
 
 
-def test_the_script_is_kept_and_made_where_it_cannot_be(tmp_path, monkeypatch):
+def test_the_script_is_cached_and_made_if_it_cannot_be(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = script()
     (kept,) = (tmp_path / "cnngrid").iterdir()
@@ -277,7 +287,7 @@ def test_the_script_is_kept_and_made_where_it_cannot_be(tmp_path, monkeypatch):
 
 
 def drawn(spec, **wanted):
-    """Rows of data with these values."""
+    """Return rows of data with these values."""
     return [row for row in data_rows(spec) if wanted.items() <= row.items()]
 
 

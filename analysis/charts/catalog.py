@@ -1,26 +1,29 @@
-"""The ready figures, by name: one definition each gives SVG, PNG, PDF and HTML."""
+"""The ready figures, by name: each has one definition, for SVG, PNG, PDF and HTML.
+
+A new figure is a function from connection to `Chart` in the file of its family, or in a new file,
+and a line in `PLOTS`. It asks a query in `sql/questions/` and is listed in `docs/results.md`.
+"""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
 from analysis.charts import bars, confusion, curves, enhancement, ranks, scatter, tuning
 from analysis.charts.figure_formats import FILE_FORMATS, Spec
 from analysis.charts.style import CONFIG, Chart
-from analysis.results.database import AnalysisError, Connection
+from analysis.results.database import Connection
+from analysis.results.errors import AnalysisError, closest_hint
 
 
 def make_plot(connection: Connection, name: str) -> Spec:
-    """A ready figure as a Vega-Lite specification with its data.
+    """Return a ready figure as a Vega-Lite specification with its data.
 
-    Raises `AnalysisError` for an unknown name, with the known ones, and where there is nothing
-    to show yet.
+    Raises `AnalysisError` for an unknown name, with the known ones, and if there is nothing to
+    show yet.
     """
     if name not in PLOTS:
-        close = difflib.get_close_matches(name, PLOTS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = closest_hint(name, PLOTS)
         raise AnalysisError(f"there is no figure {name}{hint}; there are: {', '.join(PLOTS)}")
     chart = PLOTS[name][0](connection)
     if chart is None:
@@ -30,7 +33,7 @@ def make_plot(connection: Connection, name: str) -> Spec:
 
 
 def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
-    """Save a ready figure; the suffix chooses between `FILE_FORMATS`."""
+    """Save a ready figure in the one of `FILE_FORMATS` that the suffix names."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FILE_FORMATS:
@@ -47,7 +50,7 @@ def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
     return path
 
 
-# Name -> (what makes it, what it shows).
+# Name -> (its function, a line about its content).
 PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
     "accuracy-vs-params": (scatter.accuracy_vs_params, "test top-1 over trainable parameters"),
     "accuracy-vs-macs": (scatter.accuracy_vs_macs, "test top-1 over multiply-accumulates"),

@@ -1,4 +1,5 @@
--- A row is a row of the prediction files, read anew by every question: too many to hold.
+-- A row is a row of the prediction files; every question reads them again, as they are too many to
+-- hold in memory.
 CREATE OR REPLACE VIEW held.predictions AS
 FROM empty.predictions
 UNION ALL BY NAME

@@ -1,0 +1,81 @@
+"""SQL files of `analysis/sql/`: their text, the order of the views, the tables a question needs.
+
+A new view is a file `sql/views/<name>.sql` and a line in `VIEWS`, below the views that it reads;
+its columns go into `docs/results.md`. A table or figure asks a query in `sql/questions/`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+SQL = Path(__file__).parent.parent / "sql"
+
+# The tables in the results folder. A new one has its columns in `sql/stored/<name>.sql` and the
+# rule for its newest rows in `sql/newest/<name>.sql`.
+TABLES = ("trials", "paused", "plan", "asked", "epochs", "classes", "predictions", "enhancement")
+# Views in the order in which they build on each other; those in `views/` are for users.
+VIEWS = (
+    "views/plan",
+    "newest/members",
+    "views/trials",
+    "views/epochs",
+    "views/classes",
+    "views/predictions",
+    "views/enhancement",
+    "newest/claims",
+    "views/running",
+    "views/coverage_trials",
+    "views/coverage",
+    "views/cells",
+    "views/best",
+    "views/winner_trials",
+    "views/confusion",
+    "views/classification",
+    "views/reported",
+    "views/learning_curves",
+    "views/pareto",
+    "views/damaged",
+)
+# Data that ship with this package: the papers' numbers, CIFAR-100's coarse classes. The table of
+# each is made by `sql/shipped/<name>.sql`.
+SHIPPED = {
+    "reported": sorted(SQL.parent.glob("reported/*.csv")),
+    "cifar100": [SQL / "shipped" / "cifar100_classes.csv"],
+}
+
+
+@cache
+def sql(name: str) -> str:
+    """Return the text of `sql/<name>.sql`."""
+    return (SQL / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def view_names() -> list[str]:
+    """Return the views that a question can use, sorted."""
+    return sorted(name.removeprefix("views/") for name in VIEWS if name.startswith("views/"))
+
+
+def needed(question: str) -> list[str]:
+    """Return the tables whose files a question needs, judged by the words in it.
+
+    A word too many costs time, never an answer. `query` stands for every table: DuckDB's `query`
+    and `query_table` can build a table's name from parts.
+    """
+    words = set(re.findall(r"\w+", question.lower()))
+    if words & {"query", "query_table"}:
+        return list(TABLES)
+    return [table for table in TABLES if any(table in _sources(word) for word in words)]
+
+
+@cache
+def _sources(name: str) -> frozenset[str]:
+    """Return the tables that a view is made from, through all views between."""
+    if f"views/{name}" not in VIEWS:
+        return frozenset()
+    sources = set(re.findall(r"\b(?:FROM|JOIN)\s+(\w+(?:\.\w+)?)", sql(f"views/{name}")))
+    tables = {source.partition(".")[2] for source in sources if source.startswith("newest.")}
+    return frozenset(tables & set(TABLES)).union(
+        *(_sources(source) for source in sources if source != name)
+    )

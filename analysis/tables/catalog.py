@@ -1,0 +1,86 @@
+"""The ready tables, by name.
+
+A new table is a function from connection to `Table` in the file of its family, or in a new file,
+and a line in `TABLES`. It asks a query in `sql/questions/` and is listed in `docs/results.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from analysis.results.database import Connection
+from analysis.results.errors import AnalysisError, closest_hint
+from analysis.tables import significance, study_tables, sweep_tables
+from analysis.tables.table_formats import Table
+
+# Name -> (its function, a line about its content).
+TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
+    "comparison": (
+        sweep_tables.comparison,
+        "every cell's winner: accuracy, parameters, MACs, time",
+    ),
+    "per-class": (
+        sweep_tables.per_class,
+        "precision, recall and F1 of every class on the test split",
+    ),
+    "coverage": (sweep_tables.coverage, "planned trials of every cell by state"),
+    "failures": (sweep_tables.failures, "trials that failed, diverged or were pruned, and why"),
+    "settings": (sweep_tables.settings, "what was compared, tuned and fixed"),
+    "provenance": (sweep_tables.provenance, "machines, versions, commits and data"),
+    "paired": (
+        significance.paired,
+        "every two networks over shared seeds and data: difference, interval, p",
+    ),
+    "ranking": (
+        significance.ranking,
+        "mean rank of every network over data sets, and what tells them apart",
+    ),
+    "reported": (
+        study_tables.reported,
+        "the papers' numbers beside the measured ones, and what differs",
+    ),
+    "training-time": (
+        study_tables.training_time,
+        "accuracy, over all and by class, and training time",
+    ),
+    "parameters": (
+        study_tables.parameters,
+        "parameters, MACs and size of every network, and its optimizers",
+    ),
+    "classification-report": (
+        study_tables.classification_report,
+        "precision, recall, F1 by class with averages, from the confusion matrix",
+    ),
+    "gap": (study_tables.gap, "training accuracy less val and test accuracy"),
+    "label-sets": (study_tables.label_sets, "accuracy, time and loss by label set"),
+    "scaling": (
+        study_tables.scaling,
+        "MACs by width, depth and image size, beside depth x width^2 x side^2",
+    ),
+    "enhancement": (
+        study_tables.enhancement,
+        "what brightness, contrast and sharpness repair and break",
+    ),
+    "coarse-from-fine": (
+        study_tables.coarse_from_fine,
+        "coarse accuracy of a model of CIFAR-100's fine labels",
+    ),
+}
+# Tables of numbers of the cells' winners that have no column for the winners' role.
+OF_WINNERS = {
+    *("per-class", "reported", "training-time", "classification-report"),
+    *("gap", "label-sets", "scaling", "coarse-from-fine"),
+}
+
+
+def make_table(connection: Connection, name: str) -> Table:
+    """Make a ready table; an unknown name raises `AnalysisError` with the known ones."""
+    if name not in TABLES:
+        hint = closest_hint(name, TABLES)
+        raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
+    table = TABLES[name][0](connection)
+    if name not in OF_WINNERS or not table.rows:
+        return table
+    captions = (table.caption, significance.role_note(connection))
+    return replace(table, caption=" ".join(filter(None, captions)))
