@@ -1,8 +1,8 @@
-"""What every benchmark needs: sides measured in turn, their summary, and a CSV that says where.
+"""Parts of every benchmark: sides measured in turn, their summary, a CSV with the machine.
 
 On a shared machine a single time means little. Sides are therefore measured in the order A B B A,
-round after round, in processes of their own; a ratio is taken within a round, and the result is
-the median ratio with its quartiles, beside the same ratio of a side against itself.
+round after round, in processes of their own. A ratio is taken within a round; the result is the
+median ratio with its quartiles, beside the ratio of a side to itself.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from types import TracebackType
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PATIENCE_S = 240.0
+MAX_IDLE_WAIT_S = 240.0
 LIBRARIES = ("torch", "torchvision", "numpy")
 
 
 def environment(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
-    """The columns that say on what machine and with which versions a row was measured."""
+    """Return the columns of a row for the machine and the versions of its measurement."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
@@ -49,7 +49,7 @@ def _cpu_model() -> str:
 
 
 class Side:
-    """One of the things compared, in a process of its own that waits while others are measured.
+    """One side of a comparison, in a process that waits while the others are measured.
 
     The process runs `python -m MODULE --side NAME ...`; that module calls `serve`.
     """
@@ -65,7 +65,7 @@ class Side:
         )
 
     def __call__(self) -> float:
-        """Measure once more."""
+        """Measure once and return the value."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -89,12 +89,12 @@ class Side:
 
 
 def serve(measure: Callable[[], float]) -> None:
-    """The other end of `Side`: one measurement for each line on standard input."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    """Serve a `Side`: write one measurement for each line on standard input."""
+    values = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # the output of libraries must not be read as a value
     for _ in sys.stdin:
-        answers.write(f"{measure()}\n")
-        answers.flush()
+        values.write(f"{measure()}\n")
+        values.flush()
 
 
 def interleave(
@@ -103,13 +103,13 @@ def interleave(
     warm_up: int = 1,
     limit_s: float = inf,
 ) -> dict[str, list[float]]:
-    """A value per round and side: the mean of two, measured as A B C C B A.
+    """Return a value per round and side: the mean of two, measured in the order A B C C B A.
 
-    No further round begins after `limit_s` seconds. Before each measurement the machine is given
-    the chance to become idle, for `PATIENCE_S` in all.
+    No further round begins after `limit_s` seconds. Before each measurement wait until the machine
+    is idle, at most `MAX_IDLE_WAIT_S` in all.
     """
     started = perf_counter()
-    patience_s = PATIENCE_S
+    remaining_wait_s = MAX_IDLE_WAIT_S
     names = list(sides)
     for _ in range(warm_up):
         for name in names:
@@ -118,7 +118,7 @@ def interleave(
     for _ in range(rounds):
         pairs: dict[str, list[float]] = {name: [] for name in names}
         for name in [*names, *reversed(names)]:
-            patience_s -= wait_until_idle(patience_s)
+            remaining_wait_s -= wait_until_idle(remaining_wait_s)
             pairs[name].append(sides[name]())
         for name in names:
             values[name].append(fmean(pairs[name]))
@@ -134,7 +134,7 @@ def interleave(
 
 
 def wait_until_idle(limit_s: float, step_s: float = 0.2) -> float:
-    """Wait until other processes leave nine tenths of the cores alone; how long that took.
+    """Wait until nine tenths of the cores are idle; return the seconds waited.
 
     With two threads on two cores a third busy process slows a training step thirtyfold, because
     each thread waits for the other at every operation.
@@ -151,7 +151,7 @@ def wait_until_idle(limit_s: float, step_s: float = 0.2) -> float:
 
 
 def _cpu_times() -> tuple[int, int]:
-    """Idle and all CPU time since the machine started, in ticks; zeros where it cannot be read."""
+    """Return idle and total CPU time since the machine's start, in ticks; zeros if unreadable."""
     try:
         ticks = [int(value) for value in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
     except OSError:
@@ -160,12 +160,12 @@ def _cpu_times() -> tuple[int, int]:
 
 
 def ratios(values: Mapping[str, Sequence[float]], over: str, under: str) -> list[float]:
-    """`over` divided by `under`, round by round."""
+    """Return `over` divided by `under`, round by round."""
     return [a / b for a, b in zip(values[over], values[under], strict=True)]
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """`n`, `median`, `q1` and `q3`."""
+    """Return `n`, `median`, `q1` and `q3` of the values."""
     if len(values) == 1:
         return {"n": 1, "median": values[0], "q1": values[0], "q3": values[0]}
     q1, median, q3 = quantiles(values, n=4, method="inclusive")
@@ -173,7 +173,7 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def write_csv(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the rows, floats to four digits, and write them where there is a path."""
+    """Print the rows, floats to four digits; write them too if a path is given."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

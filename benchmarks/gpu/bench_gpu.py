@@ -34,8 +34,8 @@ from benchmarks.gpu.several import branches, child, packed, stacked
 from benchmarks.gpu.timing import Round, Row, guarded, measured_in_turn, seconds_of
 from cnncore.data import open_splits
 from cnncore.measure.evaluate import predict
-from cnncore.training.state import chosen_model
 from cnncore.training.train import EpochResult, start, train
+from cnncore.training.train_state import chosen_model
 
 
 def solo(seconds: float) -> list[Row]:
@@ -168,7 +168,7 @@ def accuracy(seconds: float) -> list[Row]:
         splits = open_splits(config, data, DEVICE)
         state = start(config, make_network("resnet18"), 0, DEVICE)
         started = time.perf_counter()
-        for event in train(state, splits, config, pause_s=1e9):
+        for event in train(state, splits, config, boundary_every_s=1e9):
             assert isinstance(event, EpochResult)
             wall_s = time.perf_counter() - started
             row.update(epoch=event.epoch, val_top1=event.val_top1, wall_s=wall_s)

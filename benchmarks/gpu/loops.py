@@ -122,7 +122,8 @@ def ours(arch: str, precision: str, steps: int) -> Callable[[], float]:
     count = steps * BATCH_SIZE
     config = make_config(arch, precision, count, **NETWORKS[arch])
     splits = open_splits(config, load_images(count + 10), DEVICE)
-    events = train(start(config, make_network(arch), 0, DEVICE), splits, config, pause_s=1e9)
+    state = start(config, make_network(arch), 0, DEVICE)
+    events = train(state, splits, config, boundary_every_s=1e9)
 
     def epoch() -> float:
         event = next(events)

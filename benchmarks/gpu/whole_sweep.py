@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from grid import load_sweep, run_sweep
-from grid.cli.doctor import examine
+from grid.cli.doctor import check_machine
 
 SWEEP = """
 sweep: gpu
@@ -38,8 +38,8 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     (folder / "sweep.yaml").write_text(SWEEP)
-    for finding in examine():
-        print(finding)
+    for result in check_machine():
+        print(result)
     results = folder / "results"
     print(run_sweep(load_sweep(folder / "sweep.yaml"), results=results, local=True))
     rows = []

@@ -19,15 +19,16 @@ from cnncore.data import load_dataset, open_splits
 from cnncore.data import splits as splits_module
 from cnncore.models import build_model
 from cnncore.seeding import seed_everything
-from cnncore.training.state import TrainState
-from cnncore.training.train import EpochResult, Pause, start, train
+from cnncore.training.train import EpochResult, StepBoundary, start, train
+from cnncore.training.train_state import TrainState
 from grid.plan.ids import make_trial
 from grid.store.folder import Store
 from grid.trial.assignment import Assignment
-from grid.trial.trial import network_options, run_trial
+from grid.trial.open import network_options
+from grid.trial.trial import run_trial
 from tests.gpu.pretend_cuda import LOG, pretend_cuda
 
-pytestmark = pytest.mark.slow  # about 50 s in all on one thread
+pytestmark = [pytest.mark.slow, pytest.mark.soak]  # about 50 s in all on one thread
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -64,11 +65,11 @@ WAITS_TODAY = {
 @pytest.fixture
 def gpu() -> Iterator[torch.device]:
     """A CUDA device, real or pretended, with no images on it yet."""
-    splits_module.stored.cache_clear()
+    splits_module.device_images.cache_clear()
     torch.set_num_threads(1)  # sums in one order
     with contextlib.nullcontext() if REAL else pretend_cuda():
         yield torch.device("cuda")
-    splits_module.stored.cache_clear()
+    splits_module.device_images.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +109,7 @@ def epochs(state: TrainState, splits: Any, config: TrialConfig) -> list[dict[str
     """What each epoch gives, without its times."""
     return [
         {key: value for key, value in asdict(event).items() if key not in TIMES}
-        for event in train(state, splits, config, pause_s=1e9)
+        for event in train(state, splits, config, boundary_every_s=1e9)
         if isinstance(event, EpochResult)
     ]
 
@@ -129,8 +130,8 @@ def cut(
 ) -> list[dict[str, Any]]:
     """The same for a trial that stops within an epoch on one device and goes on on another."""
     state, splits = begin(config, data_dir, first)
-    for event in train(state, splits, config, pause_s=0.0):
-        if isinstance(event, Pause) and event.step == 2:
+    for event in train(state, splits, config, boundary_every_s=0.0):
+        if isinstance(event, StepBoundary) and event.step == 2:
             break
     file = io.BytesIO()
     torch.save(state.state_dict(), file)
@@ -194,7 +195,7 @@ def test_no_step_waits_for_the_device(name: str, gpu: torch.device, data_dir: Pa
     object.__setattr__(splits.train, "batches", watched)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        next(train(state, splits, config, pause_s=1e9))
+        next(train(state, splits, config, boundary_every_s=1e9))
     found += [str(w.message) for w in caught if "synchroniz" in str(w.message)]
     assert not found
 
@@ -224,7 +225,7 @@ def test_images_that_do_not_fit_stay_on_the_host(
     gpu: torch.device, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = whole_once("plain", data_dir, gpu)
-    splits_module.stored.cache_clear()
+    splits_module.device_images.cache_clear()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 80 * 2**30))
     got = whole(make_config(), data_dir, gpu)
     if REAL:

@@ -1,12 +1,12 @@
-"""Sixteen short trials on two slots: `cnngrid run` against the way of Ray Tune's documentation.
+"""Sixteen short trials on two slots: `cnngrid run` against Ray Tune as its documentation shows.
 
 Each trial trains `cnn3` for one epoch on 5,760 CIFAR-10 images with crop and flip, validates on
-5,000 and tests on 10,000, one thread each; the time is that of the whole command, Ray's start
+5,000 and tests on 10,000, one thread each. The time is that of the whole command, Ray's start
 included.
 
 - `ours`: also measures latency and per-class scores, stores everything and writes the report.
-- `documented`: a function trainable that makes torchvision data sets and a DataLoader, trains,
-  validates, tests and reports; fresh actors, Tune's defaults.
+- `documented`: a function trainable that creates torchvision data sets and a DataLoader, trains,
+  validates, tests and reports; new actors, Tune's defaults.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RATES = [0.01 * 1.1**n for n in range(TRIALS)]
 
 
 def ours() -> float:
-    """Seconds of the whole command."""
+    """Return the seconds of the whole command."""
     sweep = {
         "sweep": "sixteen",
         "compare": {"lr": RATES},
@@ -51,26 +51,26 @@ def ours() -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.yaml"
         path.write_text(json.dumps(sweep))
-        return _time("-m", "grid.cli.app", "run", str(path), "--slots", str(SLOTS),
+        return _time("-m", "grid.cli", "run", str(path), "--slots", str(SLOTS),
                      "--results", f"{folder}/results")  # fmt: skip
 
 
 def documented() -> float:
-    """Seconds of the same trials, in a process of their own too."""
-    return _time("-m", "benchmarks.bench_scheduling", "--documented")
+    """Return the seconds of the documented way, also in a process of its own."""
+    return _time("-m", "benchmarks.sweeps.bench_scheduling", "--documented")
 
 
 def _time(*arguments: str) -> float:
     started = perf_counter()
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     seconds = perf_counter() - started
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr[-2000:])
+    if result.returncode != 0:
+        raise RuntimeError(result.stderr[-2000:])
     return seconds
 
 
 def run_documented() -> None:
-    """Tune with a function trainable, as its documentation shows for PyTorch."""
+    """Run Tune with a function trainable, as its documentation shows for PyTorch."""
     import ray
     from ray import tune
 
@@ -122,10 +122,10 @@ def _trainable(config: dict[str, Any]) -> None:
     shares = []
     with torch.no_grad():
         for split in (val, test):
-            right = 0
+            correct = 0
             for images, labels in DataLoader(split, batch_size=BATCH_SIZE):
-                right += int((model(images).argmax(1) == labels).sum())
-            shares.append(right / len(split))
+                correct += int((model(images).argmax(1) == labels).sum())
+            shares.append(correct / len(split))
     tune.report({"accuracy": shares[0], "test_accuracy": shares[1]})
 
 
@@ -140,14 +140,14 @@ def main() -> None:
         return
     sides: dict[str, Callable[[], float]] = {"ours": ours, "documented": documented}
     values = interleave(sides, rounds=1 if arguments.quick else 3, warm_up=0)
-    where = environment(("torch", "torchvision", "ray"))
+    machine = environment(("torch", "torchvision", "ray"))
     common = {"trials": TRIALS, "train_images": TRAIN_IMAGES, "slots": SLOTS, "threads": 1}
     rows = [
-        {"what": name, "unit": "s", **common, **summary(seconds), **where}
+        {"what": name, "unit": "s", **common, **summary(seconds), **machine}
         for name, seconds in values.items()
     ]
     ratio = summary(ratios(values, "documented", "ours"))
-    rows.append({"what": "documented / ours", "unit": "ratio", **common, **ratio, **where})
+    rows.append({"what": "documented / ours", "unit": "ratio", **common, **ratio, **machine})
     write_csv(None if arguments.quick else RESULTS / "scheduling.csv", rows)
 
 

@@ -2,8 +2,8 @@
 
 All train the same network on CIFAR-10 at 32x32, batch 128, two threads.
 
-- `ours`: `cnncore.training.train` with random crop and flip, the steps alone, as a trial records
-  it.
+- `ours`: `cnncore.training.train` with random crop and flip; the time of the steps alone, which a
+  trial records.
 - `tutorial_0`, `tutorial_2`: the loop of PyTorch's "Training a Classifier" with the same
   augmentation by torchvision on PIL images, `DataLoader` with 0 and with 2 workers (kept between
   epochs), weights in the default format, fp32. The better of the two counts.
@@ -39,7 +39,7 @@ from cnncore.config import TrialConfig
 from cnncore.data import load_dataset, open_splits
 from cnncore.measure.evaluate import autocast
 from cnncore.models import build_model
-from cnncore.training.allocator import keep_freed_memory
+from cnncore.training.glibc_allocator import keep_freed_memory
 from cnncore.training.train import EpochResult, start, train
 
 THREADS = 2
@@ -61,12 +61,12 @@ SIDES = (
 
 
 def ours(arch: str, precision: str, steps: int) -> Callable[[], float]:
-    """Images per second of one epoch of `steps` steps."""
+    """Return a measurement of images per second over one epoch of `steps` steps."""
     images = steps * BATCH_SIZE
     data = load_dataset("cifar10", os.environ["CNNGRID_DATA"])
-    # A handful of validation images: the time of evaluation is not what is measured.
-    some = slice(0, images + 10)
-    data = replace(data, train_images=data.train_images[some], train_labels=data.train_labels[some])
+    # Only ten validation images, because evaluation is not measured.
+    used = slice(0, images + 10)
+    data = replace(data, train_images=data.train_images[used], train_labels=data.train_labels[used])
     config = TrialConfig.model_validate(
         {
             "arch": arch,
@@ -84,7 +84,7 @@ def ours(arch: str, precision: str, steps: int) -> Callable[[], float]:
     splits = open_splits(config, data, CPU)
     assert len(splits.train) == images
     state = start(config, build_model(arch, classes=10, image_size=32), 0, CPU)
-    events = train(state, splits, config, pause_s=1e9)
+    events = train(state, splits, config, boundary_every_s=1e9)
 
     def measure() -> float:
         result = next(events)
@@ -95,7 +95,10 @@ def ours(arch: str, precision: str, steps: int) -> Callable[[], float]:
 
 
 def tutorial(arch: str, workers: int, steps: int) -> Callable[[], float]:
-    """The same for https://docs.pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html."""
+    """Return a measurement of the loop of PyTorch's tutorial.
+
+    https://docs.pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html
+    """
     from torch.utils.data import DataLoader, Subset
     from torchvision import transforms
     from torchvision.datasets import CIFAR10
@@ -135,7 +138,7 @@ def tutorial(arch: str, workers: int, steps: int) -> Callable[[], float]:
 
 
 def bare(arch: str, precision: str, steps: int) -> Callable[[], float]:
-    """The same for a loop with nothing but forward, backward and update."""
+    """Return a measurement of a loop with only forward, backward and update."""
     keep_freed_memory()
     data = load_dataset("cifar10", os.environ["CNNGRID_DATA"])
     images = torch.tensor(data.train_images[: steps * BATCH_SIZE]).permute(0, 3, 1, 2)
@@ -160,12 +163,17 @@ def bare(arch: str, precision: str, steps: int) -> Callable[[], float]:
 
 
 def run(arch: str, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Measure all sides of one network; a row per value and per ratio."""
+    """Measure all sides of one network; return a row per value and per ratio."""
     with ExitStack() as stack:
         sides = {
             f"{name} {precision}": stack.enter_context(
                 Side(
-                    "benchmarks.bench_training", name, arch, precision, str(steps), threads=THREADS
+                    "benchmarks.training.bench_training",
+                    name,
+                    arch,
+                    precision,
+                    str(steps),
+                    threads=THREADS,
                 )
             )
             for name, precision in SIDES
@@ -200,7 +208,7 @@ def run(arch: str, steps: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Run the benchmark, or be one of its sides."""
+    """Run the benchmark, or serve as one of its sides."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round, printed only")
     parser.add_argument("--side", nargs=4, metavar=("NAME", "ARCH", "PRECISION", "STEPS"))

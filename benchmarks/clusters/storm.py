@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -14,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.cluster import Cluster, Node, children
+from benchmarks.clusters.ray_cluster import Cluster, Node, descendants
 from grid.store.folder import Store
 
-# Steps take a fixed time on any machine and are counted: a byte each.
+# A step takes the same time on any machine and is counted by a byte in a file.
 NETWORK = """
 import os, pathlib, time
 from torch import nn
@@ -36,17 +37,17 @@ def network(classes):
     return Slow(nn.Flatten(), nn.Linear(192, classes))
 """
 STEPS_PER_EPOCH = 3
-# How long a node stays away, and how soon the driver is started again.
+# Seconds until a killed node or driver is started again.
 NODE_AWAY_S = 4.0
 DRIVER_AWAY_S = 1.0
-# Whatever is killed, the sweep ends within this.
+# Longest time of the sweep, with all kills.
 ENDS_WITHIN_S = 900.0
-# A trial that said something this recently runs.
+# A trial whose heartbeat is younger than this is running.
 FRESH_S = 12.0
 
 
 def write_sweep(folder: Path, rates: int, seeds: int, epochs: int) -> Path:
-    """A sweep of `rates` x `seeds` trials of a small network that takes its time."""
+    """Write a sweep of `rates` x `seeds` trials of a small network whose steps sleep."""
     (folder / "slow.py").write_text(NETWORK)
     (folder / "steps").touch()
     path = folder / "storm.json"
@@ -76,7 +77,7 @@ def write_sweep(folder: Path, rates: int, seeds: int, epochs: int) -> Path:
 
 @dataclass(frozen=True)
 class Kill:
-    """Something that was killed, seconds after the sweep's start."""
+    """One kill: seconds after the sweep's start, the kind, and a description."""
 
     at_s: float
     kind: str
@@ -85,34 +86,38 @@ class Kill:
 
 @dataclass
 class Storm:
-    """One run of the sweep from nothing to its end, and what happened meanwhile."""
+    """One run of the sweep from an empty folder to its end, with its kills and losses."""
 
     cluster: Cluster
     sweep: Path
     results: Path
-    # (seconds to wait, `trial`, `node`, `driver` or `head`), until they end or the sweep does.
+    # Next kills: seconds to wait, and `trial`, `node`, `driver` or `head`.
     plan: Iterator[tuple[float, str]]
-    chance: random.Random
+    rng: random.Random
     kills: list[Kill] = field(default_factory=list)
     wall_time_s: float = 0.0
     steps: int = 0
-    # Trials whose row was written again after it was there.
+    # Trials whose row was written more than once.
     ended_again: set[str] = field(default_factory=set)
-    # How long drivers went on after the head of the cluster was gone.
+    # Seconds that drivers ran after the head of the cluster was killed.
     headless_s: list[float] = field(default_factory=list)
-    _headless: float | None = None
+    # Times of the head's kill and of the restarts of killed nodes.
+    _head_killed_at: float | None = None
+    _node_restarts: list[float] = field(default_factory=list)
     _driver: subprocess.Popen[bytes] | None = None
+    # Inode and modification time of each trial's row.
     _ended: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _away: list[float] = field(default_factory=list)
 
     @property
     def store(self) -> Store:
-        """The results folder."""
+        """Store of the results folder."""
         return Store(self.results / "storm")
 
     def run(self) -> None:
-        """Run the sweep to its end. Raises `RuntimeError` where the driver ends with anything
-        but 0 of its own accord, a node does not come back or the sweep does not end.
+        """Run the sweep to its end.
+
+        Raises `RuntimeError` if the driver ends by itself with another code than 0, a node does
+        not start again, or the sweep does not end.
         """
         counter = self.sweep.with_name("steps")
         before, started = counter.stat().st_size, time.monotonic()
@@ -131,22 +136,23 @@ class Storm:
             if code == -signal.SIGKILL:
                 time.sleep(DRIVER_AWAY_S)
                 driver = self._start_driver()
-            elif code == 1 and self._headless is not None:
-                self.headless_s.append(time.monotonic() - self._headless)
-                self._headless = None
+            elif code == 1 and self._head_killed_at is not None:
+                self.headless_s.append(time.monotonic() - self._head_killed_at)
+                self._head_killed_at = None
                 self.cluster.start()
-                self._away, joining = [], None
+                self._node_restarts, joining = [], None
                 driver = self._start_driver()
             elif code is not None:
                 raise RuntimeError(f"the driver ended with {code}:\n{self.log[-3000:]}")
-            self._watch()
-            if joining is None and self._away and time.monotonic() > self._away[0]:
-                self._away.pop(0)
+            self._note_rewritten_rows()
+            restart_at = self._node_restarts[0] if self._node_restarts else math.inf
+            if joining is None and time.monotonic() > restart_at:
+                self._node_restarts.pop(0)
                 joining = self.cluster.start_worker()
             if joining and b"Ray runtime started" in joining.log.read_bytes():
                 joining = None
             if joining and joining.process.poll() is not None:
-                raise RuntimeError(f"a node did not come back:\n{joining.log.read_text()}")
+                raise RuntimeError(f"a node did not start again:\n{joining.log.read_text()}")
             if time.monotonic() > started + ENDS_WITHIN_S:
                 raise RuntimeError(f"no end within {ENDS_WITHIN_S:.0f} s:\n{self.log[-3000:]}")
             if due and time.monotonic() > due[0]:
@@ -157,21 +163,21 @@ class Storm:
                     print(f"{now_s:6.1f} s  {due[1]:6}  {killed}", flush=True)
                     due = self._next()
             time.sleep(0.1)
-        self._watch()
+        self._note_rewritten_rows()
         self.wall_time_s = time.monotonic() - started
-        while self._away or joining:  # leave the cluster as it was
+        while self._node_restarts or joining:  # restart what is still missing
             joining = joining or self.cluster.start_worker()
             joining.wait_until_up()
-            self._away, joining = self._away[1:], None
+            self._node_restarts, joining = self._node_restarts[1:], None
 
     @property
     def log(self) -> str:
-        """What the drivers said."""
+        """Output of all drivers."""
         return self.results.with_suffix(".log").read_text()
 
     @property
     def leftovers(self) -> list[str]:
-        """Claims that are still there, and files of killed processes once those were removed."""
+        """Claims that still exist, and temporary files that the store does not remove."""
         self.store.remove_temporary(0.0)
         folder = self.store.folder
         claims = (folder / "run" / "trials").glob("*.json")
@@ -182,79 +188,79 @@ class Storm:
         return (time.monotonic() + wait_s, kind) if kind else None
 
     def _start_driver(self) -> subprocess.Popen[bytes]:
-        with open(self.results.with_suffix(".log"), "ab") as said:
+        with open(self.results.with_suffix(".log"), "ab") as output:
             self._driver = subprocess.Popen(
-                [sys.executable, "-m", "grid.cli.app", "run", self.sweep, "--results", self.results,
+                [sys.executable, "-m", "grid.cli", "run", self.sweep, "--results", self.results,
                  "--address", self.cluster.address],
                 cwd=self.sweep.parent,
                 env={**os.environ, **self.cluster.environment},
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
         return self._driver
 
-    def _watch(self) -> None:
+    def _note_rewritten_rows(self) -> None:
         for path in (self.store.folder / "trials").glob("*.parquet"):
-            found = path.stat()
-            written = (found.st_ino, found.st_mtime_ns)
-            if self._ended.setdefault(path.stem, written) != written:
+            status = path.stat()
+            version = (status.st_ino, status.st_mtime_ns)
+            if self._ended.setdefault(path.stem, version) != version:
                 self.ended_again.add(path.stem)
 
     def _running(self) -> dict[str, int]:
-        """Trials that run, and their processes."""
-        found = {}
+        """Return the running trials and the ids of their processes."""
+        pids = {}
         for path in (self.store.run / "trials").glob("*.json"):
-            claim = self.store.read_claim(path.stem)
+            claim = self.store.claims.read(path.stem)
             fresh = claim.get("heartbeat", 0) > time.time() - FRESH_S
             if fresh and Path(f"/proc/{claim['pid']}").exists():
-                found[path.stem] = int(claim["pid"])
-        return found
+                pids[path.stem] = int(claim["pid"])
+        return pids
 
     def _kill(self, kind: str, driver: subprocess.Popen[bytes], joining: Node | None) -> str | None:
-        """What was killed; None where there is nothing of the kind now."""
+        """Kill something of a kind and describe it; return None if there is nothing to kill now."""
         running = self._running()
         if not running:
             return None
         if kind == "trial":
-            # A trial that is killed whenever it starts would rightly be given up.
-            saved = [one for one in sorted(running) if self.store.read_claim(one).get("further")]
+            # Only trials that saved progress since their start: one killed at every start fails.
+            saved = [one for one in sorted(running) if self.store.claims.read(one).get("further")]
             if not saved:
                 return None
-            trial = self.chance.choice(saved)
+            trial = self.rng.choice(saved)
             pid = running[trial]
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            return f"{trial} after epoch {self.store.read_claim(trial).get('epoch')}"
+            return f"{trial} after epoch {self.store.claims.read(trial).get('epoch')}"
         if kind == "driver":
             driver.kill()
             driver.wait()
             return f"with {len(running)} trials running"
         if kind == "head":
             self.cluster.stop()
-            self._headless = time.monotonic()
+            self._head_killed_at = time.monotonic()
             return f"with {len(running)} trials running"
         busy = [
             (node, lost)
             for node in self.cluster.workers
             if node is not joining
-            and (lost := set(running.values()) & set(children(node.process.pid)))
+            and (lost := set(running.values()) & set(descendants(node.process.pid)))
         ]
         if not busy:
             return None
-        node, lost = self.chance.choice(busy)
+        node, lost = self.rng.choice(busy)
         node.kill_raylet()
         self.cluster.workers.remove(node)
         node.process.wait()
-        self._away.append(time.monotonic() + NODE_AWAY_S)
+        self._node_restarts.append(time.monotonic() + NODE_AWAY_S)
         return f"with {len(lost)} trials running"
 
 
-def random_kills(chance: random.Random, kills: int) -> Iterator[tuple[float, str]]:
-    """A kill every 10 to 20 seconds, at most one in five the driver."""
+def random_kills(rng: random.Random, kills: int) -> Iterator[tuple[float, str]]:
+    """Yield a kill every 10 to 20 seconds; at most one in five kills the driver."""
     drivers = 0
     for number in range(1, kills + 1):
-        may_be = ["trial"] * 5 + ["node"] * 3 + ["driver"] * (2 if drivers + 1 <= number / 5 else 0)
-        kind = chance.choice(may_be)
+        kinds = ["trial"] * 5 + ["node"] * 3 + ["driver"] * (2 if drivers + 1 <= number / 5 else 0)
+        kind = rng.choice(kinds)
         drivers += kind == "driver"
-        yield chance.uniform(10.0, 20.0), kind
+        yield rng.uniform(10.0, 20.0), kind

@@ -1,7 +1,7 @@
 """Recorded learning curves: every configuration of a grid in four cells, trained to its end.
 
 cnngrid run benchmarks/inputs/curves.yaml
-python -m benchmarks.curves results/curves      writes benchmarks/inputs/curves.parquet
+python -m benchmarks.search.curves results/curves      # writes benchmarks/inputs/curves.parquet
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from grid.plan.ids import Trial
 from grid.plan.plan import Plan, make_plan
 from grid.sweep.load import parse_sweep
 
-FILE = Path(__file__).parent / "inputs" / "curves.parquet"
+FILE = Path(__file__).parents[1] / "inputs" / "curves.parquet"
 
 Cell = tuple[str, str]
 Config = tuple[float, float]
@@ -29,7 +29,7 @@ Config = tuple[float, float]
 
 @dataclass(frozen=True)
 class Curve:
-    """One configuration: validation accuracy by epoch, and what its best epoch tested."""
+    """One configuration: validation accuracy by epoch and the best epoch's test accuracy."""
 
     val_top1: tuple[float, ...]
     seconds: float
@@ -38,7 +38,7 @@ class Curve:
 
     @property
     def final(self) -> float:
-        """What the configuration is chosen by: its best epoch's validation accuracy."""
+        """Validation accuracy of the best epoch, by which configurations are chosen."""
         return max(self.val_top1, default=0.0)
 
 
@@ -50,21 +50,21 @@ class Curves:
 
     @property
     def epochs(self) -> int:
-        """Epochs of a whole curve."""
-        return max(len(c.val_top1) for cell in self.cells.values() for c in cell.values())
+        """Number of epochs of a whole curve."""
+        return max(len(curve.val_top1) for cell in self.cells.values() for curve in cell.values())
 
     @property
     def configs(self) -> int:
-        """Configurations of a cell."""
+        """Number of configurations of a cell."""
         return len(next(iter(self.cells.values())))
 
     def of(self, trial: Trial) -> Curve:
-        """The curve of a replayed trial."""
+        """Return the curve of a replayed trial."""
         config = trial.config
         return self.cells[config.arch, config.optimizer][config.lr, config.weight_decay]
 
     def value(self, trial: Trial, epoch: int) -> float | str:
-        """What the trial has after an epoch."""
+        """Return the trial's validation accuracy after an epoch, or `diverged`."""
         curve = self.of(trial)
         if curve.diverged and epoch > len(curve.val_top1):
             return "diverged"
@@ -72,18 +72,18 @@ class Curves:
 
     @cached_property
     def seconds_by_arch(self) -> dict[str, float]:
-        """Median seconds of an epoch: the machine was shared, so single times mean little."""
+        """Median seconds of an epoch; the machine was shared, so single times mean little."""
         archs = {arch for arch, _ in self.cells}
         return {
             arch: median(
-                c.seconds for cell, own in self.cells.items() if cell[0] == arch
-                for c in own.values()
+                curve.seconds for cell, curves in self.cells.items() if cell[0] == arch
+                for curve in curves.values()
             )
             for arch in archs
         }  # fmt: skip
 
-    def plan(self, tune: str, stop: str = "", trials: int | None = None, seed: int = 0) -> Plan:
-        """A sweep over these cells whose tuned axes are the recorded values."""
+    def plan(self, sampler: str, stop: str = "", trials: int | None = None, seed: int = 0) -> Plan:
+        """Return the plan of a sweep over these cells; the tuned axes are the recorded values."""
         archs = sorted({arch for arch, _ in self.cells})
         optimizers = sorted({optimizer for _, optimizer in self.cells})
         configs = next(iter(self.cells.values()))
@@ -94,7 +94,7 @@ class Curves:
                 "compare": {"arch": archs, "optimizer": optimizers},
                 "tune": {
                     "trials": trials or self.configs,
-                    "sampler": tune,
+                    "sampler": sampler,
                     "seed": seed,
                     "axes": {"lr": rates, "weight_decay": decays},
                 },
@@ -102,22 +102,22 @@ class Curves:
                 **({"stop": json.loads(stop)} if stop else {}),
             }
         )
-        return make_plan(parse_sweep(text), no_data)
+        return make_plan(parse_sweep(text), fake_dataset)
 
 
-class NoFacts:
-    """What a plan asks of a data set."""
+class FakeDataset:
+    """The facts about a data set that a plan reads."""
 
     image_size, fingerprint, skipped = 32, None, 0
 
 
-def no_data(name: str, image_size: int | None) -> NoFacts:
-    """Stands for the data set, which a replay does not read."""
-    return NoFacts()
+def fake_dataset(name: str, image_size: int | None) -> FakeDataset:
+    """Return the facts in place of a data set, which a replay does not read."""
+    return FakeDataset()
 
 
 def read(path: Path = FILE) -> Curves:
-    """The recorded curves."""
+    """Read the recorded curves."""
     curves = Curves()
     for row in pq.read_table(path).to_pylist():
         cell = curves.cells.setdefault((row["arch"], row["optimizer"]), {})
@@ -127,7 +127,7 @@ def read(path: Path = FILE) -> Curves:
     return curves
 
 
-QUESTION = """
+QUERY = """
 SELECT t.arch, t.optimizer, t.lr, t.weight_decay, t.state, t.test_top1,
     list(e.val_top1 ORDER BY e.epoch) AS val_top1,
     median(e.train_time_s + e.eval_time_s) AS epoch_s
@@ -136,14 +136,14 @@ GROUP BY ALL ORDER BY ALL
 """
 
 
-def keep(folder: Path, path: Path = FILE) -> int:
-    """Write the curves of a results folder; returns how many there are."""
+def record(folder: Path, path: Path = FILE) -> int:
+    """Write the curves of a results folder and return their number."""
     from analysis import open_results
     from analysis.results.database import rows
 
-    found: Iterable[dict[str, object]] = rows(open_results(folder), QUESTION)
+    curves: Iterable[dict[str, object]] = rows(open_results(folder), QUERY)
     table = pa.Table.from_pylist(
-        list(found),
+        list(curves),
         schema=pa.schema(
             [
                 *((name, pa.string()) for name in ("arch", "optimizer")),
@@ -160,4 +160,4 @@ def keep(folder: Path, path: Path = FILE) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{keep(Path(sys.argv[1]))} curves in {FILE}")
+    print(f"{record(Path(sys.argv[1]))} curves in {FILE}")

@@ -1,4 +1,4 @@
-"""Images per second and core of crop + flip + normalise: whole batches against one by one.
+"""Images per second and core of crop, flip and normalisation: whole batches against single images.
 
 Both give float32 batches of 128 CIFAR-10 images on one thread.
 
@@ -30,16 +30,16 @@ from benchmarks.measure import (
 )
 from cnncore.config import TrialConfig
 from cnncore.data import load_dataset, open_splits
-from cnncore.training.allocator import keep_freed_memory
+from cnncore.training.glibc_allocator import keep_freed_memory
 
 BATCH_SIZE = 128
 ROUNDS = 9
-# Images of one measurement, about a second each.
+# Images of one measurement, which takes about a second.
 IMAGES = {"ours": 225_000, "ours_again": 225_000, "torchvision": 12_800}
 
 
 def ours() -> Callable[[], float]:
-    """Images per second over whole epochs of 45,000 images."""
+    """Return a measurement of images per second over whole epochs of 45,000 images."""
     keep_freed_memory()
     config = TrialConfig.model_validate(
         {
@@ -66,7 +66,7 @@ def ours() -> Callable[[], float]:
 
 
 def torchvision() -> Callable[[], float]:
-    """The same for torchvision's transforms."""
+    """Return a measurement of images per second with torchvision's transforms."""
     from torch.utils.data import DataLoader, Subset
     from torchvision import transforms
     from torchvision.datasets import CIFAR10
@@ -91,7 +91,7 @@ def torchvision() -> Callable[[], float]:
 
 
 def main() -> None:
-    """Run the benchmark, or be one of its sides."""
+    """Run the benchmark, or serve as one of its sides."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, printed only")
     parser.add_argument("--side", choices=IMAGES)
@@ -102,7 +102,9 @@ def main() -> None:
         return
     with ExitStack() as stack:
         sides = {
-            name: stack.enter_context(Side("benchmarks.bench_augmentation", name, threads=1))
+            name: stack.enter_context(
+                Side("benchmarks.training.bench_augmentation", name, threads=1)
+            )
             for name in IMAGES
         }
         values = interleave(sides, 1 if arguments.quick else ROUNDS)

@@ -1,8 +1,8 @@
-"""What a trial costs beyond its training, evaluation, latency probe and checkpoint.
+"""The cost of a trial beyond its training, evaluation, latency probe and checkpoint.
 
 Small trials run one after another on one slot; the first few, which start the process, are left
-out. From the median time between the ends of two trials goes the median time of the same work
-done bare, in one process: the training loop, evaluation, latency probes and checkpoint alone.
+out. The overhead is the median time between the ends of two trials minus the median time of the
+bare work in one process: the training loop, evaluation, latency probes and checkpoint alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EPOCHS = 3
 
 
 def sweep() -> dict[str, Any]:
-    """Many short trials, a few epochs each, so that reports are part of what is measured."""
+    """Return a sweep of many short trials of several epochs, so that reports are measured too."""
     return {
         "sweep": "short",
         "compare": {"lr": [0.01 + 0.0001 * n for n in range(TRIALS)]},
@@ -46,36 +46,36 @@ def sweep() -> dict[str, Any]:
     }
 
 
-def whole(*options: str) -> float:
-    """Median seconds between the ends of two trials of a sweep."""
+def trial_seconds(*options: str) -> float:
+    """Return the median seconds between the ends of two trials of a sweep."""
     from grid.store.folder import Store
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.yaml"
         path.write_text(json.dumps(sweep()))
         results = f"{folder}/results"
-        command = [sys.executable, "-m", "grid.cli.app", "run", str(path), "--results", results]
-        done = subprocess.run([*command, *options], capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr[-2000:])
+        command = [sys.executable, "-m", "grid.cli", "run", str(path), "--results", results]
+        result = subprocess.run([*command, *options], capture_output=True, text=True)
+        if result.returncode != 0:
+            raise RuntimeError(result.stderr[-2000:])
         ends = sorted(row.ended_at for row in Store(f"{results}/short").finished().values())
     warm = ends[WARM_UP:]
     return float(median(after - before for before, after in itertools.pairwise(warm))) / 1e6
 
 
 def bare() -> Callable[[], float]:
-    """Median seconds of the work itself."""
+    """Return a function that measures the median seconds of the bare work."""
     import torch
 
     from cnncore.checkpoint import save_checkpoint
     from cnncore.config import TrialConfig
     from cnncore.data import load_dataset, open_splits
     from cnncore.measure.evaluate import predict
+    from cnncore.measure.latency import measure_latency
     from cnncore.measure.metrics import classification_metrics
-    from cnncore.measure.timing import measure_latency
     from cnncore.models import build_model
-    from cnncore.training.state import chosen_model
     from cnncore.training.train import start, train
+    from cnncore.training.train_state import chosen_model
 
     torch.set_num_threads(1)
     device = torch.device("cpu")
@@ -116,19 +116,19 @@ def main() -> None:
     if arguments.side:
         serve(bare())
         return
-    with Side("benchmarks.bench_overhead", threads=1) as work:
+    with Side("benchmarks.sweeps.bench_overhead", threads=1) as work:
         sides: dict[str, Callable[[], float]] = {
-            "ray": lambda: whole("--slots", "1"),
+            "ray": lambda: trial_seconds("--slots", "1"),
             "bare": work,
         }
         values = interleave(sides, rounds=1 if arguments.quick else 3, warm_up=0)
-    where = environment(("torch", "ray"))
+    machine = environment(("torch", "ray"))
     common = {"unit": "s per trial", "trials": TRIALS, "epochs": EPOCHS, "threads": 1}
     rows = [
-        {"what": name, **common, **summary(seconds), **where} for name, seconds in values.items()
+        {"what": name, **common, **summary(seconds), **machine} for name, seconds in values.items()
     ]
     added = [a - b for a, b in zip(values["ray"], values["bare"], strict=True)]
-    rows.append({"what": "added", **common, **summary(added), **where})
+    rows.append({"what": "added", **common, **summary(added), **machine})
     write_csv(None if arguments.quick else RESULTS / "overhead.csv", rows)
 
 

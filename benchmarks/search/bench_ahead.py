@@ -1,8 +1,8 @@
-"""Whether slots wait for suggestions: real searches, trials that only take time, a real clock.
+"""Idle time of slots that wait for a suggestion: real searches, trials that sleep, a real clock.
 
-Four slots run trials of three seconds; a slot that is free asks for the next one. With `ahead` the
-next suggestion is made in a thread while trials run, as the driver does it. What counts is the time
-that slots stand idle while a suggestion is made, as a share of all slots' time.
+Four slots run trials of three seconds; a free slot asks for the next trial. With `ahead` the next
+suggestion is computed in a thread while trials run, as the driver does it. The result is the time
+that slots are idle during a suggestion, as a share of all slots' time.
 
     python -m benchmarks ahead
 """
@@ -15,8 +15,8 @@ from itertools import count
 from time import monotonic, sleep
 from typing import Any
 
-from benchmarks.curves import NoFacts
 from benchmarks.measure import RESULTS, environment, write_csv
+from benchmarks.search.curves import fake_dataset
 from grid.plan.ids import Trial
 from grid.plan.plan import make_plan
 from grid.search.outcomes import Outcome
@@ -27,7 +27,7 @@ SLOTS, TRIAL_S, TRIALS = 4, 3.0, 60
 
 
 def idle_share(sampler: str, *, ahead: bool, trials: int) -> float:
-    """Idle slot time over all slot time of a search."""
+    """Run a search and return its idle slot time divided by all slot time."""
     text = (
         "sweep: ahead\ncompare: {arch: [cnn3]}\n"
         "fixed: {dataset: cifar10, image_size: 32, optimizer: sgd, epochs: 1}\n"
@@ -35,12 +35,12 @@ def idle_share(sampler: str, *, ahead: bool, trials: int) -> float:
         "lr: {log_uniform: [1e-4, 1]}, weight_decay: {log_uniform: [1e-6, 1e-2]}, "
         "momentum: {uniform: [0.5, 0.99]}}}\n"
     )
-    search = Search(make_plan(parse_sweep(text), lambda name, size: NoFacts()), None, {})
+    search = Search(make_plan(parse_sweep(text), fake_dataset), None, {})
     running: list[tuple[float, int, Trial]] = []
-    ticket, idle, began = count(), 0.0, monotonic()
+    tie_breaker, idle, began = count(), 0.0, monotonic()
     while True:
         while len(running) < SLOTS and (trial := search.next()) is not None:
-            heapq.heappush(running, (monotonic() + TRIAL_S, next(ticket), trial))
+            heapq.heappush(running, (monotonic() + TRIAL_S, next(tie_breaker), trial))
             if ahead:
                 search.prepare()
         if not running:
@@ -51,10 +51,10 @@ def idle_share(sampler: str, *, ahead: bool, trials: int) -> float:
         search.tell(trial, Outcome("complete", value, 1))
         free = monotonic()
         if (following := search.next()) is not None:
-            # This slot, and those whose trials ended meanwhile, stood idle.
-            took = monotonic() - free
-            idle += took + sum(max(0.0, free + took - end) for end, _, _ in running)
-            heapq.heappush(running, (monotonic() + TRIAL_S, next(ticket), following))
+            # This slot was idle, and so were those whose trials ended during the suggestion.
+            duration = monotonic() - free
+            idle += duration + sum(max(0.0, free + duration - end) for end, _, _ in running)
+            heapq.heappush(running, (monotonic() + TRIAL_S, next(tie_breaker), following))
             if ahead:
                 search.prepare()
 

@@ -1,9 +1,9 @@
-"""The sweep `digits` on a real Slurm of two nodes, in every way a job can go, against `--local`.
+"""The sweep `digits` on a real Slurm of two nodes, launched in three ways, against `--local`.
 
-24 trials as one job of two nodes, as an array of two jobs, and as a job that meets its time limit,
-requeues itself, is cancelled and launched again. Nodes are namespaces of this machine with names,
-addresses and processes of their own; where that cannot be had, hosts cannot be told apart.
-Metrics must equal those of `cnngrid run --local` to the bit.
+24 trials run as one job of two nodes, as an array of two jobs, and as a job that reaches its time
+limit, requeues itself, is cancelled and launched again. Nodes are namespaces of this machine with
+names, addresses and processes of their own; without namespaces, hosts cannot be told apart.
+Metrics must equal those of `cnngrid run --local` bit for bit.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tests.slurm.testbed import Slurm, two_nodes
 from tests.small_sweeps import metrics
 
 SWEEP = "digits"
-# A trial at a time on each node; jobs do not share one.
+# One trial at a time on each node; a node has one job.
 ONE_EACH = ("--cpus-per-node", "1", "--extra", "--exclusive")
 ENDS_WITHIN_S = 900
 
 
 @dataclass
 class Way:
-    """One way to run the sweep, in a results folder of its own."""
+    """One way to launch the sweep, with a results folder of its own."""
 
     slurm: Slurm
     name: str
@@ -41,16 +41,16 @@ class Way:
 
     @property
     def folder(self) -> Path:
-        """The sweep's results folder."""
+        """Results folder of the sweep."""
         return self.slurm.folder / self.name / SWEEP
 
     @property
     def ended(self) -> int:
-        """Trials that came to their end."""
+        """Number of trials that have ended."""
         return len(Store(self.folder).finished())
 
     def launch(self, *words: str) -> str:
-        """Launch the sweep and wait for the first epoch that is stored; the job's id."""
+        """Launch the sweep, wait for the first stored epoch and return the job's id."""
         started = time.monotonic()
         job = self.slurm.launch(SWEEP, "--results", self.name, *words)
         if self.first_epoch_s is None:
@@ -58,36 +58,36 @@ class Way:
             self.first_epoch_s = time.monotonic() - started
         return job
 
-    def wait(self, what: str, condition: Callable[[], Any]) -> None:
-        """Wait for something that takes minutes."""
-        self.slurm.wait(f"{self.name}: {what}", condition, ENDS_WITHIN_S)
+    def wait(self, event: str, condition: Callable[[], Any]) -> None:
+        """Wait until a condition is true, at most `ENDS_WITHIN_S`."""
+        self.slurm.wait(f"{self.name}: {event}", condition, ENDS_WITHIN_S)
 
-    def says(self, job: str, words: str) -> bool:
-        """Whether the job's log has a line that begins with these words."""
-        return f"\n{words}" in self.slurm.log(self.folder, job)
+    def logged(self, job: str, line_start: str) -> bool:
+        """Return whether a line of the job's log begins with `line_start`."""
+        return f"\n{line_start}" in self.slurm.log(self.folder, job)
 
 
 def two_node_job(way: Way) -> None:
-    """One job of two nodes."""
+    """Run one job of two nodes."""
     job = way.launch("--nodes", "2", "--time", "30:00", *ONE_EACH)
     way.wait("the end of the job", partial(way.slurm.completed, job))
 
 
 def array(way: Way) -> None:
-    """Two jobs of one node that share the sweep."""
+    """Run two jobs of one node that share the sweep."""
     job = way.launch("--array", "2", "--time", "30:00", *ONE_EACH)
-    for place in (1, 2):
-        way.wait(f"the end of job {place}", partial(way.slurm.completed, f"{job}_{place}"))
+    for index in (1, 2):
+        way.wait(f"the end of job {index}", partial(way.slurm.completed, f"{job}_{index}"))
 
 
-def cut(way: Way) -> None:
-    """A job that meets its limit and requeues itself, is cancelled, and launched again."""
+def interrupted(way: Way) -> None:
+    """Run a job that reaches its limit and requeues itself, cancel it, and launch again."""
     job = way.launch("--time", "1", "--stop-before", "15", *ONE_EACH)
-    way.wait("the requeueing", lambda: way.says(job, "cnngrid: requeued: "))
+    way.wait("the requeueing", lambda: way.logged(job, "cnngrid: requeued: "))
     way.wait("the end of the first run", lambda: way.slurm.state(job) == "PENDING")
     first = way.ended
     print(f"{way.name}: requeued after {first} trials", flush=True)
-    # Slurm itself would wait for two minutes.
+    # By default Slurm waits two minutes before it starts a requeued job.
     way.slurm.call("scontrol", "update", f"jobid={job}", "StartTime=now+5", "TimeLimit=30")
     way.wait("two more trials", lambda: way.ended > first + 1)
     way.slurm.call("scancel", job)
@@ -97,14 +97,14 @@ def cut(way: Way) -> None:
     way.wait("the end of the job", partial(way.slurm.completed, job))
 
 
-WAYS = {"two nodes": two_node_job, "array": array, "cut": cut}
+WAYS = {"two nodes": two_node_job, "array": array, "cut": interrupted}
 
 
-def measure(slurm: Slurm, name: str, go: Callable[[Way], None]) -> dict[str, Any]:
-    """Run the sweep in one way; what is quoted."""
+def measure(slurm: Slurm, name: str, run: Callable[[Way], None]) -> dict[str, Any]:
+    """Run the sweep in one way; return the row that docs/benchmarks.md quotes."""
     way = Way(slurm, name.replace(" ", "-"))
     started = time.monotonic()
-    go(way)
+    run(way)
     wall_time_s = time.monotonic() - started
     trials = rows(open_results(way.folder), "SELECT host, state FROM trials")
     attempts = Counter(row["attempt"] for row in Store(way.folder).epochs())
@@ -129,22 +129,22 @@ def measure(slurm: Slurm, name: str, go: Callable[[Way], None]) -> dict[str, Any
 
 
 def main() -> int:
-    """Run all ways and write the CSV; 1 where one did not give what `--local` does."""
+    """Run all ways and write the CSV; return 1 if one differs from `--local`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the job of two nodes alone")
     arguments = parser.parse_args()
     ways = dict(list(WAYS.items())[:1]) if arguments.quick else WAYS
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder)
-        with two_nodes(made, made / "data") as slurm:
+        root = Path(folder)
+        with two_nodes(root, root / "data") as slurm:
             started = time.monotonic()
             slurm.call("cnngrid", "run", SWEEP, "--local", "--results", "local")
             print(f"local: {time.monotonic() - started:.1f} s", flush=True)
-            found = [measure(slurm, name, go) for name, go in ways.items()]
-    good = all(row["equal_to_local"] and row["complete"] == row["trials"] for row in found)
-    write_csv(RESULTS / "slurm.csv" if good and not arguments.quick else None, found)
-    print("every metric equals that of --local" if good else "not all is as with --local")
-    return int(not good)
+            results = [measure(slurm, name, run) for name, run in ways.items()]
+    equal = all(row["equal_to_local"] and row["complete"] == row["trials"] for row in results)
+    write_csv(RESULTS / "slurm.csv" if equal and not arguments.quick else None, results)
+    print("every metric equals that of --local" if equal else "results differ from --local")
+    return int(not equal)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A sweep with a virtual clock: the real search and early stopping, made-up or recorded curves."""
+"""A sweep with a virtual clock: real search and early stopping, made-up or recorded curves."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from grid.search.outcomes import Outcome
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store
 
-# What a trial has after an epoch: its validation accuracy, or how it ended instead.
+# Validation accuracy of a trial after an epoch, or the state in which it ended.
 Curve = Callable[[Trial, int], float | str]
 Seconds = Callable[[Trial], float]
-# Hears of every trial that starts, trains an epoch, waits or ends: the clock, trial, state, epochs.
+# Called when a trial starts, ends an epoch, waits or ends, with the clock, trial, state and epochs.
 Listener = Callable[[float, Trial, str, int], None]
 
 
 @dataclass
 class Simulated:
-    """What became of a sweep: epochs trained, seconds on the virtual clock, and every outcome."""
+    """The result of a sweep: epochs trained, seconds on the virtual clock, and every outcome."""
 
     epochs: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
-    # Trials in the order in which they were handed out, again where they had waited.
+    # Trials in the order of their starts; a trial that waited is listed again when it continues.
     started: list[str] = field(default_factory=list)
-    # How many waited with a checkpoint at a time, at most.
+    # Largest number of trials that waited with a checkpoint at the same time.
     most_waiting: int = 0
     time_s: float = 0.0
-    # Real seconds of every decision, and of every request for a trial.
-    judging_s: list[float] = field(default_factory=list)
-    asking_s: list[float] = field(default_factory=list)
+    # Real seconds of every decision and of every request for a trial.
+    decision_s: list[float] = field(default_factory=list)
+    request_s: list[float] = field(default_factory=list)
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of all trials."""
+        """Number of epochs of all trials."""
         return sum(self.epochs.values())
 
     def winner(self, cell_id: str) -> Trial | None:
-        """The complete searched trial of a cell with the best validation accuracy."""
+        """Return the complete searched trial of a cell with the best validation accuracy."""
         complete = [
             trial
             for trial in self.trials.values()
@@ -64,46 +64,47 @@ def simulate(
     finished: Mapping[str, Finished] | None = None,
     listener: Listener = lambda time_s, trial, state, epochs: None,
 ) -> Simulated:
-    """Run a plan on `slots` slots; an epoch of a trial takes `seconds` on the virtual clock."""
+    """Run a plan on `slots` slots; an epoch of a trial takes `seconds` of virtual time."""
     search = Search(plan, store, finished or {})
-    done = Simulated()
+    result = Simulated()
     best: dict[str, float] = {}
     waiting: set[str] = set()
-    ticket = count()
+    tie_breaker = count()
     running: list[tuple[float, int, Trial, int]] = []
 
     def end(trial: Trial, state: str, epoch: int) -> None:
         outcome = Outcome(state, best.get(trial.trial_id), epoch)
-        done.outcomes[trial.trial_id] = outcome
+        result.outcomes[trial.trial_id] = outcome
         search.tell(trial, outcome)
-        listener(done.time_s, trial, state, epoch)
+        listener(result.time_s, trial, state, epoch)
 
     def fill() -> None:
         while len(running) < slots:
             began = perf_counter()
             trial = search.next()
-            done.asking_s.append(perf_counter() - began)
+            result.request_s.append(perf_counter() - began)
             for skipped, _ in search.skipped():
-                ran = done.epochs.get(skipped.trial_id, 0)
+                epochs = result.epochs.get(skipped.trial_id, 0)
                 value = best.get(skipped.trial_id)
-                done.outcomes[skipped.trial_id] = Outcome("pruned", value, ran)
-                done.trials[skipped.trial_id] = skipped
+                result.outcomes[skipped.trial_id] = Outcome("pruned", value, epochs)
+                result.trials[skipped.trial_id] = skipped
                 waiting.discard(skipped.trial_id)
-                listener(done.time_s, skipped, "pruned", ran)
+                listener(result.time_s, skipped, "pruned", epochs)
             if trial is None:
                 return
             waiting.discard(trial.trial_id)
-            done.started.append(trial.trial_id)
-            done.trials[trial.trial_id] = trial
-            epoch = done.epochs.get(trial.trial_id, 0) + 1
-            listener(done.time_s, trial, "running", epoch - 1)
-            heapq.heappush(running, (done.time_s + seconds(trial), next(ticket), trial, epoch))
+            result.started.append(trial.trial_id)
+            result.trials[trial.trial_id] = trial
+            epoch = result.epochs.get(trial.trial_id, 0) + 1
+            listener(result.time_s, trial, "running", epoch - 1)
+            ends_s = result.time_s + seconds(trial)
+            heapq.heappush(running, (ends_s, next(tie_breaker), trial, epoch))
 
     fill()
     while running:
-        done.time_s, _, trial, epoch = heapq.heappop(running)
+        result.time_s, _, trial, epoch = heapq.heappop(running)
         value = curve(trial, epoch)
-        done.epochs[trial.trial_id] = epoch
+        result.epochs[trial.trial_id] = epoch
         if isinstance(value, str):
             end(trial, value, epoch)
         else:
@@ -113,17 +114,17 @@ def simulate(
             else:
                 began = perf_counter()
                 verdict = search.judge(trial, epoch, value)
-                done.judging_s.append(perf_counter() - began)
+                result.decision_s.append(perf_counter() - began)
                 if verdict.action == "go":
-                    listener(done.time_s, trial, "running", epoch)
-                    later = done.time_s + seconds(trial)
-                    heapq.heappush(running, (later, next(ticket), trial, epoch + 1))
+                    listener(result.time_s, trial, "running", epoch)
+                    ends_s = result.time_s + seconds(trial)
+                    heapq.heappush(running, (ends_s, next(tie_breaker), trial, epoch + 1))
                 elif verdict.action == "wait":
                     search.wait(trial, Outcome("paused", best[trial.trial_id], epoch))
                     waiting.add(trial.trial_id)
-                    done.most_waiting = max(done.most_waiting, len(waiting))
-                    listener(done.time_s, trial, "paused", epoch)
+                    result.most_waiting = max(result.most_waiting, len(waiting))
+                    listener(result.time_s, trial, "paused", epoch)
                 else:
                     end(trial, "pruned", epoch)
         fill()
-    return done
+    return result

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, whose nodes can be killed and started again."""
+"""A Ray cluster of several nodes on this machine; nodes can be killed and started again."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ STARTS_WITHIN_S = 90.0
 
 @dataclass
 class Node:
-    """One `ray start --block` and the processes below it."""
+    """One `ray start --block` and its descendants."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     def wait_until_up(self) -> None:
-        """Return once its Ray runs."""
+        """Wait until Ray runs on the node."""
         deadline = time.monotonic() + STARTS_WITHIN_S
         while b"Ray runtime started" not in self.log.read_bytes():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -36,15 +36,15 @@ class Node:
             time.sleep(0.1)
 
     def kill_raylet(self) -> None:
-        """Kill Ray's own daemon of the node alone; the processes below it notice that."""
-        for pid in children(self.process.pid):
+        """Kill only the node's Ray daemon; the other processes of the node notice."""
+        for pid in descendants(self.process.pid):
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/exe").resolve().name == "raylet":
                     os.kill(pid, signal.SIGKILL)
 
     def kill(self) -> None:
-        """Kill everything below it, as a power cut would."""
-        for pid in (*children(self.process.pid), self.process.pid):
+        """Kill all processes of the node, as a power cut would."""
+        for pid in (*descendants(self.process.pid), self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
@@ -52,7 +52,7 @@ class Node:
 
 @dataclass
 class Cluster:
-    """A head without CPUs for trials and worker nodes, behind a token of their own."""
+    """Worker nodes and a head without CPUs for trials, protected by a token of their own."""
 
     scratch: Path
     size: int
@@ -64,12 +64,12 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        """What `cnngrid run --address` wants."""
+        """Address for `cnngrid run --address`."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its nodes and drivers have in common."""
+        """Environment variables of the nodes and drivers."""
         return {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.scratch / "token"),
@@ -78,7 +78,7 @@ class Cluster:
         }
 
     def start(self) -> None:
-        """Start the head and all workers, again where they were stopped."""
+        """Start the head and all workers, for the first time or after `stop`."""
         self.head = self._start(
             "--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"
         )
@@ -87,13 +87,13 @@ class Cluster:
             node.wait_until_up()
 
     def start_worker(self) -> Node:
-        """Start a worker node; it takes seconds to join."""
+        """Start a worker node, which joins seconds later."""
         node = self._start(f"--address={self.address}", f"--num-cpus={self.cpus}")
         self.workers.append(node)
         return node
 
     def stop(self) -> None:
-        """Kill everything that was started here."""
+        """Kill all nodes."""
         for node in (*self.workers, *([self.head] if self.head else [])):
             node.kill()
         self.workers.clear()
@@ -101,14 +101,14 @@ class Cluster:
     def _start(self, *options: str) -> Node:
         self._started += 1
         log = self.scratch / f"{self._started}.log"
-        with open(log, "wb") as said:
+        with open(log, "wb") as output:
             process = subprocess.Popen(
                 [RAY, "start", "--block", "--node-ip-address=127.0.0.1", "--num-gpus=0",
                  "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0",
                  "--dashboard-agent-listen-port=0", f"--temp-dir={self.scratch}/{self._started}",
                  *options],
                 env={**os.environ, **self.environment},
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
@@ -117,28 +117,28 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(workers: int, cpus: int) -> Iterator[Cluster]:
-    """A running cluster of so many worker nodes with so many CPUs each; killed at the end."""
-    scratch = Path(tempfile.mkdtemp(prefix="r"))  # Ray's sockets want a short path
+    """Run a cluster of `workers` nodes with `cpus` CPUs each; kill it at the end."""
+    scratch = Path(tempfile.mkdtemp(prefix="r"))  # short, because Ray's sockets are below it
     token = scratch / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    made = Cluster(scratch, workers, cpus, port)
+    nodes = Cluster(scratch, workers, cpus, port)
     try:
-        made.start()
-        yield made
+        nodes.start()
+        yield nodes
     finally:
-        made.stop()
+        nodes.stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def children(pid: int) -> list[int]:
-    """All processes below one."""
+def descendants(pid: int) -> list[int]:
+    """Return the ids of all processes below a process."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     except OSError:
         return []
-    found = [int(child) for child in text.split()]
-    return [*found, *(below for child in found for below in children(child))]
+    children = [int(child) for child in text.split()]
+    return [*children, *(pid for child in children for pid in descendants(child))]

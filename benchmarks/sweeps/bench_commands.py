@@ -1,8 +1,8 @@
-"""Whole commands, Python's start included: nothing to do after 1,000 trials, and the answers.
+"""Time of whole commands, Python's start included.
 
 `run 1,000 finished` is `cnngrid run` on a sweep of 1,000 finished trials whose files are compacted
-every 500, as the driver leaves them, or not at all. The answers are those to a sweep of the shape
-of the preset `digits`: 24 trials of three networks.
+every 500, as the driver leaves them, or not at all. The other commands read a sweep of the shape of
+the preset `digits`: 24 trials of three networks.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from benchmarks.measure import RESULTS, environment, interleave, summary, write_
 TRIALS = 1_000
 
 
-def thousand(folder: Path, *, compacted: bool) -> Path:
-    """A sweep of 1,000 trials that are all finished; the rows are made, not trained."""
+def write_finished_sweep(folder: Path, *, compacted: bool) -> Path:
+    """Write a sweep of 1,000 finished trials with made-up rows; return the sweep file."""
     from grid.api import make_plan
     from grid.run.driver import COMPACT_EVERY
     from grid.store.folder import Store, now
@@ -46,30 +46,30 @@ def thousand(folder: Path, *, compacted: bool) -> Path:
     return sweep
 
 
-def demo(folder: Path) -> None:
-    """Results like the demo's, trained for an epoch each."""
+def run_demo(folder: Path) -> None:
+    """Run the trials of the demo for one epoch each, with the results in `demo`."""
     from grid.sweep.load import read_presets
 
     sweep = folder / "digits.yaml"
     sweep.write_text(read_presets()["digits"])
     command = ["run", str(sweep), "--local", "--set", "epochs=1", "--results", str(folder)]
     _command(folder, *command)
-    (made,) = folder.glob("digits-*")
-    made.rename(folder / "demo")
+    (results,) = folder.glob("digits-*")
+    results.rename(folder / "demo")
 
 
 def _command(folder: Path, *arguments: str) -> float:
     started = perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "grid.cli.app", *arguments],
+    result = subprocess.run(
+        [sys.executable, "-m", "grid.cli", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
     )
     seconds = perf_counter() - started
-    if done.returncode != 0:
-        raise RuntimeError(f"{arguments}: {done.stderr[-2000:]}")
+    if result.returncode != 0:
+        raise RuntimeError(f"{arguments}: {result.stderr[-2000:]}")
     return seconds
 
 
@@ -80,8 +80,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        loose, compacted = (str(thousand(folder, compacted=half)) for half in (False, True))
-        demo(folder)
+        loose, compacted = (
+            str(write_finished_sweep(folder, compacted=compacted)) for compacted in (False, True)
+        )
+        run_demo(folder)
         commands: dict[str, tuple[str, ...]] = {
             "run 1,000 finished, loose": ("run", loose),
             "run 1,000 finished, compacted": ("run", compacted),
@@ -96,9 +98,10 @@ def main() -> None:
             name: partial(_command, folder, *command) for name, command in commands.items()
         }
         values = interleave(sides, rounds=2 if arguments.quick else 5)
-    where = environment(("duckdb", "pyarrow", "altair"))
+    machine = environment(("duckdb", "pyarrow", "altair"))
     rows = [
-        {"what": name, "unit": "s", **summary(seconds), **where} for name, seconds in values.items()
+        {"what": name, "unit": "s", **summary(seconds), **machine}
+        for name, seconds in values.items()
     ]
     write_csv(None if arguments.quick else RESULTS / "commands.csv", rows)
 

@@ -1,0 +1,1 @@
+"""The search and early stopping on recorded curves, with a virtual clock."""

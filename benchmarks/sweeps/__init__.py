@@ -1,0 +1,1 @@
+"""Speed of whole commands: a sweep, the overhead of a trial, queries of the results."""

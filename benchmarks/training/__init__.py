@@ -1,0 +1,1 @@
+"""Speed of one trial: training and augmentation against common loops."""
