@@ -1,11 +1,10 @@
-"""Writes `docs/studies.md` and its figures from the results kept under `docs/results/`.
+"""Write `docs/studies.md` and its figures from the results kept under `docs/results/`.
 
-A recorded run is `docs/runs/<name>.yaml`, the sweep file that was run, `docs/runs/<name>.md`, what
-there is to say about it without a number, and `docs/results/<name>/`, what came out. No number of
-the document is written by hand.
+A recorded run is `docs/runs/<name>.yaml`, its sweep file, `docs/runs/<name>.md`, prose without
+numbers, and `docs/results/<name>/`, its results. No number of the document is written by hand.
 
     python docs/studies.py                  write the document and its figures again
-    python docs/studies.py keep NAME ...    first take results/NAME over into docs/results/NAME
+    python docs/studies.py keep NAME ...    first copy results/NAME to docs/results/NAME
 """
 
 from __future__ import annotations
@@ -16,41 +15,42 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis import AnalysisError, connect, make_table, save_plot
-from analysis.report.report import Connection, duration
-from analysis.tables.table_formats import Table, render, shown
+from analysis.report.report import duration
+from analysis.results.database import Connection
+from analysis.tables.table_formats import Table, format_value, render
 from grid.store.folder import Store
 
 DOCS = Path(__file__).resolve().parent
-# In the order of the document; what has nothing to show for a run is left out.
+# In the order of the document; tables and figures with nothing to show for a run are left out.
 SHOWN_TABLES = ("reported", "comparison", "training-time", "gap", "label-sets", "enhancement")
 SHOWN_FIGURES = ("curves", "ablation", "confusion", "enhancement")
 
-OPENING = """# The five studies: what was run
+OPENING = """# The five studies: recorded runs
 
-Every section is one sweep that was run as it stands here: the command, what was reduced against
-the paper's protocol, the machine, and all numbers as they came out. The sweep files are in
-[runs/](runs), the results in [results/](results): `cnngrid sql docs/results/NAME "SELECT ..."` asks
-them anything. This file is written by `python docs/studies.py`.
+Every section is one sweep, run exactly as given here: the command, the reductions against the
+paper's protocol, the machine, and all resulting numbers. The sweep files are in [runs/](runs), the
+results in [results/](results): `cnngrid sql docs/results/NAME "SELECT ..."` answers questions about
+them. This file is written by `python docs/studies.py`.
 """
 
 
 def kept() -> list[str]:
-    """The recorded runs, in the order of their names."""
+    """Return the recorded runs, sorted by name."""
     names = sorted(path.stem for path in (DOCS / "runs").glob("*.yaml"))
     return [name for name in names if (DOCS / "results" / name).is_dir()]
 
 
 def document() -> str:
-    """The text of `docs/studies.md`."""
+    """Return the text of `docs/studies.md`."""
     return "\n".join([OPENING, *(section(name) for name in kept())])
 
 
 def section(name: str) -> str:
-    """A recorded run: prose, command, machine, tables and figures."""
+    """Return the section of a recorded run: prose, command, machine, tables and figures."""
     connection = connect(DOCS / "results" / name)
     parts = [(DOCS / "runs" / f"{name}.md").read_text(encoding="utf-8").rstrip()]
     parts.append(f"```\ncnngrid run docs/runs/{name}.yaml\n```")
-    parts.append(_circumstances(connection))
+    parts.append(_provenance(connection))
     for table in SHOWN_TABLES:
         try:
             made = make_table(connection, table)
@@ -69,7 +69,7 @@ def section(name: str) -> str:
 
 
 def _shortened(table: Table, connection: Connection) -> tuple[Table, str]:
-    """Without the numbers of single classes, and with what differs as notes below the table."""
+    """Return a table without the numbers of single classes, and its differences as notes."""
     found = connection.execute("SELECT DISTINCT class_name FROM reported").fetchall()
     classes = {name for (name,) in found if name is not None}
     names = [column.name for column in table.columns]
@@ -101,7 +101,7 @@ def draw(name: str) -> None:
 
 
 def keep(name: str) -> None:
-    """Take the results of a run over: tables compacted, without checkpoints, logs and report."""
+    """Copy the results of a run: tables compacted, without checkpoints, logs and report."""
     source, target = Path("results") / name, DOCS / "results" / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(
@@ -110,13 +110,13 @@ def keep(name: str) -> None:
     Store(target).compact()
 
 
-def _circumstances(connection: Connection) -> str:
-    """Where and with what it ran, in a sentence."""
+def _provenance(connection: Connection) -> str:
+    """Return a sentence for each machine and version that ran trials."""
     table = make_table(connection, "provenance")
     lines = []
     for row in table.rows:
         fact = {
-            column.name: shown(value, column.kind)
+            column.name: format_value(value, column.kind)
             for column, value in zip(table.columns, row, strict=True)
         }
         seconds = dict(zip([c.name for c in table.columns], row, strict=True))["wall_time_s"]
