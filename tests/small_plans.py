@@ -1,6 +1,9 @@
 """Plans of tuned sweeps, for tests that run nothing."""
 
 from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from grid.plan.plan import Plan, make_plan
 from grid.sweep.load import parse_sweep
@@ -22,6 +25,11 @@ NUMBERS = """{
 }"""
 
 
+def slow(*values: str) -> list[Any]:
+    """Return parameters of tests that `make quick` leaves out."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def axes_for(sampler: str) -> str:
     return NUMBERS if sampler in ("gp", "cmaes") else AXES
 
@@ -34,11 +42,12 @@ def tuned(
     more: str = "",
     stop: str = "",
     epochs: int = 4,
+    fixed: str = "",
 ) -> Plan:
     text = (
         "sweep: s\ncompare: {arch: [cnn3], optimizer: [sgd, adam]}\n"
         "fixed: {dataset: digits, image_size: 32, "
-        f"epochs: {epochs}}}\n"
+        f"epochs: {epochs}{fixed}}}\n"
         f"tune: {{trials: {trials}, sampler: {sampler}, axes: {axes}{more}}}\nseeds: {seeds}\n"
         f"{stop}"
     )

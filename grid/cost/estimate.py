@@ -72,7 +72,10 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     saved: Counter[str] = Counter()
     obstacles: dict[str, None] = {}
     # For a tuned sweep, the trials that were asked for so far.
-    known = Search(plan, lineage.store, finished, keep=False).trials()
+    search = Search(plan, lineage.store, finished, keep=False)
+    if plan.spec.tune and finished and not search.unfinished():
+        search.next()  # plans the confirming trials once a cell's search has ended
+    known = search.trials()
     if plan.spec.tune:
         done = sum(trial_id in finished for trial_id in known)
         left = left[min(done, len(left)) :]

@@ -169,20 +169,28 @@ def _restore(
         settle_claims(store, finished, local=options.local)
     _write_plan(store, plan)
     read_finished = partial(_read_finished, store, plan, options.retry)
-    search = Search(plan, store, finished, share=share, read_finished=read_finished)
-    trials = search.trials()
-    earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
+    search = Search(
+        plan,
+        store,
+        finished,
+        share=share,
+        read_finished=read_finished,
+        note=partial(print_note, console),
+    )
     lineage = Lineage(store, finished)
     keeper = open_keeper(plan, store, options.data_dir, search, lineage, console)
     keeper.restore(finished)
+    while (first := search.next()) is None and not search.over:
+        time.sleep(POLL_S)
+    # Only now: the trials that confirm winners are planned once a cell's search has ended.
+    trials = search.trials()
+    earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
     if finished and trials and not earlier and not any(map(lineage.shorter, trials.values())):
         print_note(
             console,
             f"{store.display_name}: none of its {len(finished)} finished trials belongs to this "
             "plan; they stay, and leave the tables (--all shows them)",
         )
-    while (first := search.next()) is None and not search.over:
-        time.sleep(POLL_S)
     ended_before = {
         trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
     }

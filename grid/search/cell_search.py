@@ -22,7 +22,13 @@ from grid.search.new_points import NewPoints, Point
 from grid.search.outcomes import Outcome, Outcomes, worse
 from grid.search.stopping import GO, CellProgress, Verdict, cell_rule
 from grid.search.study import Params, SuggestionResult
-from grid.search.suggestion import StoredSuggestion, Suggestion, suggestion_row
+from grid.search.suggestion import (
+    StoredSuggestion,
+    Suggestion,
+    make_search_id,
+    suggestion_name,
+    suggestion_row,
+)
 from grid.store.folder import Store
 from grid.sweep.spec import Drop, Tune
 
@@ -40,6 +46,7 @@ class CellSearch:
         self._outcomes = outcomes
         self._store = store
         self._axes = active_axes(plan.spec, cell.values)
+        self._search_id = make_search_id(tune, self._axes)
         self._points = NewPoints(tune, self._axes, cell.cell_id)
         wanted = tune.confirm.top if tune.confirm else 1
         stop = plan.spec.stop
@@ -48,6 +55,8 @@ class CellSearch:
         self.confirmed: list[Suggestion] | None = None
         # Trials that end as pruned without running (again), with the reason.
         self.skipped: list[tuple[Trial, str]] = []
+        # Stored suggestions that the present sweep file could not have asked.
+        self.left_behind = 0
         # Once true, no further trial is handed out.
         self.halted = False
         self._queue: deque[Trial] = deque()
@@ -154,19 +163,47 @@ class CellSearch:
         `asked` are the rows of this cell, `ended_at` orders ended and waiting trials, `epochs` has
         the validation accuracies of every trial.
         """
-        for row in asked:
+        rows = list(asked)
+        searched = [row for row in rows if row["role"] == "searched"]
+        confirmed = [row for row in rows if row["role"] == "confirmed"]
+        for row in searched:
             stored = StoredSuggestion.read(row)
-            if stored.number != len(self.suggestions) or not stored.possible(self._axes):
-                break  # another version of the sweep file: what it asked no longer counts
+            if stored.number != len(self.suggestions) or not self._counts(stored):
+                break  # later ones followed from its result
             self._points.restore(stored.point, stored.known)
             suggestion = self._add(stored.point.params)
             if stored.trial_ids != suggestion.trial_ids:
                 self._store_suggestion(suggestion, stored.point, stored.known)
+        self._leave_behind(searched[len(self.suggestions) :], confirmed)
         for suggestion in self.suggestions:
             for epoch, value in epochs.get(suggestion.trials[0].trial_id, ()):
                 if self._rule:
                     self._rule.note(suggestion.number, epoch, value)
         return self._advance_all(ended_at)
+
+    def _counts(self, stored: StoredSuggestion) -> bool:
+        """Check that the present sweep file can have asked a stored suggestion."""
+        if not stored.possible(self._axes, self._search_id, self._tune.sampler):
+            return False
+        config = self._config(stored.point.params)
+        return make_trial(config, 0, self.cell.cell_id).config_id == stored.config_id
+
+    def _leave_behind(
+        self, searched: list[dict[str, Any]], confirmed: list[dict[str, Any]]
+    ) -> None:
+        """Remove suggestions that no longer count, and winners that were chosen among them.
+
+        The rows of their trials stay; those that are suggested again are done.
+        """
+        self.left_behind = len(searched)
+        stale = [*searched]
+        winners = {row["config_id"] for row in confirmed if row["config_id"]}
+        if searched or winners - self._of_config.keys():
+            stale += confirmed
+        if self._store is not None:
+            for row in stale:
+                name = suggestion_name(row["cell_id"], row["suggestion"], row["role"])
+                self._store.files.remove(self._store.table_path("asked", name))
 
     def _advance_all(self, ended_at: dict[str, int]) -> list[Trial]:
         """Advance every suggestion by its trials, in the order in which they ended."""
@@ -240,8 +277,16 @@ class CellSearch:
         if self._store is None:
             return
         order = self._points.told_order()
-        row = suggestion_row(self.cell.cell_id, suggestion, self._tune.sampler, point, known, order)
-        name = f"{self.cell.cell_id}-{'' if point else 'confirmed-'}{suggestion.number}"
+        row = suggestion_row(
+            self.cell.cell_id,
+            suggestion,
+            self._tune.sampler,
+            self._search_id,
+            point,
+            known,
+            order,
+        )
+        name = suggestion_name(self.cell.cell_id, suggestion.number, row["role"])
         self._store.write("asked", name, [row])
 
     # -- the trials of one suggestion --------------------------------------------------------------

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grid.plan.ids import Trial, config_json
+from grid.plan.ids import Trial, config_json, digest
 from grid.search.new_points import Point
 from grid.search.study import Params, SuggestionResult
 from grid.store.folder import now
-from grid.sweep.axes import contains
+from grid.sweep.axes import applies, contains, in_order
+from grid.sweep.spec import Tune
 
 
 @dataclass
@@ -41,6 +42,10 @@ class StoredSuggestion:
     point: Point
     known: tuple[SuggestionResult, ...]
     trial_ids: list[str]
+    config_id: str
+    # The search that asked it; null in folders of earlier versions, which have only the sampler.
+    search_id: str | None
+    sampled_by: str
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> StoredSuggestion:
@@ -54,18 +59,33 @@ class StoredSuggestion:
             ),
             known=tuple(SuggestionResult(*result) for result in json.loads(row["told"] or "[]")),
             trial_ids=row["trial_ids"],
+            config_id=row["config_id"],
+            search_id=row["search_id"],
+            sampled_by=row["sampled_by"],
         )
 
-    def possible(self, axes: Mapping[str, Any]) -> bool:
-        """Check that the axes of the present sweep file can make these values."""
+    def possible(self, axes: Mapping[str, Any], search_id: str, sampler: str) -> bool:
+        """Check that the present search can have asked it: its axes, its sampler, its seed."""
+        if self.search_id is not None and self.search_id != search_id:
+            return False
+        if self.sampled_by not in (sampler, "fallback"):
+            return False
         params = self.point.params
-        return all(key in axes and contains(axes[key], params[key]) for key in params)
+        active = {key for key, axis in in_order(axes) if applies(axis, axes, params)}
+        return set(params) == active and all(contains(axes[key], params[key]) for key in params)
+
+
+def make_search_id(tune: Tune, axes: Mapping[str, Any]) -> str:
+    """Return a digest of what decides a cell's points beside results: axes, sampler and seed."""
+    content = {key: axis.model_dump(mode="json") for key, axis in axes.items()}
+    return digest({"axes": content, "sampler": tune.sampler, "seed": tune.seed})
 
 
 def suggestion_row(
     cell_id: str,
     suggestion: Suggestion,
     sampler: str,
+    search_id: str,
     point: Point | None,
     known: Iterable[SuggestionResult],
     told_order: list[int],
@@ -85,4 +105,10 @@ def suggestion_row(
         "told": json.dumps([result.as_list() for result in known]),
         "told_order": told_order,
         "asked_at": now(),
+        "search_id": search_id,
     }
+
+
+def suggestion_name(cell_id: str, number: int, role: str) -> str:
+    """Return the name of a suggestion's file in the table `asked`."""
+    return f"{cell_id}-{'confirmed-' if role == 'confirmed' else ''}{number}"

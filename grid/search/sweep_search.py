@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from grid.lock.share import Share
+from grid.phrases import counted
 from grid.plan.ids import Trial
 from grid.plan.plan import Cell, Plan
 from grid.search.cell_search import CellSearch
@@ -37,17 +38,19 @@ class Search:
         keep: bool = True,
         share: Share | None = None,
         read_finished: Callable[..., Mapping[str, Finished]] = lambda *trial_id: {},
+        note: Callable[[str], object] = lambda text: None,
     ) -> None:
         """Without a `store` nothing is read, and without `keep` nothing is written: a rehearsal.
 
         `read_finished` reads the finished trials again, all or one: with a `share` other drivers
-        finish some, too.
+        finish some, too. `note` prints a remark for the user.
         """
         self._plan = plan
         self._store = store
         self._keep = keep
         self._share = share
         self._read_finished = read_finished
+        self._print_note = note
         self._outcomes = Outcomes()
         self._note(finished)
         self._queue = deque(t for t in plan.trials if t.trial_id not in self._outcomes.ended)
@@ -231,7 +234,12 @@ class Search:
                 )
         asked: dict[str, list[dict[str, object]]] = {}
         for row in store.asked():
-            if row["role"] == "searched":
-                asked.setdefault(row["cell_id"], []).append(row)
+            asked.setdefault(row["cell_id"], []).append(row)
         for cell_id, cell in cells.items():
             self._queue.extend(cell.restore(asked.get(cell_id, []), ended_at, epochs))
+        if left_behind := sum(cell.left_behind for cell in cells.values()):
+            self._print_note(
+                f"{counted(left_behind, 'suggestion')} of an earlier version of the sweep file no "
+                "longer count: their axes, fixed settings, sampler or seed are others now; their "
+                "trials stay in the folder, and those that are suggested again are done"
+            )

@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from analysis.results.parquet_file import looks_whole
 from grid.errors import ResultsError
 from grid.store.atomic import FULL, STALE_S, remove_temporary
 from grid.store.claims import Claims
 from grid.store.files import DiskFiles, Files
-from grid.store.parquet import encode, is_whole, read_files, to_rows
+from grid.store.parquet import encode, read_files, to_rows
 from grid.store.records import columns_to_table, schema, to_table
 
 # Tables with a file per trial, merged by `compact`.
@@ -219,7 +220,7 @@ class Store:
         damaged = []
         for table in (*PER_TRIAL, "paused", "plan", "asked"):
             for path in map(Path, self._files(table)):
-                if not is_whole(path):
+                if not looks_whole(path):
                     self.files.set_aside(path)
                     damaged.append(path)
         return damaged
@@ -243,7 +244,7 @@ class Store:
             parts = [
                 path
                 for path in map(Path, self._files(table))
-                if path.stem in ended and is_whole(path)
+                if path.stem in ended and looks_whole(path)
             ]
             if len(parts) < 2:
                 continue

@@ -1,11 +1,9 @@
-"""Parquet files of the tables: encodings, reading, columns of older files, the whole-file check."""
+"""Parquet files of the tables: encodings, reading, columns of older files."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +11,6 @@ import pyarrow.parquet as pq
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"PAR1"
 # Below this, compression takes four times as long as writing and makes the file larger.
 FEW_ROWS = 100
 PLAIN: dict[str, Any] = {
@@ -91,17 +88,3 @@ def fit(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def is_whole(path: Path) -> bool:
-    """Return whether a Parquet file has both its ends: the magic bytes and a footer that fits."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < 12 or file.read(4) != MAGIC:
-                return False
-            file.seek(-8, os.SEEK_END)
-            footer, magic = int.from_bytes(file.read(4), "little"), file.read(4)
-    except OSError:
-        return False
-    return magic == MAGIC and footer <= size - 12

@@ -240,6 +240,10 @@ ASKED: tuple[Column, ...] = (
     Column("trial_ids", pa.list_(TEXT), "one per seed and fold"),
     Column("told_order", pa.list_(INT), "suggestions the sampler had been told, in that order"),
     *_columns(TIME, asked_at="when"),
+    *_columns(
+        TEXT,
+        search_id="axes, sampler and seed of the search; null in folders of earlier versions",
+    ),
 )
 
 TABLES: dict[str, tuple[Column, ...]] = {

@@ -13,5 +13,6 @@ CREATE TABLE empty.asked (
     trial_ids VARCHAR[],
     told_order BIGINT[],
     asked_at TIMESTAMPTZ,
+    search_id VARCHAR,
     file VARCHAR
 );

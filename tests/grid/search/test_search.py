@@ -17,7 +17,7 @@ from grid.search.study import CellStudy
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
 from grid.sweep.load import parse_sweep
-from tests.small_plans import axes_for, tuned
+from tests.small_plans import axes_for, slow, tuned
 
 
 def outcome(trial: Trial) -> Outcome:
@@ -54,8 +54,8 @@ def run(plan: Plan, store: Store, stop_after: int | None = None) -> list[str]:
     return started
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes", "qmc"])
-@pytest.mark.parametrize("seeds", ["[0]", "[0, 1]"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", *slow("random", "cmaes", "qmc")])
+@pytest.mark.parametrize("seeds", ["[0]", *slow("[0, 1]")])
 def test_a_rebuilt_search_asks_for_the_points_of_an_uninterrupted_one(
     tmp_path: Path, sampler: str, seeds: str
 ) -> None:
@@ -112,7 +112,7 @@ def test_conditional_axes_never_reach_a_trial_they_do_not_apply_to() -> None:
     assert len(seen) == 6
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", *slow("qmc", "gp")])
 def test_a_config_is_asked_once_and_another_point_takes_its_place(
     tmp_path: Path, sampler: str
 ) -> None:
@@ -235,6 +235,7 @@ def test_the_test_of_a_loss_is_a_paired_t_test() -> None:
     assert not worse([0.1, 0.1], 0.49)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "rule"),
     [
@@ -263,7 +264,7 @@ def test_a_search_with_everything_goes_on_after_a_cut_as_if_uncut(
     assert cut.asked() == Rerun(plan, Store(tmp_path / "whole")).asked()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", *slow("gp")])
 def test_a_suggestion_made_ahead_is_stored_with_what_it_knew(
     tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,11 +381,54 @@ def test_a_longer_search_goes_on_where_the_shorter_one_ended(tmp_path: Path) -> 
     assert short + more == run(tuned(trials=9), Store(tmp_path / "at-once"))
 
 
-def test_suggestions_of_other_axes_no_longer_count(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    run(tuned(trials=4, axes="{lr: {uniform: [0.1, 0.2]}}"), store)
-    again = run(tuned(trials=4, axes="{lr: {uniform: [0.3, 0.4]}}"), store)
-    assert len(again) == 8
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"axes": "{lr: {uniform: [0.1, 0.2]}}"}, {"axes": "{lr: {uniform: [0.3, 0.4]}}"}),
+        # A narrower axis: what lies inside it was drawn from another distribution.
+        ({"axes": "{lr: {uniform: [0.1, 0.4]}}"}, {"axes": "{lr: {uniform: [0.1, 0.3]}}"}),
+        # An axis is added, or takes the place of a fixed setting, and the other way round.
+        (
+            {"axes": "{lr: {uniform: [0.1, 0.2]}}"},
+            {"axes": "{lr: {uniform: [0.1, 0.2]}, weight_decay: {uniform: [0.1, 0.2]}}"},
+        ),
+        (
+            {"axes": "{weight_decay: {uniform: [0.1, 0.2]}}", "fixed": ", lr: 0.1"},
+            {"axes": "{lr: {uniform: [0.1, 0.2]}, weight_decay: {uniform: [0.1, 0.2]}}"},
+        ),
+        (
+            {"axes": "{lr: {uniform: [0.1, 0.2]}, weight_decay: {uniform: [0.1, 0.2]}}"},
+            {"axes": "{weight_decay: {uniform: [0.1, 0.2]}}", "fixed": ", lr: 0.1"},
+        ),
+        ({"sampler": "random"}, {"sampler": "tpe"}),
+        ({"more": ", seed: 0"}, {"more": ", seed: 1"}),
+        ({"epochs": 3}, {"epochs": 4}),
+        ({"fixed": ", batch_size: 64"}, {"fixed": ", batch_size: 32"}),
+    ],
+)
+def test_a_search_goes_by_the_sweep_file_of_today(
+    before: dict[str, Any], after: dict[str, Any], tmp_path: Path
+) -> None:
+    """After any change the folder asks what a fresh folder would, and keeps no other winner."""
+
+    def edited(change: dict[str, Any]) -> Plan:
+        options = {"trials": 4, "axes": "{lr: {uniform: [0.1, 0.2]}}", **change}
+        options["more"] = ", confirm: {top: 1, seeds: 2}" + change.get("more", "")
+        return tuned(**options)
+
+    store = Store(tmp_path / "edited")
+    run(edited(before), store)
+    notes: list[str] = []
+    Search(edited(after), store, {}, keep=False, note=notes.append)
+    assert notes[0].startswith("8 suggestions of an earlier version of the sweep file")
+    again = run(edited(after), store)
+    fresh = Store(tmp_path / "fresh")
+    at_once = run(edited(after), fresh)
+    assert set(again) <= set(at_once)
+    keys = ("cell_id", "suggestion", "role", "config_id", "trial_ids")
+    rows = [[{key: row[key] for key in keys} for row in one.asked()] for one in (store, fresh)]
+    assert rows[0] == rows[1]
+    assert notes[1:] == []
 
 
 def test_finished_trials_of_a_grid_are_not_handed_out() -> None:
