@@ -139,7 +139,7 @@ def make_plan(
     problems: list[tuple[KeyPath, str]] = []
     cells, configs = [], []
     seen: dict[str, Cell] = {}
-    combinations = _combinations(spec)
+    combinations = spec.combinations()
     problems += _idle_exclusions(spec, combinations)
     for values in combinations:
         if any(holds(excluded, values) for excluded in spec.exclude):
@@ -253,14 +253,6 @@ def plan_rows(plan: Plan) -> list[dict[str, Any]]:
         values = cells[row["cell_id"]].values
         row["cell"] = json.dumps({key: plain(value) for key, value in values.items()})
     return rows
-
-
-def _combinations(spec: SweepSpec) -> list[dict[str, Any]]:
-    """Return every combination of the compared axes' values."""
-    keys = list(spec.compare)
-    return [
-        dict(zip(keys, values, strict=True)) for values in itertools.product(*spec.compare.values())
-    ]
 
 
 def _idle_exclusions(

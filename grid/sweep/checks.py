@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnncore.spelling import closest_hint
-from grid.sweep.axes import Choice
+from grid.sweep.axes import Choice, contains, holds
 from grid.sweep.config_keys import check_value, config_keys, unknown_key
 from grid.sweep.yaml_source import KeyPath
 
@@ -141,10 +141,56 @@ def _circle(needs: Mapping[str, set[str]]) -> list[str]:
 def _when_problems(
     path: KeyPath, when: Mapping[str, Any], spec: SweepSpec, own: str | None = None
 ) -> Problems:
-    """Yield the keys of a condition that no axis and no fixed setting has."""
+    """Yield the keys of a condition that do not exist or whose values never occur."""
     known = {*spec.axis_keys(), *spec.fixed} - {own}
-    for key in when:
+    possible = True
+    for key, wanted in when.items():
         if key not in known:
             hint = closest_hint(key, sorted(known))
             names = ", ".join(sorted(known))
             yield (*path, key), f"there is no axis {key!r}{hint}; compared, tuned or fixed: {names}"
+        elif not any(_occurs(key, value, spec) for value in _options(wanted)):
+            text, values = _listed(_options(wanted)), _values_of(key, spec)
+            yield (*path, key), f"never holds: {key} is never {text}; its values: {values}"
+        else:
+            continue
+        possible = False
+    left = [
+        combination
+        for combination in spec.combinations()
+        if not any(holds(excluded, combination) for excluded in spec.exclude)
+    ]
+    compared = {key: wanted for key, wanted in when.items() if key in spec.compare}
+    if possible and left and not any(holds(compared, combination) for combination in left):
+        text = " ".join(f"{key}={_listed(_options(wanted))}" for key, wanted in when.items())
+        yield path, f"never holds: no combination that is left has {text}"
+
+
+def _options(wanted: Any) -> list[Any]:
+    """Return the values that a condition accepts for a key."""
+    return list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
+
+
+def _occurs(key: str, value: Any, spec: SweepSpec) -> bool:
+    """Check whether an axis or a fixed setting can have a value."""
+    if key in spec.compare:
+        return value in spec.compare[key]
+    if spec.tune and key in spec.tune.axes:
+        return contains(spec.tune.axes[key], value)
+    return bool(spec.fixed[key] == value)
+
+
+def _values_of(key: str, spec: SweepSpec) -> str:
+    """Return the values of a compared, tuned or fixed key as text."""
+    if key in spec.compare:
+        return _listed(spec.compare[key])
+    if spec.tune and key in spec.tune.axes:
+        axis = spec.tune.axes[key]
+        return (
+            _listed(axis.values) if isinstance(axis, Choice) else f"{axis.low:g} to {axis.high:g}"
+        )
+    return _listed([spec.fixed[key]])
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -239,6 +240,13 @@ class SweepSpec(Section):
     def keep_top(self) -> int | None:
         """Count of trials of a cell that keep their weights; None if all complete ones do."""
         return self.keep.top if isinstance(self.keep, Top) else None
+
+    def combinations(self) -> list[dict[str, Any]]:
+        """Return every combination of the compared axes' values, excluded ones too."""
+        return [
+            dict(zip(self.compare, values, strict=True))
+            for values in itertools.product(*self.compare.values())
+        ]
 
     def axis_keys(self) -> tuple[str, ...]:
         """Return the keys that differ between trials: compared and tuned."""

@@ -76,6 +76,29 @@ def test_a_good_file_is_read_with_types_of_yaml_1_2() -> None:
             "a.yaml:13: rules[0].when.arc: there is no axis 'arc' (closest: arch)",
         ),
         (
+            "{optimizer: sgd}",
+            "{optimizer: sdg}",
+            "a.yaml:9: tune.axes.momentum.when.optimizer: never holds: optimizer is never sdg; its "
+            "values: sgd, adam",
+        ),
+        (
+            "  epochs: 3",
+            "  epochs: 3\nrules: [{when: {arch: [cnn33, cnn4]}, set: {batch_size: 32}}]",
+            "a.yaml:13: rules[0].when.arch: never holds: arch is never cnn33, cnn4; its values: ",
+        ),
+        (
+            "  epochs: 3",
+            "  epochs: 3\nrules: [{when: {lr: 2}, set: {batch_size: 32}}]",
+            "a.yaml:13: rules[0].when.lr: never holds: lr is never 2; its values: 0.0001 to 0.1",
+        ),
+        (
+            "  epochs: 3",
+            "  epochs: 3\nexclude: [{arch: cnn3, optimizer: adam}]\n"
+            "rules: [{when: {arch: cnn3, optimizer: adam}, set: {batch_size: 32}}]",
+            "a.yaml:14: rules[0].when: never holds: no combination that is left has arch=cnn3 "
+            "optimizer=adam",
+        ),
+        (
             "  epochs: 3",
             "  epochs: 3\nexclude: [{lr: 0.1}]",
             "a.yaml:13: exclude[0].lr: there is no compared axis 'lr'",
