@@ -25,8 +25,7 @@ def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> 
     """
     if problem := check_network(arch, image_size, options):
         raise ValueError(problem)
-    network = NETWORKS.get(arch)
-    function = _load(network.build if network else arch)
+    network, function = NETWORKS.get(arch), import_network(arch)
     arguments: dict[str, Any] = {"classes": classes} | {
         k: v for k, v in options.items() if v is not None
     }
@@ -46,8 +45,13 @@ def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> 
     return model
 
 
-def _load(path: str) -> Callable[..., Any]:
-    """Import the function `package.module:function`."""
+def import_network(arch: str) -> Callable[..., Any]:
+    """Import the function that builds a network.
+
+    Call it before seeding: a module may draw random numbers when it is first imported. Raises
+    `ValueError` if it cannot be imported.
+    """
+    path = NETWORKS[arch].build if arch in NETWORKS else arch
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)

@@ -125,7 +125,7 @@ def _report_folder(results: str) -> Path:
 def _print_or_write(text: str, output: Path | None) -> None:
     """Write a text to a file, or print it if there is none."""
     if output is None:
-        print(text)
+        print(text, end="" if text.endswith("\n") else "\n")
         return
     with write_errors(output):
         output.write_text(text, encoding="utf-8")

@@ -15,6 +15,7 @@ from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
 from cnncore.config import TrialConfig
 from cnncore.data import DataError, Splits, load_dataset, open_splits
 from cnncore.models import build_model
+from cnncore.models.builder import import_network
 from cnncore.seeding import derive_seed, seed_everything
 from cnncore.training.glibc_allocator import keep_freed_memory
 from grid.api import use_own_modules
@@ -53,6 +54,7 @@ class OpenedTrial:
 
     def fresh(self) -> nn.Module:
         """Return the network with new random weights, neither the trial's nor its initial ones."""
+        import_network(self.config.arch)  # before seeding: the module may draw numbers
         seed_everything(derive_seed(self.seed, "fresh weights"))
         model = build_model(
             self.config.arch,

@@ -12,6 +12,7 @@ import torch
 from cnncore.config import NETWORK_KEYS, TrialConfig
 from cnncore.data import ImageData, Splits, load_dataset, open_splits
 from cnncore.models import build_model
+from cnncore.models.builder import import_network
 from cnncore.models.classifier_head import freeze_features
 from cnncore.models.pretrained import load_pretrained
 from cnncore.seeding import derive_seed, seed_everything
@@ -60,6 +61,7 @@ def open_trial(
     )
     fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)
     splits = open_splits(config, data, torch_device, fold)
+    import_network(config.arch)  # before seeding: the module may draw numbers when imported
     seed_everything(derive_seed(seed, "weights"))
     model = build_model(
         config.arch,

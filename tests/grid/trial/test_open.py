@@ -1,0 +1,52 @@
+"""A trial made ready to train."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnncore.config import TrialConfig
+from grid.plan.ids import make_trial
+from grid.trial.open import open_trial
+
+DRAWS = """
+import torch
+from torch import nn
+def net(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))
+print(net(10)(torch.randn(2, 3, 8, 8)).shape)  # a quick look, as many scripts have
+"""
+
+
+def test_a_module_that_draws_when_it_is_imported_shifts_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "draws_on_import.py").write_text(DRAWS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = TrialConfig.model_validate(
+        {
+            "arch": "draws_on_import:net",
+            "dataset": "digits",
+            "image_size": 8,
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "epochs": 1,
+        }
+    )
+    weights = []
+    for _ in range(2):  # in the first trial of a process, and in a later one
+        ready = open_trial(
+            make_trial(config, 0, ""),
+            data_dir=tmp_path / "data",
+            threads=torch.get_num_threads(),
+            device="cpu",
+            module_path=None,
+            skip_unreadable=False,
+        )
+        weights.append(ready.state.model.state_dict())
+    del sys.modules["draws_on_import"]
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name])
