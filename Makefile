@@ -1,10 +1,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests often wait for other processes, so one more than there are cores.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))")
+CORES := $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count()))")
+# Slow tests often wait for other processes, so one more than there are cores.
+WORKERS ?= $(shell expr $(CORES) + 1)
 
-.PHONY: setup demo test check bench format clean
+TEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
+
+.PHONY: setup demo quick test soak check bench format clean
 
 # The environment is made again when the list of dependencies changes.
 $(VENV)/.ready: pyproject.toml
@@ -18,8 +21,17 @@ setup: $(VENV)/.ready
 demo: setup
 	$(BIN)/cnngrid run digits
 
+# While one writes code: a minute on two cores.
+quick: setup
+	$(TEST) $(CORES) -m "not (slow or ray or slurm or browser or gpu or soak)"
+
+# Before a commit: eight minutes on two cores.
 test: setup
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	$(TEST) $(WORKERS) -m "not soak"
+
+# What else CI runs: Slurm, storms, long documents, real data sets, a pretended GPU.
+soak: setup
+	$(TEST) $(WORKERS) -m soak
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -5,9 +5,12 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from grid import Summary, load_sweep, run_sweep
 from grid.store.records import TABLES
 
 # Columns that are times, places or counts of attempts; everything else is a metric or a setting.
@@ -37,10 +40,10 @@ SMALL: dict[str, Any] = {
 
 def metrics(folder: Path | str) -> dict[str, list[dict[str, Any]]]:
     """Every metric of a results folder, exact, by table."""
-    from analysis import open_results
+    from analysis import connect
     from analysis.results.database import rows
 
-    connection = open_results(folder, all=True)
+    connection = connect(folder, all=True)
     found = {}
     for table, keys in (
         ("trials", "trial_id"),
@@ -56,15 +59,55 @@ def metrics(folder: Path | str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def trial_rows(folder: Path) -> list[Any]:
+    """Return the view `trials` of a results folder, a column an attribute."""
+    from analysis import connect
+    from analysis.results.database import rows
+
+    return [SimpleNamespace(**row) for row in rows(connect(folder), "SELECT * FROM trials")]
+
+
+def run_local(sweep: Path, results: Path | str, data_dir: Path, **options: Any) -> Summary:
+    """Run a sweep file in this process, without Ray and without a report."""
+    return run_sweep(
+        load_sweep(sweep), results=results, data_dir=data_dir, local=True, quiet=True, **options
+    )
+
+
+# A report takes 6 s of CPU time, more than most of these sweeps.
+WITHOUT_REPORT = """
+import analysis
+from grid.cli import main
+analysis.write_report = lambda connection, folder: folder / "index.html"
+main()
+"""
+
+
 def command(*arguments: str | Path) -> list[str]:
-    """The command line of `cnngrid` with this interpreter."""
-    return [sys.executable, "-m", "grid.cli.app", *map(str, arguments)]
+    """Return the command line of `cnngrid` with this interpreter; `run` writes no report."""
+    program = ["-c", WITHOUT_REPORT] if arguments[0] == "run" else ["-m", "grid.cli"]
+    return [sys.executable, *program, *map(str, arguments)]
 
 
-def call_main(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in this process; what it did, as of a process of its own."""
+@contextlib.contextmanager
+def without_report() -> Iterator[None]:
+    """Let `run` write no report in this process."""
+    import analysis
+
+    vars(analysis)["write_report"] = lambda connection, folder: folder / "index.html"
+    try:
+        yield
+    finally:
+        del vars(analysis)["write_report"]  # its real one is loaded when it is asked for
+
+
+def call_main(*arguments: str | Path, report: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process; `run` writes a report only if `report`."""
     from grid.cli import main
 
+    if arguments[0] == "run" and not report:
+        with without_report():
+            return call_main(*arguments, report=True)
     said, erred = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
     argv, sys.argv = sys.argv, ["cnngrid", *map(str, arguments)]
     code: Any = 0

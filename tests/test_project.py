@@ -26,6 +26,7 @@ PACKAGES = ("analysis", "cluster", "cnncore", "grid")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
@@ -244,6 +245,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "s3://my-bucket/cnngrid"
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_every_command_of_the_documents_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str
@@ -268,6 +270,7 @@ def test_every_command_of_the_documents_runs(
                         "lr": 0.01,
                         "epochs": 1,
                         "limit_train": 64,
+                        "limit_test": 40,
                     },
                 }
             )
@@ -291,7 +294,8 @@ def test_every_command_of_the_documents_runs(
                         del words[(at := words.index("--address")) : at + 2]
                     words[2] = {"digits": "digits.yaml"}.get(words[2], words[2])
                     local = () if "--local" in words else ("--local",)
-                    line = shlex.join([*words, "--set", "limit_train=64", *local])
+                    few = ("--set", "limit_train=64", "--set", "limit_test=40")
+                    line = shlex.join([*words, *few, *local])
                 done = call(line)
                 assert done.returncode == 0, f"{document.name}: {line}\n{done.stderr}"
                 ran += 1

@@ -3,11 +3,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 
 from cnncore.seeding import derive_seed, seed_everything, seed_torch
 
 
+@pytest.mark.slow
 def test_derived_seeds_are_the_same_in_another_process():
     code = "from cnncore.seeding import derive_seed; print(derive_seed(7, 'order', 3))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout

@@ -76,6 +76,7 @@ def test_report_has_the_tables_and_figures_it_had(folder: Path) -> None:
     assert set(answers["figures"]) <= set(found["figures"])
 
 
+@pytest.mark.slow
 def test_table_and_plot_answer_by_name(tmp_path: Path) -> None:
     """`report` makes all of them; here two that the folder has are asked for, and one it lacks."""
     folder, answers = RESULTS / "xiong-mobilenet", ANSWERS["xiong-mobilenet"]
@@ -179,6 +180,7 @@ def test_an_interrupted_search_goes_on_with_its_suggestions(resume: Resume, tmp_
     check_equal(resumed, run_local(resumed.name, tmp_path / "whole"), *complete)
 
 
+@pytest.mark.slow
 def test_folders_of_cut_off_runs_open(tmp_path: Path) -> None:
     counts = {
         "cut": {"planned": 2, "complete": 1, "paused": 0, "missing": 1},

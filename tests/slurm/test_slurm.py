@@ -23,7 +23,7 @@ from tests.small_sweeps import metrics
 # Set where a skip must not pass for a success.
 REQUIRED = "CNNGRID_REQUIRE_SLURM"
 
-pytestmark = [pytest.mark.slurm, pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.soak, pytest.mark.slurm, pytest.mark.ray, pytest.mark.slow]
 
 # Steps take the time that the environment says, so that a sweep lasts alike on any machine.
 SLOW_NETWORK = """

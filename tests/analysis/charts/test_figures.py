@@ -43,6 +43,7 @@ def test_every_figure_is_drawn(svgs):
         assert len(content) > 5_000, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FILE_FORMATS)
 def test_a_figure_in_every_format(opened, tmp_path, suffix):
     content = save_plot(opened, "curves", tmp_path / f"figure{suffix}").read_bytes()
@@ -50,6 +51,7 @@ def test_a_figure_in_every_format(opened, tmp_path, suffix):
     assert len(content) > 5_000
 
 
+@pytest.mark.slow
 def test_nothing_to_show_is_a_message(blank, tmp_path):
     sweep = blank()
     sweep.planned({"arch": "cnn3"}, 0)
@@ -196,6 +198,7 @@ def test_the_schedule_is_drawn_over_the_curve(opened):
     assert {point["epoch"] for point in lr} == {point["epoch"] for point in top1}
 
 
+@pytest.mark.slow
 def test_curves_show_a_running_sweep(blank, tmp_path):
     sweep = blank()
     sweep.store_epochs(sweep.trial(sweep.planned({"arch": "cnn3"}, 0)), 2)
@@ -275,6 +278,7 @@ def test_svg_is_the_same_in_a_new_process(tiny, svgs, tmp_path):
         assert svgs[name] == (tmp_path / f"{name}.svg").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_script_is_cached_and_made_if_it_cannot_be(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = script()

@@ -100,6 +100,7 @@ def test_a_studys_own_sweep_stands_beside_all_of_its_numbers(blank):
     assert unmeasured["measured_mean"] is unmeasured["cell_id"] is None
 
 
+@pytest.mark.slow
 def test_a_number_of_an_epoch_stands_beside_that_epoch_or_the_last_one(blank):
     sweep = blank("hu-realm")
     axes = {"arch": "resnet18", "optimizer": "adam", "lr": 0.01}
@@ -122,6 +123,7 @@ def test_a_number_of_an_epoch_stands_beside_that_epoch_or_the_last_one(blank):
     assert "after epoch" not in found[1]["differs"]
 
 
+@pytest.mark.slow
 def test_another_sweep_stands_beside_the_numbers_of_its_networks_alone(blank):
     sweep = blank("own")
     stored(sweep, {"arch": "cnn3"}, dataset="cifar10", optimizer="adam", lr=0.05)
@@ -136,6 +138,7 @@ def test_another_sweep_stands_beside_the_numbers_of_its_networks_alone(blank):
     assert (count["measured_mean"], count["differs"]) == (122_570, None)
 
 
+@pytest.mark.slow
 def test_a_compared_learning_rate_must_be_the_papers(blank):
     sweep = blank("own")
     for lr in (0.001, 0.05):
@@ -270,6 +273,7 @@ def test_paper_tables_show_the_papers_column_beside_ours(blank):
     assert fine["reported_train_val"] == pytest.approx(0.90 - 0.36)
 
 
+@pytest.mark.slow
 def test_a_gap_is_taken_trial_by_trial(blank):
     sweep = blank()
     for seed, (train, test) in enumerate([(0.9, 0.5), (0.8, 0.6)]):

@@ -11,6 +11,8 @@ from analysis import AnalysisError, connect, make_table
 from analysis.charts.catalog import make_plot
 from analysis.tables.significance import ranked
 
+pytestmark = pytest.mark.slow  # each test makes a sweep of its own
+
 CNN3, LENET, RESNET = [0.90, 0.91, 0.92, 0.93], [0.89, 0.91, 0.91, 0.94], [0.80, 0.82, 0.81, 0.84]
 
 
@@ -121,7 +123,6 @@ def test_of_tuned_cells_the_confirmed_trials_count(blank):
     assert f"cnn3 and lenet, 0.33 points apart (p = {p:.3f}, n = 3)." in table.caption
 
 
-@pytest.mark.slow
 def test_every_table_of_winners_says_searched_or_confirmed(blank):
     sweep = blank()
     tuned(sweep, [0.90, 0.92], arch="cnn3")
@@ -139,7 +140,6 @@ def test_every_table_of_winners_says_searched_or_confirmed(blank):
     assert "tuned cells" not in make_table(connect(sweep.folder), "coverage").caption
 
 
-@pytest.mark.slow
 def test_a_search_without_confirmed_trials_says_so(opened, blank):
     note = "Numbers of tuned cells are searched, not confirmed on fresh seeds."
     assert make_table(opened, "gap").caption.endswith(note)
@@ -155,7 +155,6 @@ def test_the_note_names_the_cells_inside_the_noise_of_the_best(blank):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("archs", "named", "rest"), [(3, 3, "."), (6, 1, "; and 5 more. Not tested")]
 )
@@ -258,7 +257,6 @@ def test_ranks_are_over_data_sets_with_seeds_averaged(blank):
     assert "one data set" not in table.caption
 
 
-@pytest.mark.slow
 def test_the_diagram_joins_what_is_not_told_apart(blank):
     spec = make_plot(five_data_sets(blank), "ranks")
     data = list(spec["datasets"].values())

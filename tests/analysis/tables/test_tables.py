@@ -33,6 +33,7 @@ def test_every_table_in_every_format(opened, name):
         assert render(table, format)
 
 
+@pytest.mark.slow
 def test_every_table_of_an_empty_folder_has_no_rows(blank):
     connection = connect(blank().folder)
     for name in TABLES:
@@ -117,6 +118,7 @@ def small(blank, **differs):
     return make_table(connect(sweep.folder), "comparison")
 
 
+@pytest.mark.slow
 def test_unequal_image_sizes_are_flagged(blank):
     table = small(blank, image_size=8)
     assert "Image sizes differ (8, 32 px)" in table.caption
@@ -124,6 +126,7 @@ def test_unequal_image_sizes_are_flagged(blank):
     assert "trials" not in [column.name for column in table.columns]
 
 
+@pytest.mark.slow
 def test_the_rule_that_chose_the_epoch_is_named(blank):
     assert "the epoch that each config's select chose" in small(blank, select="last").caption
 
@@ -143,6 +146,7 @@ def test_cells_without_a_complete_trial_stay_in_the_table(blank):
     assert render(table, "latex")
 
 
+@pytest.mark.slow
 def test_comparison_of_several_folders_names_them(tiny, blank):
     sweep = blank("other")
     sweep.store(sweep.trial(sweep.planned({"arch": "cnn3", "batch_size": 7}, 0)))
@@ -152,6 +156,7 @@ def test_comparison_of_several_folders_names_them(tiny, blank):
     assert {row["results"] for row in by_name(table)} == {"tiny", "other"}
 
 
+@pytest.mark.slow
 def test_axes_that_are_not_plain_values_are_shown_short(blank):
     sweep = blank()
     for schedule in ({"kind": "cosine"}, {"kind": "step", "every": 5}):
@@ -212,6 +217,7 @@ def test_provenance_groups_trials_by_machine(opened):
     assert row["data_fingerprint"] == "fedcba987654"
 
 
+@pytest.mark.slow
 def test_scaling_sets_counted_macs_beside_the_rule(blank):
     sweep = blank()
     for width, side, macs in ((1.0, 32, 1000), (0.5, 32, 300), (1.0, 16, 260)):
@@ -235,6 +241,7 @@ def test_scaling_sets_counted_macs_beside_the_rule(blank):
     assert (largest["macs_ratio"], largest["rule_ratio"]) == (15.0, 16.0)
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text_in_every_table(blank):
     name = "</td><script>alert(1)</script>|\\input{x}"
     sweep = blank()

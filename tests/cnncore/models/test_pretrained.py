@@ -128,6 +128,7 @@ def test_imagenet_weights_are_torchvisions(hub, arch):
     assert getattr(model, "transform_input", True)
 
 
+@pytest.mark.slow
 def test_keras_resnet_takes_torchvisions_weights_with_zero_biases(hub):
     state, model = hub("resnet50"), build("resnet50_keras")
     nn.init.ones_(model.conv1.bias)
@@ -156,6 +157,7 @@ def test_keras_inception_takes_torchvisions_scales_frozen(hub, tmp_path):
     assert count_parameters(again) == counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["efficientnet_b0_keras", "mobilenet_v2_keras"])
 def test_keras_heads_stay_fresh(hub, arch):
     state, model = hub(NETWORKS[arch].torchvision), build(arch)

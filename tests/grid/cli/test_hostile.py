@@ -210,6 +210,7 @@ def test_sql_and_html_in_names_and_values_are_only_text(
     assert page.tags.count("script") == text.count("</script>")
 
 
+@pytest.mark.slow
 def test_a_results_folder_that_points_elsewhere_changes_nothing_there(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
 ) -> None:

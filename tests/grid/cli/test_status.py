@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from grid.lock.heartbeat import process_started
 from grid.store.folder import Store
 
 
+@pytest.mark.slow
 def test_status_says_what_runs_where_and_how_long_the_rest_takes(
     write_sweep: Callable[..., Path],
     tmp_path: Path,

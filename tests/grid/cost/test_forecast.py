@@ -36,6 +36,7 @@ def forecasts(stop: str) -> list[tuple[float, float]]:
     return [(at / whole, left / (whole - at)) for at, left in said if at < whole]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stop",
     [

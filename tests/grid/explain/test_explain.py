@@ -82,6 +82,7 @@ def test_every_analysis_makes_its_figure_or_table(
         assert row["net_change"].mean == pytest.approx(images)
 
 
+@pytest.mark.slow
 def test_messages_about_mistakes_name_the_choices(cnngrid: Command, results: Path) -> None:
     shutil.rmtree(results / "checkpoints")
     for arguments, expected in (

@@ -130,6 +130,7 @@ def commit_all(folder: Path) -> str:
     return git("rev-parse", "HEAD")
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_job_takes_code_and_sweep_along_and_gives_the_same_metrics(
@@ -277,6 +278,7 @@ def test_a_node_that_is_gone_is_not_asked_and_one_that_only_fails_is_named(tmp_p
     assert not list((tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 def test_a_bundle_holds_the_modules_that_a_sweep_names_and_their_imports(
     write_sweep: Write, tmp_path: Path
 ) -> None:

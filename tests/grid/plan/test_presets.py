@@ -44,6 +44,7 @@ def networks(study: str) -> dict[tuple[object, ...], Trial]:
     return {(t.config.arch, t.config.image_size, t.config.quirk): t for t in trials}
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.parametrize("study", [*STUDIES, *ANALYSES])
 def test_every_network_of_a_study_trains_two_steps(study, tmp_path, monkeypatch):

@@ -77,6 +77,7 @@ def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
     assert ok.returncode == 0  # the failed one left the plan; a diverged one is an answer
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_in_the_same_way_is_given_up_and_the_others_go_on(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:

@@ -79,6 +79,7 @@ def undisturbed(sweep: Path, tmp_path: Path, data_dir: Path) -> list[dict[str, A
     return metrics(tmp_path / "whole" / "small")["trials"]
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.slow
 def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(

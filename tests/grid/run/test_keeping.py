@@ -38,6 +38,7 @@ def best(folder: Path, top: int) -> set[str]:
     return {trial_id for ids in ranked(folder) for trial_id in ids[:top]}
 
 
+@pytest.mark.slow
 def test_the_best_two_of_each_cell_keep_their_weights_over_restarts(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -62,6 +63,7 @@ def test_the_best_two_of_each_cell_keep_their_weights_over_restarts(
     again(1, [0, 1, 2, 3, 4, 5])
 
 
+@pytest.mark.slow
 def test_confirmed_trials_of_a_search_keep_theirs_too_after_a_restart(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_budget_is_held_by_removing_the_worst_weights_of_a_cell(
     assert metrics(folder) == metrics(tmp_path / "free" / "small")
 
 
+@pytest.mark.slow
 def test_a_budget_that_cannot_be_held_stops_the_sweep_and_a_larger_one_goes_on(
     write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +149,7 @@ def test_a_budget_that_cannot_be_held_stops_the_sweep_and_a_larger_one_goes_on(
     assert run_local(sweep, tmp_path, data_dir).states == {"complete": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fixed",
     [

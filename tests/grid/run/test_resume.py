@@ -38,7 +38,7 @@ def test_killing_the_driver_and_running_again_changes_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
 ) -> None:
     options: dict[str, Any] = {
-        "checkpoint_s": 0.001,
+        "checkpoint_s": 0.05,
         "fixed": {"epochs": 8, "optimizer": "adam", "schedule": "plateau"},
         "seeds": [0],
     }
@@ -114,6 +114,7 @@ def torch_load(path: Path) -> Any:
     return torch.load(path, weights_only=True)
 
 
+@pytest.mark.slow
 def test_a_trial_is_judged_that_was_cut_off_before_the_judgement(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_trial_is_judged_that_was_cut_off_before_the_judgement(
     assert store.finished()[first.trial_id].epochs_run == 2
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -212,6 +214,7 @@ def test_more_epochs_start_from_the_shorter_trials_and_change_no_bit(
     assert {row["attempt"] for row in Store(tmp_path / "cosine" / "small").epochs()} == {1}
 
 
+@pytest.mark.slow
 def test_what_a_shorter_search_pruned_stays_pruned(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -234,6 +237,7 @@ def test_what_a_shorter_search_pruned_stays_pruned(
     assert len(trained) == 3 + 1 + 1  # two and one more of the best, one of each other
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_a_longer_search_goes_on_from(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
 ) -> None:
@@ -315,9 +319,9 @@ def test_a_tuned_sweep_that_was_killed_asks_and_prunes_as_an_uninterrupted_one(
         "compare": {"arch": ["cnn3"], "optimizer": ["sgd", "adam"]},
         "tune": {"trials": 6, "axes": {"lr": {"log_uniform": [1e-3, 0.1]}}},
         "stop": {"asha": {"grace_epochs": 1, "reduction": 2}},
-        "fixed": {"epochs": 4, "limit_train": 320},
+        "fixed": {"epochs": 4, "limit_train": 160},
         "seeds": [0],
-        "checkpoint_s": 0.001,
+        "checkpoint_s": 0.05,
     }
     sweep = write_sweep(**options)
     run_local(sweep, tmp_path / "whole", data_dir)

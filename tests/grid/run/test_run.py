@@ -64,6 +64,7 @@ def test_every_number_is_in_the_store(write_sweep: Write, tmp_path: Path, data_d
     assert sum(tensor.numel() for tensor in weights["weights"].values()) == 842_630
 
 
+@pytest.mark.slow
 def test_every_fold_validates_images_of_its_own(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_second_driver_is_refused(
     assert f"another driver holds this folder (process {process.pid}" in second.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_row_is_set_aside_and_its_trial_run_again(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_another_sweeps_folder_is_refused(
         run_local(write_sweep(), tmp_path / "results", data_dir)
 
 
+@pytest.mark.slow
 def test_a_small_try_does_not_mix_with_the_full_run(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:

@@ -48,7 +48,7 @@ def test_slots_ray_and_local_give_the_same_metrics(
 def test_a_killed_trial_process_changes_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start
 ) -> None:
-    sweep = write_sweep(checkpoint_s=0.001, fixed={"epochs": 40, "optimizer": "adam"}, seeds=[0])
+    sweep = write_sweep(checkpoint_s=0.1, fixed={"epochs": 24, "optimizer": "adam"}, seeds=[0])
     run_local(sweep, tmp_path / "whole", data_dir)
     folder = tmp_path / "cut" / "small"
     process = start("run", sweep, "--slots", "1", "--results", tmp_path / "cut")
@@ -77,7 +77,7 @@ def test_a_killed_trial_process_changes_no_bit(
 def test_a_killed_driver_changes_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid_process: Command
 ) -> None:
-    sweep = write_sweep(checkpoint_s=0.001, fixed={"epochs": 20})
+    sweep = write_sweep(checkpoint_s=0.1, fixed={"epochs": 15})
     run_local(sweep, tmp_path / "whole", data_dir)
     folder = tmp_path / "cut" / "small"
     process = start("run", sweep, "--slots", "2", "--results", tmp_path / "cut")

@@ -95,6 +95,7 @@ def tables(names: list[str]) -> dict[str, int]:
     return Counter(name.split("/")[2] for name in names if name.endswith(".parquet"))
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore,
@@ -173,6 +174,7 @@ def goes_away(s3: ObjectStore, back_in_s: float | None) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_lost_connection_is_waited_for_and_then_ends_the_run(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, data_dir: Path, s3: ObjectStore,
@@ -230,6 +232,7 @@ def test_whether_a_driver_elsewhere_lives_does_not_depend_on_its_clock(
         assert drivers_alive(store)[0]["pid"] == os.getpid()
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.slow
 def test_workers_of_ray_write_to_the_store_themselves(

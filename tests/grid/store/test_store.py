@@ -233,6 +233,7 @@ except ResultsError as error:
 """
 
 
+@pytest.mark.slow
 def test_of_many_drivers_that_find_a_dead_hold_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "run" / "driver.json"
     path.parent.mkdir()
