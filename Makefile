@@ -5,6 +5,8 @@ CORES := $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count()))")
 # Slow tests often wait for other processes, so one more than there are cores.
 WORKERS ?= $(shell expr $(CORES) + 1)
 
+# The processes that tests start would each compile the same files again.
+export PYTHONDONTWRITEBYTECODE =
 TEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
 
 .PHONY: setup demo quick test soak check bench format clean

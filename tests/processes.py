@@ -37,7 +37,7 @@ class Process(subprocess.Popen[str]):
 
     @property
     def said(self) -> str:
-        """What it said so far."""
+        """Output so far."""
         return self._output.read_text(errors="replace")
 
     def end(self, timeout_s: float = ENDS_WITHIN_S) -> str:
@@ -58,7 +58,10 @@ class Process(subprocess.Popen[str]):
 def finished(
     line: Sequence[str | Path], cwd: Path, env: Mapping[str, str], timeout_s: float = ENDS_WITHIN_S
 ) -> subprocess.CompletedProcess[str]:
-    """What a command that ran to its end said. Raises `AssertionError` where it does not end."""
+    """Return the output of a command that ran to its end.
+
+    Raises `AssertionError` if it does not end.
+    """
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as erred:
 
         def texts() -> list[str]:

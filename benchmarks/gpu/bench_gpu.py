@@ -53,7 +53,7 @@ def solo(seconds: float) -> list[Row]:
 
 
 def sides(arch: str, precision: str, steps: int = 200) -> dict[str, Callable[[], Round]]:
-    """What is measured in turn. `ours_again` shows the spread of a side against itself."""
+    """The sides, measured in turn. `ours_again` shows the spread of a side against itself."""
     found: dict[str, Callable[[], Round]] = {
         "ours": lambda: ours(arch, precision, steps),
         "ours_again": lambda: ours(arch, precision, steps),
@@ -87,7 +87,7 @@ def busy_share(arch: str, precision: str, steps: int = 30) -> dict[str, float]:
 
 
 def ceilings(seconds: float) -> list[Row]:
-    """What the device can do at best: copies, products, launches, grouped convolutions."""
+    """Measure the device at its best: copies, products, launches, grouped convolutions."""
     rows: list[Row] = []
     with guarded(rows, {"what": "copy"}) as row:
         row["tb_per_s"] = copy_tb_per_s()

@@ -175,7 +175,7 @@ def capture_branches(members: Sequence[Member], generator: torch.Generator | Non
 
 
 def equal_alone(arch: str) -> bool:
-    """Whether a member has the same weights after 20 steps alone and beside three others."""
+    """Return whether a member has the same weights after 20 steps alone and beside three others."""
     alone, beside_others = weights_beside(arch, 0), weights_beside(arch, 3)
     return all(torch.equal(a, b) for a, b in zip(alone, beside_others, strict=True))
 

@@ -1,4 +1,4 @@
-"""How many trials run at the same time, where, and the slot of each."""
+"""Slots: the trials that run at the same time, and their device."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ SHAPED_BY_VALUES = {
 
 @dataclass
 class Log:
-    """What a real device would have been asked to do."""
+    """Launches and waits that a real device would have got."""
 
     waits: Counter[tuple[str, str]] = field(default_factory=Counter)  # by reason and place
     ops: Counter[str] = field(default_factory=Counter)  # launched operations by name

@@ -106,7 +106,7 @@ def begin(config: TrialConfig, data_dir: Path, device: torch.device) -> tuple[Tr
 
 
 def epochs(state: TrainState, splits: Any, config: TrialConfig) -> list[dict[str, Any]]:
-    """What each epoch gives, without its times."""
+    """Return the results of each epoch without its times."""
     return [
         {key: value for key, value in asdict(event).items() if key not in TIMES}
         for event in train(state, splits, config, boundary_every_s=1e9)
@@ -121,14 +121,14 @@ def whole(config: TrialConfig, data_dir: Path, device: torch.device) -> list[dic
 
 @functools.cache
 def whole_once(name: str, data_dir: Path, device: torch.device) -> list[dict[str, Any]]:
-    """The same for one of `CONFIGS`, trained once for all tests."""
+    """Return the results of each epoch for one of `CONFIGS`, trained once for all tests."""
     return whole(make_config(**CONFIGS[name]), data_dir, device)
 
 
 def cut(
     config: TrialConfig, data_dir: Path, first: torch.device, second: torch.device
 ) -> list[dict[str, Any]]:
-    """The same for a trial that stops within an epoch on one device and goes on on another."""
+    """Return the results of a trial that stops within an epoch and resumes on another device."""
     state, splits = begin(config, data_dir, first)
     for event in train(state, splits, config, boundary_every_s=0.0):
         if isinstance(event, StepBoundary) and event.step == 2:

@@ -31,7 +31,7 @@ class Slurm:
 
     @property
     def apart(self) -> bool:
-        """Whether nodes have names, networks and processes of their own."""
+        """Return whether nodes have names, networks and processes of their own."""
         return self.env["SLURM_TESTBED_RUNNING_MODE"] == "netns"
 
     def call(self, *words: str, **changes: str) -> str:
@@ -52,22 +52,22 @@ class Slurm:
         return str(re.match(r"job (\d+): ", said).group(1))
 
     def state(self, job: str) -> str:
-        """What Slurm says a job does."""
+        """Return the state of a job in Slurm's words."""
         said = self.call("scontrol", "-o", "show", "job", job)
         return str(re.search(r"JobState=(\w+)", said).group(1))
 
     def runs_for_s(self, job: str) -> int:
-        """How long a job has run by now, in seconds."""
+        """Return the seconds that a job has run so far."""
         said = self.call("scontrol", "-o", "show", "job", job)
         hours, minutes, seconds = re.search(r"RunTime=(\d+):(\d+):(\d+)", said).groups()
         return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
 
     def completed(self, job: str) -> bool:
-        """Whether a job ended well."""
+        """Return whether a job ended well."""
         return self.state(job) == "COMPLETED"
 
     def log(self, results: Path | str, job: str) -> str:
-        """What a job wrote so far; `results` is its results folder."""
+        """Return the output of a job so far; `results` is its results folder."""
         path = self.folder / results / "logs" / f"slurm-{job}.log"
         return path.read_text() if path.exists() else ""
 
@@ -84,7 +84,7 @@ class Slurm:
             raise
 
     def temporary_files(self) -> list[Path]:
-        """What jobs left on the nodes' disks."""
+        """Return the files that jobs left on the nodes' disks."""
         return list(Path(self.env["CNNGRID_SCRATCH"]).iterdir())
 
     def on_node(self, node: str, *words: str) -> str:
@@ -92,7 +92,7 @@ class Slurm:
         return self.call(str(TESTBED), "exec", node, *words)
 
     def free_of_ray(self, node: str) -> bool:
-        """Whether no process of Ray's is left on a node."""
+        """Return whether no process of Ray is left on a node."""
         return "ray" not in self.on_node(node, "ps", "axww", "-o", "args")
 
 

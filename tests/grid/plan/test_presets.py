@@ -32,7 +32,7 @@ def few_images() -> ImageArrays:
 
 
 def inspect(name: str, image_size: int | None) -> DatasetInfo:
-    """What the catalog says of a data set; its files need not be there."""
+    """Return the catalog's facts of a data set, whose files need not exist."""
     source = DATASETS[name]
     return DatasetInfo(name, None, source.classes, image_size or source.image_size, "0" * 16)
 

@@ -74,7 +74,7 @@ def by_network(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def undisturbed(sweep: Path, tmp_path: Path, data_dir: Path) -> list[dict[str, Any]]:
-    """The same trials, their one fault behind them."""
+    """Trials after their one fault."""
     run_local(sweep, tmp_path / "whole", data_dir)
     return metrics(tmp_path / "whole" / "small")["trials"]
 

@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the best of each cell, within a budget, over restarts."""
+"""Checkpoints that stay: the best of each cell, within a budget, over restarts."""
 
 import threading
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def test_confirmed_trials_of_a_search_keep_theirs_too_after_a_restart(
 
 
 def watched(folder: Path, work: Callable[[], Any]) -> tuple[Any, int]:
-    """What a piece of work returns, and the most bytes that the folder took meanwhile."""
+    """Return a result, and the most bytes that the folder took meanwhile."""
     most, ended = 0, threading.Event()
 
     def watch() -> None:

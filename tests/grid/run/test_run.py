@@ -27,18 +27,18 @@ Start = Callable[..., Process]
 def test_a_sweep_is_run_once_and_extended_without_redoing(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
-    sweep = write_sweep()
+    sweep = write_sweep(fixed={"epochs": 1})
     first = run_local(sweep, tmp_path, data_dir)
     assert (first.ran, first.states, first.exit_code) == (4, {"complete": 4}, 0)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("small/trials/*.parquet")}
     assert run_local(sweep, tmp_path, data_dir).ran == 0
 
-    write_sweep(compare={"arch": ["cnn3"], "lr": [0.05, 0.02, 0.01]})
+    write_sweep(compare={"arch": ["cnn3"], "lr": [0.05, 0.02, 0.01]}, fixed={"epochs": 1})
     extended = run_local(sweep, tmp_path, data_dir)
     assert (extended.ran, extended.states) == (2, {"complete": 6})
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
 
-    write_sweep(seeds=[0, 1, 2])
+    write_sweep(fixed={"epochs": 1}, seeds=[0, 1, 2])
     assert run_local(sweep, tmp_path, data_dir).ran == 2  # one new seed of two rates
 
 

@@ -1,4 +1,4 @@
-"""The same sweeps on a real Ray: equal numbers, reused actors, lost processes, Ctrl-C."""
+"""Small sweeps on a real Ray: equal numbers, reused actors, lost processes, Ctrl-C."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ Start = Callable[..., Process]
 
 
 def claims(folder: Path) -> dict[str, dict[str, Any]]:
-    """What runs now, by trial."""
+    """Return the claims of running trials, by trial."""
     names = [path.stem for path in (folder / "run" / "trials").glob("*.json")]
     return {name: claim for name in names if (claim := Store(folder).claims.read(name))}
 

@@ -251,6 +251,7 @@ def test_nothing_is_copied_outside_the_cache(s3: ObjectStore) -> None:
     assert objects() == {"run/ours.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("results", "message"),
     [

@@ -173,6 +173,7 @@ def test_a_dead_drivers_hold_expires(tmp_path: Path) -> None:
         assert drivers_alive(store)
 
 
+@pytest.mark.slow
 def test_a_driver_elsewhere_counts_while_its_heart_beats(tmp_path: Path) -> None:
     path = tmp_path / "run" / "driver.json"
     path.parent.mkdir()
@@ -189,6 +190,7 @@ def test_a_driver_elsewhere_counts_while_its_heart_beats(tmp_path: Path) -> None
     timer.join()
 
 
+@pytest.mark.slow
 def test_a_driver_elsewhere_that_was_just_killed_is_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
