@@ -252,6 +252,9 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "adamw": {"betas": (0.9, 0.999), "weight_decay": 0.01},
 }
 
+# Values that each optimizer keeps per weight: a velocity (SGD with momentum), or two moments.
+OPTIMIZER_MOMENTS: dict[str, int] = {"sgd": 1, "adam": 2, "adamw": 2}
+
 # Keys with a meaning for some optimizers only; for others they resolve to null.
 OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "momentum": ("sgd",),

@@ -18,8 +18,7 @@ from cnncore.data import (
     prepare_dataset,
     smallest_class,
 )
-from grid.plan.plan import Plan
-from grid.plan.plan import make_plan as expand
+from grid.plan.plan import Plan, expand_sweep
 from grid.plan.resolve import DataFacts
 from grid.run.driver import RunOptions
 from grid.run.session import Summary, run_plan
@@ -50,7 +49,7 @@ def make_plan(
         _data_facts, data_dir=folder, download=download, skip_unreadable=skip_unreadable
     )
     smallest = partial(_smallest_class, data_dir=folder, skip_unreadable=skip_unreadable)
-    return replace(expand(spec, facts, changes, smallest), skip_unreadable=skip_unreadable)
+    return replace(expand_sweep(spec, facts, changes, smallest), skip_unreadable=skip_unreadable)
 
 
 def run_sweep(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from grid.plan.plan import Plan, make_plan
+from grid.plan.plan import Plan, expand_sweep
 from grid.sweep.load import parse_sweep
 
 AXES = """{
@@ -52,4 +52,4 @@ def tuned(
         f"{stop}"
     )
     facts = SimpleNamespace(image_size=8, fingerprint=None)
-    return make_plan(parse_sweep(text), lambda name, size: facts)
+    return expand_sweep(parse_sweep(text), lambda name, size: facts)

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.measure import RESULTS, environment, write_csv
 from benchmarks.search.curves import fake_dataset
 from grid.plan.ids import Trial
-from grid.plan.plan import make_plan
+from grid.plan.plan import expand_sweep
 from grid.search.outcomes import Outcome
 from grid.search.sweep_search import Search
 from grid.sweep.load import parse_sweep
@@ -35,7 +35,7 @@ def idle_share(sampler: str, *, ahead: bool, trials: int) -> float:
         "lr: {log_uniform: [1e-4, 1]}, weight_decay: {log_uniform: [1e-6, 1e-2]}, "
         "momentum: {uniform: [0.5, 0.99]}}}\n"
     )
-    search = Search(make_plan(parse_sweep(text), fake_dataset), None, {})
+    search = Search(expand_sweep(parse_sweep(text), fake_dataset), None, {})
     running: list[tuple[float, int, Trial]] = []
     tie_breaker, idle, began = count(), 0.0, monotonic()
     while True:

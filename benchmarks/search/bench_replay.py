@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.measure import RESULTS, environment, write_csv
 from benchmarks.search.curves import Cell, Config, Curve, Curves, fake_dataset, read
 from benchmarks.search.simulate import simulate
-from grid.plan.plan import make_plan
+from grid.plan.plan import expand_sweep
 from grid.search.study import CellStudy, SuggestionResult
 from grid.sweep.axes import LogUniform, Uniform
 from grid.sweep.load import parse_sweep
@@ -213,7 +213,7 @@ def replay_large(sampler: str, trials: int, cells: int, slots: int) -> dict[str,
         "lr: {log_uniform: [1e-4, 1]}, weight_decay: {log_uniform: [1e-6, 1e-2]}}}\n"
         "stop: {asha: {grace_epochs: 1, reduction: 3}}\n"
     )
-    plan = make_plan(parse_sweep(text), fake_dataset)
+    plan = expand_sweep(parse_sweep(text), fake_dataset)
     began = perf_counter()
     sweep = simulate(plan, lambda trial, epoch: 1 - abs(trial.config.lr - 0.03) - 0.5**epoch, slots)
     real_s = perf_counter() - began

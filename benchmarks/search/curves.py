@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grid.plan.ids import Trial
-from grid.plan.plan import Plan, make_plan
+from grid.plan.plan import Plan, expand_sweep
 from grid.sweep.load import parse_sweep
 
 FILE = Path(__file__).parents[1] / "inputs" / "curves.parquet"
@@ -102,7 +102,7 @@ class Curves:
                 **({"stop": json.loads(stop)} if stop else {}),
             }
         )
-        return make_plan(parse_sweep(text), fake_dataset)
+        return expand_sweep(parse_sweep(text), fake_dataset)
 
 
 class FakeDataset:

@@ -32,7 +32,7 @@ from cnncore.training.train_state import (
 
 # Most logits kept on the device for the running accuracy before they are read: 64 MiB in fp32.
 UNREAD_LOGITS = 2**24
-# With fewer classes top-5 accuracy says little.
+# With fewer classes top-5 accuracy is not informative.
 TOP5_CLASSES = 6
 
 

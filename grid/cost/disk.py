@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncore.config import NETWORK_KEYS, TrialConfig
+from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig
 from grid.plan.plan import Cell, Plan, corners
 from grid.search.stopping import cell_rule
 from grid.store.usage import MIB, free_bytes, taken
@@ -79,7 +79,9 @@ def _sizes(content: str, classes: int) -> Sizes:
         **(config["arch_options"] or {}),
     )
     weights = 4 * (parameters.trainable + parameters.non_trainable)
-    moments = (1 if config["momentum"] else 0) if config["optimizer"] == "sgd" else 2
+    moments = OPTIMIZER_MOMENTS[config["optimizer"]]
+    if config["optimizer"] == "sgd" and not config["momentum"]:
+        moments = 0
     copies = 1 + moments + (config["select"] == "best") + (config["ema"] is not None)
     return Sizes(copies * weights + CHECKPOINT_BYTES, weights + CHECKPOINT_BYTES)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.results.location import inside
-from cnncore.config import NETWORK_KEYS, TrialConfig
+from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig
 from grid.cost.disk import DiskNeed, disk_need
 from grid.plan.plan import Plan, active_axes
 from grid.search.sweep_search import Search
@@ -192,7 +192,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
         **network_options(config),
     )
     weights_mib = 4 * (parameters.trainable + parameters.non_trainable) / 2**20
-    states = 2 if config.optimizer == "sgd" else 3  # gradient and momentum, or two moments
+    states = 1 + OPTIMIZER_MOMENTS[config.optimizer]  # the gradient and the moments
     # Each activation is held for the backward pass, before and after its non-linearity.
     activations_mib = 2 * 4 * complexity.activations * config.batch_size / 2**20
     return _Measured(

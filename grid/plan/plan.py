@@ -123,7 +123,7 @@ def folder_name(spec: SweepSpec, changes: Values) -> str:
     return f"{spec.sweep}-{digest(changes)[:4]}"
 
 
-def make_plan(
+def expand_sweep(
     spec: SweepSpec,
     inspect: Inspect,
     changes: Values | None = None,

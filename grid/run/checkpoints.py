@@ -138,7 +138,7 @@ class Keeper:
             self._noted = True
             self.note(
                 f"disk_gib {self.plan.spec.disk_gib:g} is reached: checkpoints that are least "
-                "worth keeping are removed (docs/sweep-file.md says which)"
+                "worth keeping are removed (see docs/sweep-file.md)"
             )
 
     def _full(self, now: int, more: int) -> str:

@@ -311,7 +311,7 @@ class Driver:
             cell = self.display.labels.get(trial.cell_id, trial.cell_id)
             self.display.note(
                 f"{cell}: given up, {SAME_ERRORS} trials in a row failed at their start: "
-                f"{errors[-1]}; mend it and run again with --retry failed"
+                f"{errors[-1]}; fix it and run again with --retry failed"
             )
 
 

@@ -13,7 +13,7 @@ from grid.store.folder import Store
 
 # A lost node is seldom the trial's fault; but a trial that takes every machine down must end too.
 MAX_LOSSES = 10
-# This many processes in a row that could not be started are the fault of the cluster.
+# This many processes in a row that could not be started count as a problem of the cluster.
 MAX_UNSTARTED = 20
 
 

@@ -1,6 +1,6 @@
 """One run of a sweep, from the lock on the results folder to the summary.
 
-With the folder held, a run has four steps: tidy the folder, restore the search from it, run what
+Under the lock, a run has four steps: tidy the folder, restore the search from it, run what
 is left, summarise.
 """
 
@@ -122,7 +122,9 @@ def _run_held(
         wall_time_s=time.monotonic() - started,
         interrupted=driver.interrupted,
     )
-    return _with_others(summary, plan, options, console, store, restored) if share else summary
+    if share is None:
+        return summary
+    return _add_other_drivers(summary, plan, options, console, store, restored)
 
 
 # -- tidy ----------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ def _tidy(store: Store) -> list[str]:
 
 @dataclass
 class Restored:
-    """The search as the results folder leaves it, and what it was restored from."""
+    """The search, restored from the results folder, with its sources."""
 
     search: Search
     lineage: Lineage
@@ -293,7 +295,7 @@ def _run(driver: Driver) -> None:
         else:
             _run_on_ray(driver)
     for trial_id in driver.running:
-        with suppress(StoreError):  # if it matters, `fatal` says so
+        with suppress(StoreError):  # if it matters, `fatal` has the error
             driver.store.claims.silence(trial_id)
     if driver.fatal:
         raise driver.fatal
@@ -339,7 +341,7 @@ def _summarise(
     )
 
 
-def _with_others(
+def _add_other_drivers(
     summary: Summary,
     plan: Plan,
     options: RunOptions,

@@ -55,7 +55,7 @@ class CellSearch:
         self.confirmed: list[Suggestion] | None = None
         # Trials that end as pruned without running (again), with the reason.
         self.skipped: list[tuple[Trial, str]] = []
-        # Stored suggestions that the present sweep file could not have asked.
+        # Stored suggestions that the present sweep file could not have made.
         self.left_behind = 0
         # Once true, no further trial is handed out.
         self.halted = False
@@ -182,7 +182,7 @@ class CellSearch:
         return self._advance_all(ended_at)
 
     def _counts(self, stored: StoredSuggestion) -> bool:
-        """Check that the present sweep file can have asked a stored suggestion."""
+        """Check that the present sweep file can have made a stored suggestion."""
         if not stored.possible(self._axes, self._search_id, self._tune.sampler):
             return False
         config = self._config(stored.point.params)
@@ -323,7 +323,7 @@ class CellSearch:
         return min(suggestion.released + 1, total)
 
     def _release(self, suggestion: Suggestion, allowed: int) -> None:
-        """Queue the trials up to `allowed`, but for those that ended, run or wait."""
+        """Queue the trials up to `allowed`, except those that ended, run or wait."""
         outcomes = self._outcomes
         for trial in suggestion.trials[suggestion.released : allowed]:
             known = trial.trial_id in outcomes.ended or trial.trial_id in outcomes.running
@@ -333,7 +333,7 @@ class CellSearch:
         suggestion.released = allowed
 
     def _loses(self, suggestion: Suggestion, drop: Drop) -> bool:
-        """Return whether a paired t test finds the config worse than the cell's best so far."""
+        """Return whether a paired t test shows that the config is worse than the best so far."""
         outcomes = self._outcomes
         others = [s for s in self.suggestions if s is not suggestion]
         best = max(

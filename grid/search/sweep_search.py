@@ -240,6 +240,6 @@ class Search:
         if left_behind := sum(cell.left_behind for cell in cells.values()):
             self._print_note(
                 f"{counted(left_behind, 'suggestion')} of an earlier version of the sweep file no "
-                "longer count: their axes, fixed settings, sampler or seed are others now; their "
+                "longer count: their axes, fixed settings, sampler or seed have changed; their "
                 "trials stay in the folder, and those that are suggested again are done"
             )

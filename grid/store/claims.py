@@ -1,4 +1,4 @@
-"""Claims: a small file per trial that says where it runs and how far it is.
+"""Claims: a small file per trial with its machine and its progress.
 
 A claim lies at `run/trials/ID.json`. Its heartbeat is the time of its last write, 0 once the trial
 no longer runs. It is not flushed to disk, because it may be lost.
@@ -34,7 +34,7 @@ class Claims:
 
     @property
     def silence_s(self) -> float:
-        """The shortest silence of a trial that counts as one."""
+        """The shortest time without a heartbeat that counts as a hang, in seconds."""
         return self._limits.silence_s
 
     def path(self, trial_id: str) -> Path:

@@ -18,10 +18,10 @@ from grid.store.atomic import read_json, remove, storing, write_whole
 
 @dataclass(frozen=True)
 class ClaimLimits:
-    """Limits on the files that say where trials run; a disk has none."""
+    """Limits on the claims of running trials; a disk has none."""
 
     # Shortest times in seconds: between two heartbeats of a running trial that are written, between
-    # two looks for a later attempt, and of a silence that counts as one.
+    # two looks for a later attempt, and without a heartbeat that count as a hang.
     write_every_s: float = 0.0
     check_every_s: float = 0.0
     silence_s: float = 0.0
@@ -36,7 +36,7 @@ class Files(ABC):
     """
 
     folder: Path
-    # True if a file can be created on condition that it does not exist, as the lock wants.
+    # True if a file can be created on condition that it does not exist, as the lock needs.
     exclusive_create: bool
     # True if every file is on this machine's disk: to count or merge them transfers nothing.
     all_on_disk: bool

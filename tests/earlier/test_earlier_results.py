@@ -46,14 +46,8 @@ def test_folders_with_answers_are_still_there() -> None:
     assert set(ANSWERS) <= {each.name for each in RESULTS.iterdir()}
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [
-        pytest.param(name, marks=() if name == "xiong-mobilenet" else pytest.mark.slow)
-        for name in sorted(ANSWERS)
-    ],
-    indirect=True,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", sorted(ANSWERS), indirect=True)
 def test_status_sql_and_logs_answer_as_before_also_when_compacted(folder: Path) -> None:
     answers = ANSWERS[folder.name]
     check(views(folder, *STORED, *COMPUTED), answers["views"], "views")

@@ -65,6 +65,7 @@ def metrics_of_a_local_run(sweep: Path, tmp_path: Path, cnngrid: Command) -> obj
     return metrics(tmp_path / "alone" / "small")
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_the_search_of_a_cell_is_one_drivers(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command

@@ -10,7 +10,7 @@ from pydantic import create_model
 
 from cnncore.config import TrialConfig
 from grid.plan.ids import digest, identity, make_trial
-from grid.plan.plan import make_plan
+from grid.plan.plan import expand_sweep
 from grid.sweep.load import parse_sweep
 
 FROZEN = json.loads((Path(__file__).parent / "frozen_ids.json").read_text())
@@ -110,7 +110,7 @@ def test_an_image_folder_counts_by_its_content_not_its_path() -> None:
             "fixed: {image_size: 16, optimizer: sgd, lr: 0.1, epochs: 1}\n"
         )
         facts = SimpleNamespace(image_size=16, fingerprint=fingerprint)
-        plan = make_plan(spec, lambda name, size: facts)
+        plan = expand_sweep(spec, lambda name, size: facts)
         return plan.trials[0].trial_id, plan.cells[0].cell_id
 
     assert ids("/a", "1") == ids("/b", "1")

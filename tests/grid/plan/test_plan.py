@@ -7,7 +7,7 @@ import torch
 
 from cnncore.models import build_model
 from grid.errors import SweepError
-from grid.plan.plan import Plan, make_plan, plan_rows
+from grid.plan.plan import Plan, expand_sweep, plan_rows
 from grid.sweep.load import parse_sweep
 
 COMPARE = "sweep: s\ncompare:\n  arch: [cnn3, resnet18]\n  optimizer: [sgd, adam]\n"
@@ -21,7 +21,7 @@ def inspect(name: str, image_size: int | None) -> SimpleNamespace:
 
 
 def plan(text: str, **changes: object) -> Plan:
-    return make_plan(parse_sweep(text, "a.yaml"), inspect, changes)
+    return expand_sweep(parse_sweep(text, "a.yaml"), inspect, changes)
 
 
 def test_cells_are_the_product_and_seeds_go_outermost() -> None:
@@ -135,7 +135,7 @@ def test_labels_resolve_to_the_first_that_the_data_set_has() -> None:
 def test_a_data_set_that_counts_by_content_has_it_in_its_ids() -> None:
     def ids(fingerprint: str | None) -> set[str]:
         facts = SimpleNamespace(image_size=32, fingerprint=fingerprint)
-        made = make_plan(parse_sweep(COMPARE + CIFAR100), lambda name, size: facts)
+        made = expand_sweep(parse_sweep(COMPARE + CIFAR100), lambda name, size: facts)
         return {trial.trial_id for trial in made.trials}
 
     assert not ids(None) & ids("one")
@@ -162,9 +162,9 @@ def test_folds_out_of_range_are_refused() -> None:
         with pytest.raises(SweepError, match=r"a\.yaml:6: folds: .* 2, but got"):
             plan(COMPARE + FIXED + f"folds: {folds}\n")
     spec = parse_sweep(COMPARE + FIXED + "folds: 9\n", "a.yaml")
-    make_plan(spec, inspect, None, lambda config: ("eight", 9))
+    expand_sweep(spec, inspect, None, lambda config: ("eight", 9))
     with pytest.raises(SweepError, match=r"a\.yaml:6: folds: at most 8 for digits, .*eight"):
-        make_plan(spec, inspect, None, lambda config: ("eight", 8))
+        expand_sweep(spec, inspect, None, lambda config: ("eight", 8))
 
 
 def test_no_validation_images_are_refused_without_folds() -> None:

@@ -13,7 +13,7 @@ from cnncore.catalog import DATASETS
 from cnncore.data import DatasetInfo, ImageArrays
 from grid.cli.debug import debug_trial
 from grid.plan.ids import Trial
-from grid.plan.plan import make_plan
+from grid.plan.plan import expand_sweep
 from grid.sweep.load import load_sweep
 
 STUDIES = ("xiong-2022", "hu-realm", "astrokhet-2024", "zeng-alexnet", "simpson-cifar100")
@@ -40,7 +40,7 @@ def inspect(name: str, image_size: int | None) -> DatasetInfo:
 @cache
 def networks(study: str) -> dict[tuple[object, ...], Trial]:
     """Return a trial for each network of a study, by what makes it another one."""
-    trials = make_plan(load_sweep(study), inspect).trials
+    trials = expand_sweep(load_sweep(study), inspect).trials
     return {(t.config.arch, t.config.image_size, t.config.quirk): t for t in trials}
 
 

@@ -21,6 +21,7 @@ with ray_environment("10.0.0.1:6379") as scratch:
 """
 
 
+@pytest.mark.slow
 def test_only_the_folders_of_processes_that_are_gone_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

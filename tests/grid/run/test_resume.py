@@ -311,6 +311,7 @@ def test_stop_ends_a_sweep_in_order_and_logs_shows_its_trials(
     assert "no such trial" in cnngrid("logs", folder, "zz").stderr
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_tuned_sweep_that_was_killed_asks_and_prunes_as_an_uninterrupted_one(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command

@@ -74,6 +74,7 @@ def test_a_killed_trial_process_changes_no_bit(
     assert {row["attempt"] for row in rows} == {1, 2}
 
 
+@pytest.mark.soak
 def test_a_killed_driver_changes_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid_process: Command
 ) -> None:

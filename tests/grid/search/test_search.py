@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.search.simulate import simulate
 from grid.plan.ids import Trial
-from grid.plan.plan import Plan, make_plan
+from grid.plan.plan import Plan, expand_sweep
 from grid.search.outcomes import Outcome, worse
 from grid.search.study import CellStudy
 from grid.search.sweep_search import Search
@@ -436,7 +436,7 @@ def test_finished_trials_of_a_grid_are_not_handed_out() -> None:
         "fixed: {dataset: digits, image_size: 32, epochs: 1, optimizer: sgd}\nseeds: [0, 1]\n"
     )
     facts = SimpleNamespace(image_size=8, fingerprint=None)
-    plan = make_plan(parse_sweep(text), lambda name, size: facts)
+    plan = expand_sweep(parse_sweep(text), lambda name, size: facts)
     done: dict[str, Any] = {
         trial.trial_id: Finished(trial.trial_id, trial.config_id, "complete", None, 0.5, 1, 0)
         for trial in plan.trials[1:4]
