@@ -73,8 +73,8 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     obstacles: dict[str, None] = {}
     # For a tuned sweep, the trials that were asked for so far.
     search = Search(plan, lineage.store, finished, keep=False)
-    if plan.spec.tune and finished and not search.unfinished():
-        search.next()  # plans the confirming trials once a cell's search has ended
+    if plan.spec.tune and finished:
+        _rehearse(search, len(plan.replicates))
     known = search.trials()
     if plan.spec.tune:
         done = sum(trial_id in finished for trial_id in known)
@@ -116,6 +116,18 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
         epochs_saved=saved.total(),
         anew=tuple(obstacles),
     )
+
+
+def _rehearse(search: Search, replicates: int) -> None:
+    """Let a search that writes nothing ask again for the suggestions that no longer count.
+
+    Those that need no results come out as they were; their trials may continue shorter ones. A
+    search that has ended plans its confirming trials.
+    """
+    handed_out = max(search.left_behind * replicates, 0 if search.unfinished() else 1)
+    for _ in range(handed_out):
+        if search.next() is None:
+            return
 
 
 def _configs(plan: Plan) -> Iterable[tuple[TrialConfig, str | None]]:

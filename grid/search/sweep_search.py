@@ -207,6 +207,11 @@ class Search:
             cell.skipped = []
         return trials
 
+    @property
+    def left_behind(self) -> int:
+        """Number of stored suggestions that the present sweep file could not have made."""
+        return sum(cell.left_behind for cell in self._cells.values())
+
     def unfinished(self) -> list[str]:
         """Return the ids of trials that are planned or asked and have not ended."""
         return [trial_id for trial_id in self.trials() if trial_id not in self._outcomes.ended]
@@ -237,9 +242,9 @@ class Search:
             asked.setdefault(row["cell_id"], []).append(row)
         for cell_id, cell in cells.items():
             self._queue.extend(cell.restore(asked.get(cell_id, []), ended_at, epochs))
-        if left_behind := sum(cell.left_behind for cell in cells.values()):
+        if count := sum(cell.left_behind for cell in cells.values()):
             self._print_note(
-                f"{counted(left_behind, 'suggestion')} of an earlier version of the sweep file no "
+                f"{counted(count, 'suggestion')} of an earlier version of the sweep file no "
                 "longer count: their axes, fixed settings, sampler or seed have changed; their "
                 "trials stay in the folder, and those that are suggested again are done"
             )
