@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-# Several workers whose operations wait for several threads each would mostly wait. Set before
-# torch is loaded; what a trial is told by `cpus` is set by itself.
+# Several workers with several threads each would mostly wait for each other. Set before torch
+# is loaded; a trial sets the number of threads from `cpus` itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONG = ("slurm", "slow", "ray")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first: workers that run out of short ones take some over (`--dist worksteal`)."""
+    """Put long tests first: workers without short ones take over some (`--dist worksteal`)."""
     items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in LONG])

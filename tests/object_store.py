@@ -1,4 +1,4 @@
-"""A real object store on this machine, that counts what it is asked, for tests."""
+"""A real object store on this machine, that records its requests, for tests."""
 
 import logging
 import re
@@ -10,14 +10,14 @@ from moto.server import ThreadedMotoServer
 
 
 class ObjectStore(logging.Handler):
-    """An S3 with one bucket; it may go away for a while and keeps what it has."""
+    """An S3 with one bucket; it can stop for a while and keeps its objects."""
 
     def __init__(self, bucket: str) -> None:
         super().__init__()
         self.requests: list[str] = []
         self._port = 0
         self.start()
-        self._send("POST", "moto-api/reset")  # what it keeps is this process's
+        self._send("POST", "moto-api/reset")  # all stores of a process share their objects
         self._send("PUT", bucket)
 
     def start(self) -> None:
@@ -35,7 +35,7 @@ class ObjectStore(logging.Handler):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The usual variables, as a user of such a store sets them."""
+        """Variables that a user of such a store sets."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "me",
@@ -44,35 +44,35 @@ class ObjectStore(logging.Handler):
         }
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line of the server's log: a request that was answered."""
+        """Record an answered request from a line of the server's log."""
         line = re.sub(r"\x1b\[[\d;]*m", "", record.getMessage())
-        if found := re.search(r'"(\w+ \S+)[^"]*" \d', line):
-            self.requests.append(found.group(1))
+        if request := re.search(r'"(\w+ \S+)[^"]*" \d', line):
+            self.requests.append(request.group(1))
 
     def put(self, name: str, content: bytes) -> None:
-        """Put an object, as anybody may who has the keys."""
+        """Upload an object, as any other client with the keys can."""
         self._send("PUT", f"store/{name}", content)
 
     def _send(self, method: str, path: str, content: bytes = b"") -> None:
         url = f"{self.endpoint}/{path}"
         urllib.request.urlopen(urllib.request.Request(url, data=content, method=method))
 
-    def got(self) -> list[str]:
-        """The objects that were asked for, by name, since this was asked last."""
-        found = [re.match(r"GET /store/([^?]+)$", request) for request in self.requests]
+    def take_downloads(self) -> list[str]:
+        """Return the names of the objects downloaded since the last call."""
+        matches = [re.match(r"GET /store/([^?]+)$", request) for request in self.requests]
         self.requests.clear()
-        return [match.group(1) for match in found if match]
+        return [match.group(1) for match in matches if match]
 
 
 @contextmanager
 def object_store(bucket: str = "store") -> Iterator[ObjectStore]:
-    """One that is there while the block runs."""
+    """Run an object store while the block runs."""
     store = ObjectStore(bucket)
     log = logging.getLogger("werkzeug")
     level = log.level
     log.addHandler(store)
     log.setLevel(logging.INFO)
-    log.propagate, log.disabled = False, False  # a logging.config elsewhere turns off all it finds
+    log.propagate, log.disabled = False, False  # a logging.config elsewhere disables all loggers
     try:
         yield store
     finally:

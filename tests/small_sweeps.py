@@ -39,12 +39,12 @@ SMALL: dict[str, Any] = {
 
 
 def metrics(folder: Path | str) -> dict[str, list[dict[str, Any]]]:
-    """Every metric of a results folder, exact, by table."""
+    """Return every metric of a results folder, exact, by table."""
     from analysis import connect
     from analysis.results.database import rows
 
     connection = connect(folder, all=True)
-    found = {}
+    tables = {}
     for table, keys in (
         ("trials", "trial_id"),
         ("epochs", "trial_id, epoch"),
@@ -52,15 +52,15 @@ def metrics(folder: Path | str) -> dict[str, list[dict[str, Any]]]:
         ("predictions", 'trial_id, split, "index"'),
     ):
         names = {column.name for column in TABLES[table]} - NOT_METRICS
-        found[table] = [
+        tables[table] = [
             {key: row[key] for key in sorted(names)}
             for row in rows(connection, f"SELECT * FROM {table} ORDER BY {keys}")
         ]
-    return found
+    return tables
 
 
 def trial_rows(folder: Path) -> list[Any]:
-    """Return the view `trials` of a results folder, a column an attribute."""
+    """Return the rows of the view `trials` of a results folder, columns as attributes."""
     from analysis import connect
     from analysis.results.database import rows
 
@@ -98,7 +98,7 @@ def without_report() -> Iterator[None]:
     try:
         yield
     finally:
-        del vars(analysis)["write_report"]  # its real one is loaded when it is asked for
+        del vars(analysis)["write_report"]  # the real function is loaded again when it is used
 
 
 def call_main(*arguments: str | Path, report: bool = False) -> subprocess.CompletedProcess[str]:
@@ -108,20 +108,20 @@ def call_main(*arguments: str | Path, report: bool = False) -> subprocess.Comple
     if arguments[0] == "run" and not report:
         with without_report():
             return call_main(*arguments, report=True)
-    said, erred = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
     argv, sys.argv = sys.argv, ["cnngrid", *map(str, arguments)]
     code: Any = 0
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(erred):
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             main()
-    except SystemExit as ended:
-        code = ended.code or 0
+    except SystemExit as exit_:
+        code = exit_.code or 0
     finally:
         sys.argv = argv
-    texts = [stream.buffer.getvalue().decode() for stream in (said, erred)]
+    texts = [stream.buffer.getvalue().decode() for stream in (stdout, stderr)]
     return subprocess.CompletedProcess(["cnngrid", *arguments], code, *texts)
 
 
 def environment(data_dir: Path) -> dict[str, str]:
-    """The environment with a data folder of the test's own."""
+    """Return the environment with a data folder of the test's own."""
     return {**os.environ, "CNNGRID_DATA": str(data_dir), "COLUMNS": "200"}

@@ -43,8 +43,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 )
 def test_importing_loads_nothing_heavy(code: str, absent: tuple[str, ...]) -> None:
     check = f"{code}; import sys; print([m for m in {absent} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]", done.stderr
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]", result.stderr
 
 
 def test_heavy_libraries_have_one_door() -> None:
@@ -63,14 +63,14 @@ def test_heavy_libraries_have_one_door() -> None:
             "analysis/results/bucket.py",
         },
     }
-    found: dict[str, set[str]] = {name: set() for name in doors}
+    users: dict[str, set[str]] = {name: set() for name in doors}
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             for line in path.read_text().splitlines():
                 match = re.match(r"\s*(?:import|from)\s+(\w+)", line)
-                if match and match.group(1) in found:
-                    found[match.group(1)].add(str(path.relative_to(ROOT)))
-    assert found == doors
+                if match and match.group(1) in users:
+                    users[match.group(1)].add(str(path.relative_to(ROOT)))
+    assert users == doors
 
 
 # The name that a distribution is imported by, if it differs from its own.
@@ -138,7 +138,7 @@ def test_public_names_are_there() -> None:
 
 
 def test_the_wheel_holds_exactly_the_four_packages(tmp_path: Path) -> None:
-    # Built from a copy of what git tracks or would track, so that stray files show.
+    # Built from a copy of the files that git tracks or would track, so that stray files show.
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -187,7 +187,7 @@ def test_links_in_the_documents_resolve() -> None:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-# Where the design says that parts to come will live.
+# Places that the design reserves for later parts.
 PLANNED = {"grid/serve/", "analysis/export/", "grid/code/", "cnncore/fused/"}
 PLANNED |= {"grid/trial/fused.py", "grid/run/packing.py"}
 
@@ -204,7 +204,7 @@ def test_files_and_folders_named_in_the_documents_exist() -> None:
 
 
 def blocks(document: Path, *kinds: str) -> list[str]:
-    """The text of a document's fenced blocks of these kinds."""
+    """Return the texts of a document's fenced blocks of these kinds."""
     fences = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
     return [text for kind, text in fences if kind in kinds]
 
@@ -212,23 +212,25 @@ def blocks(document: Path, *kinds: str) -> list[str]:
 def test_sweep_files_in_the_documents_are_good(tmp_path: Path) -> None:
     from grid import load_sweep, make_plan
 
-    seen = 0
+    checked = 0
     for document in DOCUMENTS:
         for text in blocks(document, "yaml"):
             if text.startswith("sweep:"):
                 path = tmp_path / "sweep.yaml"
                 path.write_text(text)
                 make_plan(load_sweep(path), data_dir=tmp_path)
-                seen += 1
-    assert seen
+                checked += 1
+    assert checked
 
 
 @pytest.mark.slow
 @pytest.mark.soak
 def test_the_record_of_the_studies_is_what_the_kept_results_say() -> None:
     code = "import runpy; print(runpy.run_path('docs/studies.py')['document'](), end='')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout == (ROOT / "docs" / "studies.md").read_text(encoding="utf-8"), done.stderr
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout == (ROOT / "docs" / "studies.md").read_text(encoding="utf-8"), (
+        result.stderr
+    )
 
 
 # These train for minutes and more; docs/cifar10-quick.md and docs/studies.md are their records.
@@ -237,7 +239,7 @@ NOT_RUN = ("cnngrid run cifar10-quick", "cnngrid run docs/runs/")
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An address in an object store, where documents keep results."""
+    """An object store with the address that documents use for results."""
     with object_store("my-bucket") as store:
         for name, value in store.environment.items():
             monkeypatch.setenv(name, value)
@@ -296,17 +298,17 @@ def test_every_command_of_the_documents_runs(
                     local = () if "--local" in words else ("--local",)
                     few = ("--set", "limit_train=64", "--set", "limit_test=40")
                     line = shlex.join([*words, *few, *local])
-                done = call(line)
-                assert done.returncode == 0, f"{document.name}: {line}\n{done.stderr}"
+                result = call(line)
+                assert result.returncode == 0, f"{document.name}: {line}\n{result.stderr}"
                 ran += 1
         for code in blocks(document, "python"):
-            done = subprocess.run(
+            result = subprocess.run(
                 [sys.executable, "-c", code],
                 cwd=tmp_path,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 capture_output=True,
                 text=True,
             )
-            assert done.returncode == 0, f"{document.name}:\n{code}\n{done.stderr}"
+            assert result.returncode == 0, f"{document.name}:\n{code}\n{result.stderr}"
             ran += 1
     assert ran >= 14  # ten in README, the rest in docs

@@ -39,7 +39,7 @@ from cnncore.training.train_state import chosen_model
 
 
 def solo(seconds: float) -> list[Row]:
-    """One trial: ours, hand-written loops and the tutorial's; then how busy ours keeps the GPU."""
+    """Compare training loops on one trial; measure the GPU use of this project's loop."""
     rows: list[Row] = []
     for arch in NETWORKS:
         for precision in ("fp32", "bf16"):
@@ -53,31 +53,31 @@ def solo(seconds: float) -> list[Row]:
 
 
 def sides(arch: str, precision: str, steps: int = 200) -> dict[str, Callable[[], Round]]:
-    """The sides, measured in turn. `ours_again` shows the spread of a side against itself."""
-    found: dict[str, Callable[[], Round]] = {
+    """Return the loops, measured in turn. `ours_again` shows the spread of repeated runs."""
+    loops: dict[str, Callable[[], Round]] = {
         "ours": lambda: ours(arch, precision, steps),
         "ours_again": lambda: ours(arch, precision, steps),
         "resident": lambda: resident(arch, precision, steps),
         "graph": lambda: resident(arch, precision, steps, graph=True),
     }
     if precision == "fp32":
-        found["tutorial_8"] = lambda: tutorial(arch, 8, 60)
-    return found
+        loops["tutorial_8"] = lambda: tutorial(arch, 8, 60)
+    return loops
 
 
 def busy_share(arch: str, precision: str, steps: int = 30) -> dict[str, float]:
-    """Kernels, device time and wall time of a step of ours, from the profiler."""
+    """Return kernels, device time and wall time of a step of `train`, from the profiler."""
     from torch.autograd import DeviceType  # type: ignore[attr-defined]
     from torch.profiler import ProfilerActivity, profile
 
     epoch = ours(arch, precision, steps)
     for _ in range(2):
         epoch()
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as found:
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
         started = time.perf_counter()
         epoch()
         wall_s = time.perf_counter() - started
-    kernels = [e for e in found.events() or () if e.device_type == DeviceType.CUDA]
+    kernels = [e for e in profiler.events() or () if e.device_type == DeviceType.CUDA]
     device_us = sum(e.self_device_time_total for e in kernels)
     return {
         "kernels_per_step": len(kernels) / steps,

@@ -33,19 +33,19 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 def load_images(count: int) -> ImageData:
     """`count` training images and all test images: CIFAR-10 if it is there, else noise."""
-    found = read_cifar10(Path(os.environ.get("CNNGRID_DATA", "/tmp/data")))
-    if found is None:
+    arrays = read_cifar10(Path(os.environ.get("CNNGRID_DATA", "/tmp/data")))
+    if arrays is None:
         random = np.random.default_rng(0)
         x = random.integers(0, 256, (count + 2000, 32, 32, 3), dtype=np.uint8)
         y = random.integers(0, 10, count + 2000)
         y[:10] = np.arange(10)
         train_x, train_y, test_x, test_y = x[:count], y[:count], x[count:], y[count:]
     else:
-        train_x, train_y, test_x, test_y = found
-    while len(train_x) < count:  # not all batches came: some images twice
+        train_x, train_y, test_x, test_y = arrays
+    while len(train_x) < count:  # some batches are missing: use some images twice
         train_x, train_y = np.concatenate([train_x, train_x]), np.concatenate([train_y, train_y])
     return ImageData(
-        name="cifar10" if found else "noise",
+        name="cifar10" if arrays else "noise",
         class_names=tuple("0123456789"),
         train_images=np.ascontiguousarray(train_x[:count]),
         train_labels=train_y[:count].astype(np.int64),
@@ -77,7 +77,7 @@ def read_batches(folder: Path, names: list[str]) -> tuple[Any, Any] | None:
 
 
 def wait_for_device() -> None:
-    """Wait until the device has done all that was asked of it."""
+    """Wait until the device has finished all its work."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 

@@ -33,7 +33,7 @@ STEPS = 100
 
 
 def packed(seconds: float) -> list[Row]:
-    """1 to 8 processes on the device: in time slices, then through an MPS daemon of our own."""
+    """Measure 1 to 8 processes on the device: in time slices, then through an MPS daemon."""
     rows: list[Row] = []
     mps = start_mps()
     for through in ("slices", *(("mps",) if mps else ())):
@@ -93,24 +93,24 @@ def together(
         for _ in range(processes)
     ]
     try:
-        for one in children:
-            assert one.stdout is not None
-            assert one.stdout.readline().strip() == "ready"
-        for one in children:
-            assert one.stdin is not None
-            one.stdin.write("go\n")
-            one.stdin.flush()
-        found = [json.loads(one.stdout.readline()) for one in children if one.stdout]
+        for process in children:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == "ready"
+        for process in children:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        reports = [json.loads(process.stdout.readline()) for process in children if process.stdout]
     finally:
-        for one in children:
-            one.kill()
-            one.wait()
+        for process in children:
+            process.kill()
+            process.wait()
     keys = ("images_per_s", "peak_mib", "reserved_mib")
-    return {key: sum(one[key] for one in found) for key in keys}
+    return {key: sum(process[key] for process in reports) for key in keys}
 
 
 def child(arch: str, kind: str, seconds: float) -> None:
-    """Say "ready", wait for a line, train for `seconds`, and print what was measured as JSON."""
+    """Say "ready", wait for a line, train for `seconds`, and print the measurements as JSON."""
     if kind == "ours":
         epoch = ours(arch, "bf16", STEPS)
     else:
@@ -123,16 +123,16 @@ def child(arch: str, kind: str, seconds: float) -> None:
         epoch()
         epochs += 1
     wait_for_device()
-    found = {
+    report = {
         "images_per_s": epochs * STEPS * BATCH_SIZE / (time.perf_counter() - started),
         "peak_mib": torch.cuda.max_memory_allocated() / MIB,
         "reserved_mib": torch.cuda.memory_reserved() / MIB,
     }
-    print(json.dumps(found), flush=True)
+    print(json.dumps(report), flush=True)
 
 
 def branches(seconds: float) -> list[Row]:
-    """K members whose steps are branches of one graph, each on a stream of its own."""
+    """K members in one graph: the steps are its branches, each on its own stream."""
     rows: list[Row] = []
     for arch in ("cnn3", "mobilenet_small", "resnet18"):
         for k in (1, 2, 4, 8, 16):
@@ -175,7 +175,7 @@ def capture_branches(members: Sequence[Member], generator: torch.Generator | Non
 
 
 def equal_alone(arch: str) -> bool:
-    """Return whether a member has the same weights after 20 steps alone and beside three others."""
+    """Compare the weights of a member after 20 steps alone and beside three others."""
     alone, beside_others = weights_beside(arch, 0), weights_beside(arch, 3)
     return all(torch.equal(a, b) for a, b in zip(alone, beside_others, strict=True))
 

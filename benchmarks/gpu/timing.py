@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 Row = dict[str, Any]
-# Called once for each round; returns images per second.
+# Called for each round; returns images per second.
 Round = Callable[[], float]
 
 
 @contextlib.contextmanager
 def guarded(rows: list[Row], about: Row) -> Iterator[Row]:
-    """A row to fill in: added to `rows` if anything was, or with the error if one came."""
+    """Yield a row; add it to `rows` if it was filled in, or with the error if one occurs."""
     row = dict(about)
     try:
         yield row
@@ -52,13 +52,13 @@ def measured_in_turn(
                 del ready[name]
         if time.perf_counter() - started > 3 * seconds:
             break
-    for name, found in values.items():
-        if found:
-            middle = median(found)
+    for name, rates in values.items():
+        if rates:
+            middle = median(rates)
             rows.append(
                 about
-                | {"side": name, "images_per_s": middle, "rounds": len(found)}
-                | {"least_images_per_s": min(found), "most_images_per_s": max(found)}
+                | {"side": name, "images_per_s": middle, "rounds": len(rates)}
+                | {"least_images_per_s": min(rates), "most_images_per_s": max(rates)}
             )
             print(
                 f"{about} {name:12s} {middle:12,.0f} images/s  "

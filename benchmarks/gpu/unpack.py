@@ -1,4 +1,4 @@
-"""CIFAR-10 from its packed copies: as many batches as came along, each checked by its MD5.
+"""CIFAR-10 from its packed copies: all batches that are present, each checked by its MD5.
 
 python3 benchmarks/gpu/unpack.py PACKED TARGET
 """

@@ -84,7 +84,7 @@ class Sweep:
         return write(self.folder, table, name, rows)
 
     def write_plan(self, version: str = "plan1", minutes: int = 0) -> None:
-        """Write the plan made so far as one version of it."""
+        """Write the current plan as one version of it."""
         stamp = {"plan_id": version, "written_at": START + timedelta(minutes=minutes)}
         write(self.folder, "plan", version, [{**row, **stamp} for row in self.plan])
 
@@ -295,7 +295,7 @@ def ask_suggestion(sweep: Sweep) -> None:
     cell_id = digest("cell", axes)
     config = {"dataset": "digits", **axes, "lr": 0.003, "epochs": EPOCHS, "select": "best"}
     trial_ids = [digest(config, seed) for seed in (0, 1)]
-    asked = {
+    suggestion_row = {
         "cell_id": cell_id,
         "suggestion": 0,
         "config_id": digest(config),
@@ -306,9 +306,14 @@ def ask_suggestion(sweep: Sweep) -> None:
         "told_order": [],
         "asked_at": START,
     }
-    write(sweep.folder, "asked", f"{cell_id}-0", [asked])
+    write(sweep.folder, "asked", f"{cell_id}-0", [suggestion_row])
     first, second = (
-        {**row, "trial_id": trial_id, "config_id": asked["config_id"], "config": asked["config"]}
+        {
+            **row,
+            "trial_id": trial_id,
+            "config_id": suggestion_row["config_id"],
+            "config": suggestion_row["config"],
+        }
         for row, trial_id in zip(sweep.plan[24:26], trial_ids, strict=True)
     )
     sweep.store({**sweep.trial(first), "image_size": 32})

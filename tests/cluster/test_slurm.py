@@ -54,8 +54,8 @@ def test_the_script_is_the_recorded_one() -> None:
 
 
 def test_bash_reads_the_script() -> None:
-    done = subprocess.run(["bash", "-n", HERE / "job.sh"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = subprocess.run(["bash", "-n", HERE / "job.sh"], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_options_that_are_not_set_are_not_in_the_script() -> None:
@@ -86,10 +86,10 @@ def test_names_with_blanks_and_signs_stay_whole(tmp_path: Path) -> None:
     doubled = str(folder).replace("%", "%%")
     assert f'--output="{doubled}/slurm-%j.log"' in options(job)
     settings = sbatch_script(job).partition("# ----")[0]
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "-c", f'{settings}\nprintf %s "$folder"'], capture_output=True, text=True
     )
-    assert done.stdout == str(folder)
+    assert result.stdout == str(folder)
 
 
 @pytest.mark.parametrize("field", ["partition", "time", "account"])

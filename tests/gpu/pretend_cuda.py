@@ -34,7 +34,7 @@ INDEXING = {
     "aten::_unsafe_index",
     "aten::_unsafe_index_put",
 }
-# Operations whose result has a shape that depends on values: the host must wait for the device.
+# Operations with a result shape that depends on values: the host must wait for the device.
 SHAPED_BY_VALUES = {
     "aten::nonzero",
     "aten::masked_select",
@@ -48,7 +48,7 @@ SHAPED_BY_VALUES = {
 
 @dataclass
 class Log:
-    """Launches and waits that a real device would have got."""
+    """Launches and waits that a real device would have had."""
 
     waits: Counter[tuple[str, str]] = field(default_factory=Counter)  # by reason and place
     ops: Counter[str] = field(default_factory=Counter)  # launched operations by name
@@ -118,7 +118,7 @@ FREE = {
 
 
 class OnCuda(torch.Tensor):
-    """A CPU tensor that says it is on `cuda:0`."""
+    """A CPU tensor that reports the device `cuda:0`."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -208,7 +208,7 @@ class OnCuda(torch.Tensor):
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """An ordinary CPU tensor in the same memory."""
+    """Return an ordinary CPU tensor in the same memory."""
     if not isinstance(tensor, OnCuda):
         return tensor
     with torch._C._DisableTorchDispatch():
@@ -216,14 +216,14 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def on_cuda(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in the same memory that says it is on the device."""
+    """Return a tensor in the same memory that reports the device."""
     if isinstance(tensor, OnCuda):
         return tensor
     return torch.Tensor._make_subclass(OnCuda, tensor, tensor.requires_grad)
 
 
 def _check(name: str, func: Any, args: Any, kwargs: Any) -> None:
-    """Raise what CUDA would raise if tensors of both devices meet, or the wrong generator."""
+    """Raise the errors of CUDA for tensors of both devices or a wrong generator."""
     if name in ("aten::copy_", "aten::_to_copy", "aten::_copy_from", "aten::set_"):
         return
     flat, _ = tree_flatten((args, kwargs))
@@ -301,8 +301,8 @@ class Moves(TorchFunctionMode):
                 raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
             LOG.ops[name] += name not in FREE
             with device_generator() if name.startswith("rand") else contextlib.nullcontext():
-                made = func(*args, **kwargs)
-            return on_cuda(made)
+                output = func(*args, **kwargs)
+            return on_cuda(output)
         return func(*args, **kwargs)
 
     def _move(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -350,7 +350,7 @@ class Moves(TorchFunctionMode):
 
 
 class ToCuda(torch.autograd.Function):
-    """A copy to the device whose gradient goes back."""
+    """A copy to the device; its gradient returns to the host."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Any, dtype: Any, form: Any) -> Any:
@@ -363,7 +363,7 @@ class ToCuda(torch.autograd.Function):
 
 
 class ToHost(torch.autograd.Function):
-    """A copy to the host whose gradient goes back."""
+    """A copy to the host; its gradient returns to the device."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Any, dtype: Any, form: Any) -> Any:
@@ -377,7 +377,7 @@ class ToHost(torch.autograd.Function):
 
 @contextlib.contextmanager
 def pretend_cuda(devices: int = 1, memory_mib: int = 80_000) -> Iterator[Log]:
-    """Let there be a CUDA device meanwhile; yields the log of what it is asked."""
+    """Pretend that there is a CUDA device; yield the log of its operations."""
     total = memory_mib * 2**20
     properties = SimpleNamespace(
         name="Pretended",
@@ -422,11 +422,11 @@ def pretend_cuda(devices: int = 1, memory_mib: int = 80_000) -> Iterator[Log]:
         for name, value in cuda.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(torch, "autocast", cpu_autocast))
-        # It would ask the driver whether a graph is being captured.
+        # The original asks the driver if a graph is being captured.
         for name in dir(torch.optim.Optimizer):
             if name.endswith("graph_capture_health_check"):
                 stack.enter_context(mock.patch.object(torch.optim.Optimizer, name))
-        # In C++ tensors are grouped by the device whose memory they have.
+        # The C++ code groups tensors by the device of their memory.
         group = torch._C._group_tensors_by_device_and_dtype
 
         def grouped(lists: Any, with_indices: bool = False) -> Any:
@@ -435,13 +435,13 @@ def pretend_cuda(devices: int = 1, memory_mib: int = 80_000) -> Iterator[Log]:
                 for t in lists[0]
                 if t is not None
             }
-            found = group([[None if t is None else plain(t) for t in one] for one in lists], True)
+            groups = group([[None if t is None else plain(t) for t in one] for one in lists], True)
             return {
                 (on[dtype], dtype): (
                     [[one[i] for i in indices] if one else [] for one in lists],
                     indices,
                 )
-                for (_, dtype), (_, indices) in found.items()
+                for (_, dtype), (_, indices) in groups.items()
             }
 
         stack.enter_context(

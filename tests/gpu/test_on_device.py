@@ -55,7 +55,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "inverted": {"arch": "mobilenet_v2", "width": 0.35, "dropout": 0.0, "lr": 0.001},
     "window": {"quirk": "hu-mobilenet-crop", "augment": ["flip"]},
 }
-# Claims that do not hold yet, with the cause; whoever mends one takes its line away.
+# Claims that do not hold yet, with the cause; remove a line when its cause is fixed.
 WAITS_TODAY = {
     "mixed": "each step copies the partners from the host: draw_mix",
     "distorted": "each step copies the erased squares' noise from the host: _erased",
@@ -141,9 +141,9 @@ def cut(
     return epochs(state, splits, config)
 
 
-def assert_close(got: list[dict[str, Any]], expected: list[dict[str, Any]], rel: float) -> None:
+def assert_close(actual: list[dict[str, Any]], expected: list[dict[str, Any]], rel: float) -> None:
     losses = [epoch["train_loss"] for epoch in expected]
-    assert [epoch["train_loss"] for epoch in got] == pytest.approx(losses, rel=rel)
+    assert [epoch["train_loss"] for epoch in actual] == pytest.approx(losses, rel=rel)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -176,11 +176,11 @@ def test_a_device_gives_the_numbers_of_the_cpu(
 def test_no_step_waits_for_the_device(name: str, gpu: torch.device, data_dir: Path) -> None:
     config = make_config(**CONFIGS[name], epochs=1)
     state, splits = begin(config, data_dir, gpu)
-    found: list[Any] = []
+    waits: list[Any] = []
     batches = splits.train.batches
 
     def watched(*arguments: Any) -> Iterator[Any]:
-        """The batches, watched from the first to the last; what comes before may wait."""
+        """The batches; waits are counted from the first batch to the last."""
         for step, batch in enumerate(batches(*arguments)):
             if step == 0 and REAL:
                 torch.cuda.set_sync_debug_mode("warn")
@@ -190,14 +190,14 @@ def test_no_step_waits_for_the_device(name: str, gpu: torch.device, data_dir: Pa
         if REAL:
             torch.cuda.set_sync_debug_mode("default")
         else:
-            found.extend(LOG.waits)
+            waits.extend(LOG.waits)
 
     object.__setattr__(splits.train, "batches", watched)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         next(train(state, splits, config, boundary_every_s=1e9))
-    found += [str(w.message) for w in caught if "synchroniz" in str(w.message)]
-    assert not found
+    waits += [str(w.message) for w in caught if "synchroniz" in str(w.message)]
+    assert not waits
 
 
 @pytest.mark.parametrize("name", ["plain", "dropout", "adam", "ema"])
@@ -212,13 +212,13 @@ def test_a_run_cut_within_an_epoch_goes_on_to_the_bit(
 
 @pytest.mark.xfail(strict=True, raises=IndexError, reason="the checkpoint lacks the GPU's state")
 def test_a_run_cut_on_the_cpu_goes_on_on_the_gpu(gpu: torch.device, data_dir: Path) -> None:
-    got = cut(make_config(), data_dir, CPU, gpu)
-    assert_close(got, whole_once("plain", data_dir, CPU), rel=0.02)
+    actual = cut(make_config(), data_dir, CPU, gpu)
+    assert_close(actual, whole_once("plain", data_dir, CPU), rel=0.02)
 
 
 def test_a_run_cut_on_the_gpu_goes_on_on_the_cpu(gpu: torch.device, data_dir: Path) -> None:
-    got = cut(make_config(), data_dir, gpu, CPU)
-    assert_close(got, whole_once("plain", data_dir, CPU), rel=0.02)
+    actual = cut(make_config(), data_dir, gpu, CPU)
+    assert_close(actual, whole_once("plain", data_dir, CPU), rel=0.02)
 
 
 def test_images_that_do_not_fit_stay_on_the_host(
@@ -227,11 +227,11 @@ def test_images_that_do_not_fit_stay_on_the_host(
     expected = whole_once("plain", data_dir, gpu)
     splits_module.device_images.cache_clear()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 80 * 2**30))
-    got = whole(make_config(), data_dir, gpu)
+    actual = whole(make_config(), data_dir, gpu)
     if REAL:
-        assert_close(got, expected, rel=1e-4)
+        assert_close(actual, expected, rel=1e-4)
     else:
-        assert got == expected
+        assert actual == expected
 
 
 def make_job(config: TrialConfig, store: Store, data_dir: Path) -> Assignment:
@@ -302,7 +302,7 @@ print("next trial:", row["state"], row["reason"])
 @pytest.mark.xfail(reason="a broken CUDA context outlives its trial, and fails all later ones")
 def test_a_broken_context_does_not_fail_the_next_trial(data_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", BROKEN_CONTEXT, str(tmp_path / "results"), str(data_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    print(done.stdout, done.stderr[-500:])
-    assert "first:" in done.stdout
-    assert "next trial: failed" not in done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    print(result.stdout, result.stderr[-500:])
+    assert "first:" in result.stdout
+    assert "next trial: failed" not in result.stdout

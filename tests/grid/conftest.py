@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import Process, finished
+from tests.processes import Process, run_to_end
 from tests.small_sweeps import SMALL, call_main, command, environment
 
 
@@ -40,9 +40,9 @@ def write_sweep(tmp_path: Path) -> Callable[..., Path]:
 def cnngrid(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command in a folder of the test's own, in this process: imports are paid once.
+    """Run the command in a folder of the test's own, in this process.
 
-    `run` writes a report only with `report=True`.
+    Modules are imported only once. `run` writes a report only with `report=True`.
     """
 
     def call(*arguments: str | Path, report: bool = False) -> subprocess.CompletedProcess[str]:
@@ -62,7 +62,7 @@ def cnngrid_process(
     """Run the command in a folder of the test's own, in a process of its own."""
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return finished(command(*arguments), tmp_path, environment(data_dir))
+        return run_to_end(command(*arguments), tmp_path, environment(data_dir))
 
     return call
 
@@ -71,11 +71,11 @@ def cnngrid_process(
 def start(
     tmp_path: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Process]]:
-    """Start the command and go on; what still runs at the end of the test is killed."""
+    """Start the command and go on; kill it if it still runs at the end of the test."""
     started: list[Process] = []
 
     def call(*arguments: str | Path) -> Process:
-        output = tmp_path_factory.mktemp("said") / "output"
+        output = tmp_path_factory.mktemp("output") / "output"
         process = Process(command(*arguments), tmp_path, environment(data_dir), output)
         started.append(process)
         return process

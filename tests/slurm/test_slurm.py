@@ -20,12 +20,12 @@ from grid.store.folder import Store
 from tests.slurm.testbed import TESTBED, NoSlurmError, Slurm, two_nodes
 from tests.small_sweeps import metrics
 
-# Set where a skip must not pass for a success.
+# Set if a skipped test must count as a failure.
 REQUIRED = "CNNGRID_REQUIRE_SLURM"
 
 pytestmark = [pytest.mark.soak, pytest.mark.slurm, pytest.mark.ray, pytest.mark.slow]
 
-# Steps take the time that the environment says, so that a sweep lasts alike on any machine.
+# The environment sets the time of a step, so that a sweep takes equally long on any machine.
 SLOW_NETWORK = """
 import os, time
 from torch import nn
@@ -101,7 +101,7 @@ def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
     assert [path.stat().st_mode & 0o777 for path in (script, token)] == [0o700, 0o600]
     for node in ("node1", "node2"):
         assert "raylet" in slurm.on_node(node, "ps", "axww")
-        if slurm.apart:
+        if slurm.nodes_are_isolated:
             read = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null || true"
             assert secret not in slurm.on_node(node, "sh", "-c", read)
             listening = slurm.on_node(node, "ss", "-ltnH")
@@ -128,11 +128,11 @@ def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
     assert slurm.state(job) == "COMPLETED", slurm.log("results/two", job)
     (slurm.folder / "edited.json").rename(slurm.folder / "two.json")
     assert metrics(folder) == local_metrics(slurm, "two")
-    if slurm.apart:
+    if slurm.nodes_are_isolated:
         assert hosts(folder) == {"node1", "node2"}
-        # Ray's own agents notice a little later that their raylet is gone.
+        # Ray's agents exit a little later than their raylet.
         for node in ("node1", "node2"):
-            slurm.wait(f"the end of Ray on {node}", partial(slurm.free_of_ray, node))
+            slurm.wait(f"the end of Ray on {node}", partial(slurm.has_no_ray, node))
     assert not token.exists()
     assert not slurm.temporary_files()
     for path in folder.rglob("*"):
@@ -150,7 +150,7 @@ def test_two_jobs_share_a_sweep(slurm: Slurm) -> None:
         assert "ended with exit code 0" in slurm.log("results/shared", one)
     assert metrics(folder) == local_metrics(slurm, "shared")
     assert {row["attempt"] for row in Store(folder).epochs()} == {1}, "a trial was run twice"
-    if slurm.apart:
+    if slurm.nodes_are_isolated:
         assert hosts(folder) == {"node1", "node2"}
     assert not list(folder.glob("run/slurm/*/token-*"))
     assert not list((folder / "run" / "taken").iterdir())
@@ -161,7 +161,7 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
     write_sweep(slurm.folder, "cut", seeds=[0, 1, 2, 3, 4], fixed={"epochs": 12})
     folder = slurm.folder / "results" / "cut"
 
-    def ended() -> int:
+    def finished_trials() -> int:
         return len(Store(folder).finished())
 
     words = ("cut.json", "--cpus-per-node", "2")
@@ -172,17 +172,17 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
     slurm.call("scontrol", "update", f"jobid={job}", f"TimeLimit={minutes}")
     slurm.wait("the requeueing", lambda: "\ncnngrid: requeued: " in slurm.log("results/cut", job))
     slurm.wait("the end of the first run", lambda: slurm.state(job) == "PENDING")
-    first = ended()
+    first = finished_trials()
     assert first < 10
     assert not list(folder.glob("run/slurm/*/token-*"))
 
-    # Slurm itself would wait for two minutes; at once it would refuse the job's old credential.
+    # Slurm itself would wait for two minutes; an immediate restart fails on the old credential.
     slurm.call("scontrol", "update", f"jobid={job}", "StartTime=now+5", "TimeLimit=10")
-    slurm.wait("another trial", lambda: ended() > first)
+    slurm.wait("another trial", lambda: finished_trials() > first)
     assert ", run 2" in slurm.log("results/cut", job)
     slurm.call("scancel", job)
     slurm.wait("the end of the job", lambda: slurm.state(job) == "CANCELLED")
-    assert first < ended() < 10
+    assert first < finished_trials() < 10
 
     last = slurm.launch(*words, "--time", "10:00")
     slurm.wait("the end", lambda: slurm.state(last) == "COMPLETED")
@@ -203,16 +203,16 @@ def test_what_slurm_refuses_is_said_in_its_words(slurm: Slurm) -> None:
         ("--time", "soon"): "Invalid --time specification",
         ("--extra", "--no-such-option"): "unrecognized option '--no-such-option'",
     }.items():
-        done = slurm.run("cnngrid", "launch", "slurm", "bad.json", *words)
-        assert done.returncode == 2, words
-        assert message in done.stderr, words
-        assert "Traceback" not in done.stderr
+        result = slurm.run("cnngrid", "launch", "slurm", "bad.json", *words)
+        assert result.returncode == 2, words
+        assert message in result.stderr, words
+        assert "Traceback" not in result.stderr
     assert not slurm.call("squeue", "--noheader")
     assert not list((slurm.folder / "results").glob("bad/run/slurm/*"))
 
 
 def test_folders_that_a_node_does_not_see_are_found_before_the_first_trial(slurm: Slurm) -> None:
-    if not slurm.apart:
+    if not slurm.nodes_are_isolated:
         pytest.skip("nodes share every folder here")
     write_sweep(slurm.folder, "unseen")
     hidden = Path(tempfile.mkdtemp(dir="/dev/shm"))  # each node has one of its own

@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes, which `slurm-testbed` brings up on this machine."""
+"""A real Slurm of two nodes, which `slurm-testbed` starts on this machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.processes import ENDS_WITHIN_S, finished, wait_for
+from tests.processes import ENDS_WITHIN_S, run_to_end, wait_for
 from tests.small_sweeps import command, environment
 
 TESTBED = Path(__file__).with_name("slurm-testbed")
 
 
 class NoSlurmError(Exception):
-    """Slurm could not be brought up here; says why."""
+    """Slurm could not be started here; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -30,40 +30,40 @@ class Slurm:
     folder: Path
 
     @property
-    def apart(self) -> bool:
-        """Return whether nodes have names, networks and processes of their own."""
+    def nodes_are_isolated(self) -> bool:
+        """True if nodes have names, networks and processes of their own."""
         return self.env["SLURM_TESTBED_RUNNING_MODE"] == "netns"
 
     def call(self, *words: str, **changes: str) -> str:
-        """Output of a command that must succeed."""
-        done = self.run(*words, **changes)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        """Return the output of a command that must succeed."""
+        result = self.run(*words, **changes)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def run(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run a command of Slurm's, or `cnngrid`."""
         line = command(*words[1:]) if words[0] == "cnngrid" else list(words)
         env = {**self.env, **changes}
-        return finished(line, self.folder, env)
+        return run_to_end(line, self.folder, env)
 
     def launch(self, *words: str, **changes: str) -> str:
-        """Launch a sweep; the job's id."""
-        said = self.call("cnngrid", "launch", "slurm", *words, **changes)
-        return str(re.match(r"job (\d+): ", said).group(1))
+        """Launch a sweep and return the job's id."""
+        output = self.call("cnngrid", "launch", "slurm", *words, **changes)
+        return str(re.match(r"job (\d+): ", output).group(1))
 
     def state(self, job: str) -> str:
-        """Return the state of a job in Slurm's words."""
-        said = self.call("scontrol", "-o", "show", "job", job)
-        return str(re.search(r"JobState=(\w+)", said).group(1))
+        """Return the state of a job as Slurm names it."""
+        output = self.call("scontrol", "-o", "show", "job", job)
+        return str(re.search(r"JobState=(\w+)", output).group(1))
 
     def runs_for_s(self, job: str) -> int:
         """Return the seconds that a job has run so far."""
-        said = self.call("scontrol", "-o", "show", "job", job)
-        hours, minutes, seconds = re.search(r"RunTime=(\d+):(\d+):(\d+)", said).groups()
+        output = self.call("scontrol", "-o", "show", "job", job)
+        hours, minutes, seconds = re.search(r"RunTime=(\d+):(\d+):(\d+)", output).groups()
         return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
 
     def completed(self, job: str) -> bool:
-        """Return whether a job ended well."""
+        """Return true if a job completed."""
         return self.state(job) == "COMPLETED"
 
     def log(self, results: Path | str, job: str) -> str:
@@ -72,11 +72,11 @@ class Slurm:
         return path.read_text() if path.exists() else ""
 
     def wait(
-        self, what: str, condition: Callable[[], object], seconds: float = ENDS_WITHIN_S
+        self, event: str, condition: Callable[[], object], seconds: float = ENDS_WITHIN_S
     ) -> None:
-        """Wait for something; with the logs where it does not happen."""
+        """Wait for an event; add the logs to the error if it does not happen."""
         try:
-            wait_for(what, condition, timeout_s=seconds, every_s=0.2)
+            wait_for(event, condition, timeout_s=seconds, every_s=0.2)
         except AssertionError as error:
             logs = self.folder.glob("*/*/logs/*.log")
             texts = (f"== {path.name}\n{path.read_text()}" for path in logs)
@@ -88,17 +88,17 @@ class Slurm:
         return list(Path(self.env["CNNGRID_SCRATCH"]).iterdir())
 
     def on_node(self, node: str, *words: str) -> str:
-        """Output of a command on a node, outside any job."""
+        """Return the output of a command on a node, outside any job."""
         return self.call(str(TESTBED), "exec", node, *words)
 
-    def free_of_ray(self, node: str) -> bool:
-        """Return whether no process of Ray is left on a node."""
+    def has_no_ray(self, node: str) -> bool:
+        """Return true if no process of Ray is left on a node."""
         return "ray" not in self.on_node(node, "ps", "axww", "-o", "args")
 
 
 @contextmanager
 def two_nodes(folder: Path, data: Path) -> Iterator[Slurm]:
-    """A Slurm of two nodes with four cores each; one at a time runs on this machine.
+    """Start a Slurm of two nodes with four cores each; only one runs on this machine at a time.
 
     Commands run in `folder`. Raises `NoSlurmError`.
     """
@@ -110,19 +110,19 @@ def two_nodes(folder: Path, data: Path) -> Iterator[Slurm]:
         "SLURM_TESTBED_NO_INSTALL": "1",
         "SLURM_TESTBED_KILLWAIT": "15",
         "CNNGRID_SCRATCH": str(state / "t"),
-        # Home of its own: whatever Ray leaves in one must neither be needed nor stay.
+        # Home of its own: no test may need files that Ray leaves there, and none may stay.
         "HOME": str(folder / "home"),
     }
     (folder / "home").mkdir()
     with open(Path(tempfile.gettempdir()) / "cnngrid-slurm-tests.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            up = finished([TESTBED, "up", "2"], folder, env)
+            up = run_to_end([TESTBED, "up", "2"], folder, env)
             if up.returncode:
                 raise NoSlurmError(up.stderr.strip())
-            said = finished([TESTBED, "env"], folder, env).stdout
-            pairs = re.findall(r"export (\w+)=(.*)", said)
+            output = run_to_end([TESTBED, "env"], folder, env).stdout
+            pairs = re.findall(r"export (\w+)=(.*)", output)
             yield Slurm({**env, **dict(pairs)}, folder)
         finally:
-            finished([TESTBED, "down"], folder, env)
+            run_to_end([TESTBED, "down"], folder, env)
             shutil.rmtree(state, ignore_errors=True)

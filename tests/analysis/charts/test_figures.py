@@ -95,22 +95,22 @@ def data_rows(spec):
 
 
 def test_confusion_shares_are_of_the_true_class(opened):
-    found = [row for row in data_rows(make_plot(opened, "confusion")) if "share" in row]
+    chart_rows = [row for row in data_rows(make_plot(opened, "confusion")) if "share" in row]
     by_class: dict[str, Any] = {}
-    for row in found:
+    for row in chart_rows:
         by_class[row["label"]] = by_class.get(row["label"], 0) + row["share"]
     assert len(by_class) == 10
     assert all(share == pytest.approx(1) for share in by_class.values())
-    assert sum(row["images"] for row in found) == 120  # two trials of 60 images
+    assert sum(row["images"] for row in chart_rows) == 120  # two trials of 60 images
 
 
 def test_enhancement_sets_repairs_against_breakages_and_noise(opened):
-    found = data_rows(make_plot(opened, "enhancement"))
-    cells = {row["cell"] for row in found}
+    chart_rows = data_rows(make_plot(opened, "enhancement"))
+    cells = {row["cell"] for row in chart_rows}
     assert len(cells) == 2
-    assert len(found) == 2 * 4 * 4
-    (cell,) = {row["cell"] for row in found if row["trials"] == 2}
-    of_one = [row for row in found if row["cell"] == cell and row["transform"] == "combined"]
+    assert len(chart_rows) == 2 * 4 * 4
+    (cell,) = {row["cell"] for row in chart_rows if row["trials"] == 2}
+    of_one = [row for row in chart_rows if row["cell"] == cell and row["transform"] == "combined"]
     assert {(row["by"], row["what"]): (row["images"], row["net"]) for row in of_one} == {
         ("enhanced", "repaired"): (5, 4),
         ("enhanced", "broken"): (-1, 4),
@@ -153,7 +153,7 @@ def test_ablation_bars_of_a_group_differ_in_one_axis(opened):
         for panel in spec["vconcat"]
     )
     assert {row["setting"] for row in by_lr} == {"0.01", "0.1"}
-    (wanted,) = opened.execute(
+    (expected_value,) = opened.execute(
         "SELECT 100 * test_top1_mean FROM best WHERE arch = 'cnn3' "
         "AND optimizer = 'adam' AND lr = 0.1"
     ).fetchone()
@@ -162,7 +162,7 @@ def test_ablation_bars_of_a_group_differ_in_one_axis(opened):
         (by_optimizer, "cnn3 · lr 0.1", "adam"),
     ):
         (bar,) = [row for row in rows_ if (row["group"], row["setting"]) == (group, setting)]
-        assert bar["value"] == pytest.approx(wanted)
+        assert bar["value"] == pytest.approx(expected_value)
     sizes: dict[str, int] = {}
     for row in by_optimizer:
         sizes[row["group"]] = sizes.get(row["group"], 0) + 1
@@ -173,10 +173,10 @@ def test_ablation_bars_of_a_group_differ_in_one_axis(opened):
 def test_final_bars_have_both_measures_of_every_cell(opened):
     accuracy, loss = make_plot(opened, "final-bars")["datasets"].values()
     assert len(accuracy) == len(loss) == 13
-    found = opened.execute(
+    means = opened.execute(
         "SELECT 100 * test_top1_mean, test_loss_mean FROM best ORDER BY test_top1_mean DESC LIMIT 1"
     ).fetchone()
-    assert (accuracy[0]["value"], loss[0]["value"]) == pytest.approx(found)
+    assert (accuracy[0]["value"], loss[0]["value"]) == pytest.approx(means)
 
 
 def test_training_curves_have_both_splits_and_both_measures(opened):
@@ -184,11 +184,11 @@ def test_training_curves_have_both_splits_and_both_measures(opened):
     for points in (top1, loss):
         assert {point["dash"] for point in points} == {"train", "val"}
         assert {point["panel"] for point in points} == {"cnn3", "mobilenet_small", "resnet18"}
-    (wanted,) = opened.execute(
+    (expected_value,) = opened.execute(
         "SELECT train_loss_mean FROM learning_curves WHERE epoch = 2 LIMIT 1"
     ).fetchone()
     at_two = [point for point in loss if point["epoch"] == 2 and point["dash"] == "train"]
-    assert [point["value"] for point in at_two] == [pytest.approx(wanted)] * 13
+    assert [point["value"] for point in at_two] == [pytest.approx(expected_value)] * 13
 
 
 def test_the_schedule_is_drawn_over_the_curve(opened):
@@ -290,35 +290,35 @@ def test_the_script_is_cached_and_made_if_it_cannot_be(tmp_path, monkeypatch):
     assert script() == text
 
 
-def drawn(spec, **wanted):
+def drawn(spec, **columns):
     """Return rows of data with these values."""
-    return [row for row in data_rows(spec) if wanted.items() <= row.items()]
+    return [row for row in data_rows(spec) if columns.items() <= row.items()]
 
 
 def test_sensitivity_has_a_point_per_config_as_searched(searched):
-    found = drawn(make_plot(searched, "lr-sensitivity"), panel="cnn3")
-    assert [(row["lr"], row["value"], row["state"]) for row in found] == [
+    chart_rows = drawn(make_plot(searched, "lr-sensitivity"), panel="cnn3")
+    assert [(row["lr"], row["value"], row["state"]) for row in chart_rows] == [
         (0.01, pytest.approx(70), "pruned"),
         (0.001, pytest.approx(80), "complete"),
         (0.1, pytest.approx(90), "complete"),
         (1.0, None, "diverged"),
     ]
-    assert [row["lr"] for row in found if row["best"]] == [0.1]
-    assert found[2]["high"] - found[2]["value"] == pytest.approx(100 * 0.02 / 2**0.5)
-    assert found[2]["trials"] == 2
-    assert not any(row["joined"] for row in found)  # weight decay differs too
+    assert [row["lr"] for row in chart_rows if row["best"]] == [0.1]
+    assert chart_rows[2]["high"] - chart_rows[2]["value"] == pytest.approx(100 * 0.02 / 2**0.5)
+    assert chart_rows[2]["trials"] == 2
+    assert not any(row["joined"] for row in chart_rows)  # weight decay differs too
 
 
 def test_a_compared_learning_rate_has_a_sensitivity_with_lines(opened):
     spec = make_plot(opened, "lr-sensitivity")
-    found = drawn(spec, panel="cnn3", colour="sgd")
-    assert [row["lr"] for row in found] == [0.01, 0.1]
-    assert all(row["joined"] for row in found)
-    (wanted,) = opened.execute(
+    chart_rows = drawn(spec, panel="cnn3", colour="sgd")
+    assert [row["lr"] for row in chart_rows] == [0.01, 0.1]
+    assert all(row["joined"] for row in chart_rows)
+    (expected_value,) = opened.execute(
         "SELECT 100 * val_top1_mean FROM cells WHERE arch = 'cnn3' AND optimizer = 'sgd' "
         "AND lr = 0.1"
     ).fetchone()
-    assert found[1]["value"] == pytest.approx(wanted)
+    assert chart_rows[1]["value"] == pytest.approx(expected_value)
     assert not drawn(spec, colour="adamw")  # one learning rate only
 
 

@@ -31,9 +31,9 @@ def without_script(text):
 
 def test_files_lie_beside_the_page(page):
     assert page.name == "index.html"
-    found = {str(path.relative_to(page.parent)) for path in page.parent.rglob("*.*")}
+    files = {str(path.relative_to(page.parent)) for path in page.parent.rglob("*.*")}
     tables = {f"tables/{name}.{suffix}" for name in TABLES for suffix in ("csv", "md")}
-    assert found == {"index.html"} | tables | {f"figures/{name}.svg" for name in DRAWN}
+    assert files == {"index.html"} | tables | {f"figures/{name}.svg" for name in DRAWN}
 
 
 def test_every_link_resolves(page):
@@ -79,7 +79,7 @@ def test_a_search_is_drawn(searched, tmp_path):
 
 @pytest.fixture
 def one_figure(monkeypatch):
-    """Draw one figure only, for tests of what is said beside them."""
+    """Draw one figure only, for tests of the text beside it."""
     monkeypatch.setattr("analysis.report.report.PLOTS", ["curves"])
 
 
@@ -168,6 +168,6 @@ def test_figures_come_alive_in_a_browser(page, tmp_path):
         "--dump-dom",
         page.as_uri(),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.count('class="chart-wrapper"') == len(DRAWN)
-    assert "Uncaught" not in done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.count('class="chart-wrapper"') == len(DRAWN)
+    assert "Uncaught" not in result.stderr

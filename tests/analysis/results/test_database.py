@@ -42,13 +42,13 @@ def count(connection, view):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_schemas_in_sql_are_those_of_the_records(opened, table):
-    found = opened.execute(
+    columns = opened.execute(
         "SELECT column_name, data_type FROM information_schema.columns "
         "WHERE table_schema = 'empty' AND table_name = ? ORDER BY ordinal_position",
         [table],
     ).fetchall()
     expected = [(column.name, SQL_TYPES[column.type]) for column in RECORDS[table]]
-    assert found == [*expected, ("file", "VARCHAR")]
+    assert columns == [*expected, ("file", "VARCHAR")]
 
 
 def test_every_table_of_the_records_is_read():
@@ -61,8 +61,10 @@ def test_import_loads_neither_torch_nor_ray_nor_duckdb_nor_altair():
         "heavy = ('torch', 'ray', 'duckdb', 'altair', 'pyarrow', 'pandas');"
         "print([m for m in heavy if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
 
 
 @pytest.mark.slow
@@ -72,10 +74,10 @@ def test_questions_load_neither_torch_nor_ray_nor_pandas(tiny):
         "ask('FROM best', sys.argv[1]); make_table(connect(sys.argv[1]), 'comparison');"
         "print([m for m in ('torch', 'ray', 'altair', 'pandas', 'grid') if m in sys.modules])"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, str(tiny)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert result.stdout.strip() == "[]"
 
 
 def test_public_names_are_all_there():
@@ -90,9 +92,9 @@ def test_public_names_are_all_there():
 @pytest.mark.parametrize("name", ["cells", "confusion", "learning_curves", "coverage_trials"])
 def test_a_view_gives_the_same_to_ask_and_to_a_connection(opened, tiny, name):
     answer = ask(f"SELECT * FROM {name}", tiny)
-    found = opened.execute(f"FROM {name}")  # which ends what another test left unfetched
-    assert answer.columns == [column[0] for column in found.description]
-    assert sorted(map(str, answer.rows)) == sorted(map(str, found.fetchall()))
+    cursor = opened.execute(f"FROM {name}")  # ends a query that another test left unfinished
+    assert answer.columns == [column[0] for column in cursor.description]
+    assert sorted(map(str, answer.rows)) == sorted(map(str, cursor.fetchall()))
 
 
 @pytest.mark.slow
@@ -150,18 +152,20 @@ def test_role_and_cell_come_from_the_newest_plan(blank):
     sweep.write_plan("first")
     sweep.plan[0].update(role="confirmed", cell_id="newcell")
     sweep.write_plan("second", minutes=5)
-    found = open_results(sweep.folder).execute("SELECT role, cell_id FROM trials").fetchall()
-    assert found == [("confirmed", "newcell")]
+    roles_and_cells = (
+        open_results(sweep.folder).execute("SELECT role, cell_id FROM trials").fetchall()
+    )
+    assert roles_and_cells == [("confirmed", "newcell")]
 
 
 def test_asked_suggestions_give_planned_trials_their_ids(tiny):
-    found = open_results(tiny).execute(
+    cursor = open_results(tiny).execute(
         "SELECT suggestion, seed, trial_id, config ->> '$.lr' FROM plan "
         "WHERE suggestion IS NOT NULL ORDER BY position"
     )
-    asked = pq.read_table(next((tiny / "asked").iterdir())).to_pylist()[0]
-    first, second = asked["trial_ids"]
-    assert found.fetchall() == [
+    suggestion = pq.read_table(next((tiny / "asked").iterdir())).to_pylist()[0]
+    first, second = suggestion["trial_ids"]
+    assert cursor.fetchall() == [
         (0, 0, first, "0.003"),
         (0, 1, second, "0.003"),
         (1, 0, None, None),
@@ -179,8 +183,8 @@ def test_a_suggestion_asked_twice_counts_once(blank):
         stamp = pa.scalar(number * 10**6, pa.timestamp("us", tz="UTC")).as_py()
         row = {**ask_row, "trial_ids": [trial], "asked_at": stamp}
         sweep.write("asked", f"x-{number}", [row])
-    found = open_results(sweep.folder).execute("SELECT trial_id FROM plan ORDER BY position")
-    assert found.fetchall() == [("bbb",), (None,)]
+    cursor = open_results(sweep.folder).execute("SELECT trial_id FROM plan ORDER BY position")
+    assert cursor.fetchall() == [("bbb",), (None,)]
 
 
 def test_the_row_that_ended_last_wins(fresh):
@@ -189,10 +193,10 @@ def test_the_row_that_ended_last_wins(fresh):
     newer = {**row, "val_top1": 0.5, "ended_at": row["ended_at"] + timedelta(hours=1)}
     older = {**row, "val_top1": 0.1, "ended_at": row["ended_at"] - timedelta(hours=1)}
     sweep.write("trials", "compacted-1", [older, newer])
-    found = open_results(sweep.folder).execute(
+    cursor = open_results(sweep.folder).execute(
         "SELECT val_top1 FROM trials WHERE trial_id = ?", [row["trial_id"]]
     )
-    assert found.fetchall() == [(0.5,)]
+    assert cursor.fetchall() == [(0.5,)]
 
 
 def test_compacted_epochs_count_once_and_the_newest_wins(blank):
@@ -203,8 +207,8 @@ def test_compacted_epochs_count_once_and_the_newest_wins(blank):
     sweep.store(row)
     old = {"trial_id": row["trial_id"], "val_top1": 0.0, "ended_at": row["started_at"]}
     sweep.write("epochs", "compacted-1", [{**old, "epoch": epoch} for epoch in (1, 2)])
-    found = open_results(sweep.folder).execute("SELECT epoch, val_top1 > 0 FROM epochs ORDER BY 1")
-    assert found.fetchall() == [(epoch, True) for epoch in (1, 2, 3, 4)]
+    cursor = open_results(sweep.folder).execute("SELECT epoch, val_top1 > 0 FROM epochs ORDER BY 1")
+    assert cursor.fetchall() == [(epoch, True) for epoch in (1, 2, 3, 4)]
 
 
 @pytest.mark.slow
@@ -261,7 +265,7 @@ def damage_file(path, how):
         path.write_bytes(data[: len(data) // 2])
     elif how == "not a Parquet file":
         path.write_bytes(b"hello" * 100)
-    else:  # both ends are right, what lies between is not
+    else:  # both ends are right, the middle is damaged
         middle = len(data) // 2
         path.write_bytes(data[:4] + b"\xff" * (middle - 4) + data[middle:])
 
@@ -286,10 +290,10 @@ def test_damaged_files_are_left_out_and_named(fresh, table, how):
         connection = connect_and_read(sweep.folder)
     assert caught[0].filename == __file__
     assert count(connection, "trials") == expected - (table == "trials")
-    (found,) = rows(connection, "FROM damaged")
-    assert (found["table_name"], found["file"]) == (table, str(path))
+    (damaged,) = rows(connection, "FROM damaged")
+    assert (damaged["table_name"], damaged["file"]) == (table, str(path))
     if how != "garbled":
-        assert how in found["reason"]
+        assert how in damaged["reason"]
     assert path.exists(), "only a driver renames files"
     left = rows(connection, f"SELECT count(*) AS n FROM newest.{table} WHERE trial_id = $t", t=lost)
     assert left == [{"n": 0}]
@@ -378,8 +382,10 @@ def test_running_trials_are_counted_by_their_heartbeat(fresh):
     (folder / "half.json").write_text('{"host": "no')
     (folder / "odd.json").write_text('["a list"]')
     connection = open_results(sweep.folder)
-    found = connection.execute("SELECT trial_id, epoch, epochs, val_top1 FROM running").fetchall()
-    assert found == [(running, 2, 4, 0.4)]
+    running_rows = connection.execute(
+        "SELECT trial_id, epoch, epochs, val_top1 FROM running"
+    ).fetchall()
+    assert running_rows == [(running, 2, 4, 0.4)]
     total = connection.execute(
         "SELECT sum(planned), sum(running), sum(complete), sum(missing) FROM coverage"
     )
@@ -395,8 +401,8 @@ def test_several_folders_are_told_apart(tiny, fresh, tmp_path):
     other = fresh().folder
     third = other.rename(tmp_path / "third")
     connection = open_results(tiny, third, tiny)
-    found = connection.execute("SELECT results, count(*) FROM trials GROUP BY 1 ORDER BY 1")
-    assert found.fetchall() == [("third", 24), ("tiny", 24)]
+    cursor = connection.execute("SELECT results, count(*) FROM trials GROUP BY 1 ORDER BY 1")
+    assert cursor.fetchall() == [("third", 24), ("tiny", 24)]
     assert connection.execute("SELECT max(n) FROM cells").fetchone() == (2,)
 
 
@@ -404,8 +410,8 @@ def test_several_folders_are_told_apart(tiny, fresh, tmp_path):
 def test_folders_of_one_name_go_by_their_paths(tiny, fresh):
     other = fresh().folder
     assert other.name == tiny.name
-    found = open_results(tiny, other).execute("SELECT DISTINCT results FROM best ORDER BY 1")
-    assert found.fetchall() == sorted([(str(tiny),), (str(other),)])
+    cursor = open_results(tiny, other).execute("SELECT DISTINCT results FROM best ORDER BY 1")
+    assert cursor.fetchall() == sorted([(str(tiny),), (str(other),)])
 
 
 def test_wrong_folders_are_refused(tiny, tmp_path):

@@ -1,4 +1,4 @@
-"""A user's own SQL: its answers, its mistakes, and what it cannot reach."""
+"""A user's own SQL: answers, mistakes, and forbidden files."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ def test_nan_and_null_count_as_missing(blank):
 
 @pytest.mark.parametrize("df", [1, 2, 5, 30, 31, 60, 200])
 def test_t_quantiles_are_students(opened, df):
-    (found,) = rows(opened, "SELECT quantiles[$df] AS q FROM held.student", df=df)
-    assert found["q"] == pytest.approx(stats.t.ppf(0.975, df), abs=1.5e-6)
+    (quantile_row,) = rows(opened, "SELECT quantiles[$df] AS q FROM held.student", df=df)
+    assert quantile_row["q"] == pytest.approx(stats.t.ppf(0.975, df), abs=1.5e-6)
 
 
 def test_cells_have_every_metric_in_four_columns(opened):
@@ -99,13 +99,13 @@ def test_best_prefers_confirmed_rows(blank):
 
 
 def test_coverage_adds_up_in_every_cell(opened):
-    found = rows(opened, "FROM coverage")
-    assert len(found) == 13
-    for row in found:
+    view_rows = rows(opened, "FROM coverage")
+    assert len(view_rows) == 13
+    for row in view_rows:
         states = ("running", "complete", "pruned", "failed", "diverged", "missing")
         assert row["planned"] == sum(row[state] for state in states)
     total: Counter[str] = Counter()
-    for row in found:
+    for row in view_rows:
         total.update({key: value for key, value in row.items() if isinstance(value, int)})
     expected = {"planned": 28, "complete": 21, "pruned": 1, "failed": 1, "diverged": 1}
     assert {key: total[key] for key in expected} == expected
@@ -113,8 +113,8 @@ def test_coverage_adds_up_in_every_cell(opened):
 
 
 def test_a_planned_trial_has_one_state(opened):
-    found = rows(opened, "SELECT state, count(*) AS n FROM coverage_trials GROUP BY ALL")
-    assert {row["state"]: row["n"] for row in found} == {
+    view_rows = rows(opened, "SELECT state, count(*) AS n FROM coverage_trials GROUP BY ALL")
+    assert {row["state"]: row["n"] for row in view_rows} == {
         "complete": 21,
         "pruned": 1,
         "failed": 1,
@@ -125,25 +125,25 @@ def test_a_planned_trial_has_one_state(opened):
 
 def test_confusion_counts_every_test_image(opened):
     connection = opened
-    found = connection.execute(
+    view_rows = connection.execute(
         "SELECT trial_id, sum(n), sum(n) FILTER (label = predicted) FROM confusion GROUP BY 1"
     ).fetchall()
     right = connection.execute(
         "SELECT trial_id, count(*) FILTER (label = predicted) FROM predictions GROUP BY 1"
     ).fetchall()
-    assert len(found) == 21
-    assert {total for _, total, _ in found} == {60}
-    assert {trial: correct for trial, _, correct in found} == dict(right)
+    assert len(view_rows) == 21
+    assert {total for _, total, _ in view_rows} == {60}
+    assert {trial: correct for trial, _, correct in view_rows} == dict(right)
 
 
 def test_learning_curves_leave_out_failed_and_diverged_trials(opened):
-    found = rows(
+    view_rows = rows(
         opened,
         "SELECT epoch, n FROM learning_curves "
         "WHERE cell ->> '$.arch' = 'resnet18' AND cell ->> '$.optimizer' = 'sgd' "
         "AND cell ->> '$.lr' = '0.01' ORDER BY epoch",
     )
-    assert [(row["epoch"], row["n"]) for row in found] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert [(row["epoch"], row["n"]) for row in view_rows] == [(1, 1), (2, 1), (3, 1), (4, 1)]
 
 
 def test_learning_curves_are_means_over_seeds(opened):
@@ -165,11 +165,11 @@ def test_learning_curves_are_means_over_seeds(opened):
 
 
 def test_running_trials_have_learning_curves(opened):
-    found = rows(
+    view_rows = rows(
         opened,
         "SELECT epoch, n FROM learning_curves WHERE cell ->> '$.optimizer' = 'adamw' ORDER BY 1",
     )
-    assert [(row["epoch"], row["n"]) for row in found] == [(1, 2), (2, 2), (3, 1), (4, 1)]
+    assert [(row["epoch"], row["n"]) for row in view_rows] == [(1, 2), (2, 2), (3, 1), (4, 1)]
 
 
 def test_pareto_keeps_configs_that_no_other_beats(blank):
@@ -188,12 +188,12 @@ def test_pareto_keeps_configs_that_no_other_beats(blank):
         columns = {"test_top1": top1, "trainable_params": params, "macs": macs}
         sweep.store(sweep.trial(planned, **columns, latency_ms_p50=latency))
     sweep.write_plan()
-    found = {row["arch"]: row for row in rows(connect(sweep.folder), "FROM pareto")}
-    assert set(found) == {"small", "large", "quick", "unmeasured", "twin", "lean"}
-    assert not found["large"]["params_front"]
-    assert found["unmeasured"]["params_front"]
-    assert not found["quick"]["params_front"]
-    assert found["quick"]["latency_front"]
+    by_arch = {row["arch"]: row for row in rows(connect(sweep.folder), "FROM pareto")}
+    assert set(by_arch) == {"small", "large", "quick", "unmeasured", "twin", "lean"}
+    assert not by_arch["large"]["params_front"]
+    assert by_arch["unmeasured"]["params_front"]
+    assert not by_arch["quick"]["params_front"]
+    assert by_arch["quick"]["latency_front"]
 
 
 def test_data_sets_have_fronts_of_their_own(blank):

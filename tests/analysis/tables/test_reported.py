@@ -18,10 +18,12 @@ STUDIES = ["astrokhet-2024", "hu-realm", "simpson-cifar100", "xiong-2022", "zeng
 
 def of(study, metric, **columns):
     """Return the shipped rows of a study on a metric."""
-    wanted = {"study": study, "metric": metric, **columns}
-    found = [row for row in PAPERS if all(row[key] == value for key, value in wanted.items())]
-    assert found
-    return found
+    filters = {"study": study, "metric": metric, **columns}
+    result_rows = [
+        row for row in PAPERS if all(row[key] == value for key, value in filters.items())
+    ]
+    assert result_rows
+    return result_rows
 
 
 def by_name(table):
@@ -77,14 +79,14 @@ def test_a_studys_own_sweep_stands_beside_all_of_its_numbers(blank):
         axes = {"arch": "resnet18", "optimizer": "adam", "lr": lr}
         stored(sweep, axes, dataset="cifar10", test_top1=top1, epochs=4)
     sweep.write_plan()
-    found = rows(connect(sweep.folder), "FROM reported")
-    assert {row["study"] for row in found} == {"hu-realm"}
-    assert len({row["place"] for row in found}) == len(
+    result_rows = rows(connect(sweep.folder), "FROM reported")
+    assert {row["study"] for row in result_rows} == {"hu-realm"}
+    assert len({row["place"] for row in result_rows}) == len(
         [row for row in PAPERS if row["study"] == "hu-realm"]
     )
     tests = {
         row["lr"]: row
-        for row in found
+        for row in result_rows
         if row["metric"] == "test_top1" and row["optimizer"] == "adam"
     }
     assert (tests[0.01]["reported"], tests[0.001]["reported"]) == (0.8144, 0.8212)
@@ -96,7 +98,9 @@ def test_a_studys_own_sweep_stands_beside_all_of_its_numbers(blank):
         if row["optimizer"] == "sgd" and row["metric"] == "test top-1 (%)"
     ]
     assert waiting == [0.01, 0.001]
-    (unmeasured,) = [row for row in found if row["arch"] == "alexnet" and row["epoch"] == 30][:1]
+    (unmeasured,) = [row for row in result_rows if row["arch"] == "alexnet" and row["epoch"] == 30][
+        :1
+    ]
     assert unmeasured["measured_mean"] is unmeasured["cell_id"] is None
 
 
@@ -111,16 +115,16 @@ def test_a_number_of_an_epoch_stands_beside_that_epoch_or_the_last_one(blank):
         row["epoch"]: row["top1"]
         for row in rows(connection, "SELECT epoch, avg(train_top1) AS top1 FROM epochs GROUP BY 1")
     }
-    found = {
+    by_epoch = {
         row["epoch"]: row
         for row in rows(
             connection, "FROM reported WHERE metric = 'train_top1' AND cell_id IS NOT NULL"
         )
     }
-    assert found[1]["measured_mean"] == pytest.approx(curve[1])
-    assert found[30]["measured_mean"] == pytest.approx(curve[4])
-    assert "after epoch 4 (paper: 30)" in found[30]["differs"]
-    assert "after epoch" not in found[1]["differs"]
+    assert by_epoch[1]["measured_mean"] == pytest.approx(curve[1])
+    assert by_epoch[30]["measured_mean"] == pytest.approx(curve[4])
+    assert "after epoch 4 (paper: 30)" in by_epoch[30]["differs"]
+    assert "after epoch" not in by_epoch[1]["differs"]
 
 
 @pytest.mark.slow
@@ -129,12 +133,12 @@ def test_another_sweep_stands_beside_the_numbers_of_its_networks_alone(blank):
     stored(sweep, {"arch": "cnn3"}, dataset="cifar10", optimizer="adam", lr=0.05)
     stored(sweep, {"arch": "resnet18"}, dataset="digits")
     sweep.write_plan()
-    found = rows(connect(sweep.folder), "FROM reported")
-    assert {(row["study"], row["arch"]) for row in found} == {("xiong-2022", "cnn3")}
-    (top1,) = [row for row in found if row["metric"] == "test_top1"]
+    result_rows = rows(connect(sweep.folder), "FROM reported")
+    assert {(row["study"], row["arch"]) for row in result_rows} == {("xiong-2022", "cnn3")}
+    (top1,) = [row for row in result_rows if row["metric"] == "test_top1"]
     assert top1["reported"] == 0.7
     assert top1["differs"] == "optimizer adam (paper: sgd); lr 0.05 (paper: 0.001)"
-    (count,) = [row for row in found if row["metric"] == "trainable_params"]
+    (count,) = [row for row in result_rows if row["metric"] == "trainable_params"]
     assert (count["measured_mean"], count["differs"]) == (122_570, None)
 
 
@@ -144,8 +148,8 @@ def test_a_compared_learning_rate_must_be_the_papers(blank):
     for lr in (0.001, 0.05):
         stored(sweep, {"arch": "cnn3", "lr": lr}, dataset="cifar10", optimizer="sgd")
     sweep.write_plan()
-    found = rows(connect(sweep.folder), "FROM reported WHERE metric = 'test_top1'")
-    assert [row["differs"] for row in found] == [None]
+    result_rows = rows(connect(sweep.folder), "FROM reported WHERE metric = 'test_top1'")
+    assert [row["differs"] for row in result_rows] == [None]
 
 
 # -- zeng's confusion matrices ----------------------------------------------------------------
@@ -227,14 +231,14 @@ def test_zengs_matrices_give_the_recomputed_scores(blank, run, right):
         (row["label"], row["predicted"]): row["n"] for row in rows(connection, "FROM confusion")
     }
     assert CONFUSED[run].items() <= counted.items()
-    found = {row["line"]: row for row in by_name(make_table(connection, "classification-report"))}
-    assert found["accuracy"]["recall"].mean == right / 10_000
+    by_line = {row["line"]: row for row in by_name(make_table(connection, "classification-report"))}
+    assert by_line["accuracy"]["recall"].mean == right / 10_000
     for metric in ("precision", "recall", "f1"):
         for paper in of("zeng-alexnet", metric, setting=run, standing="recomputed"):
-            assert round(found[paper["class_name"]][metric].mean, 4) == float(paper["value"])
+            assert round(by_line[paper["class_name"]][metric].mean, 4) == float(paper["value"])
         (average,) = of("zeng-alexnet", f"test_macro_{metric}", setting=run)
         for line in ("macro average", "weighted average"):
-            assert round(found[line][metric].mean, 4) == float(average["value"])
+            assert round(by_line[line][metric].mean, 4) == float(average["value"])
 
 
 def test_zengs_one_misprint_is_the_precision_of_the_first_class():
@@ -324,10 +328,10 @@ def test_coarse_accuracy_counts_confusions_inside_a_coarse_class_as_right(blank)
 def test_every_coarse_class_of_cifar100_has_five_fine_ones():
     (file,) = SHIPPED["cifar100"]
     members = defaultdict(list)
-    found = list(csv.DictReader(file.open()))
-    for row in found:
+    csv_rows = list(csv.DictReader(file.open()))
+    for row in csv_rows:
         members[int(row["coarse"]), row["coarse_name"]].append(row["fine_name"])
-    assert [int(row["fine"]) for row in found] == list(range(100))
+    assert [int(row["fine"]) for row in csv_rows] == list(range(100))
     assert sorted(index for index, _ in members) == list(range(20))
     assert {len(names) for names in members.values()} == {5}
     assert members[17, "trees"] == [

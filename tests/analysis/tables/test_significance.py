@@ -1,4 +1,4 @@
-"""Differences that the tables call real, on folders whose answer is known."""
+"""Differences that the tables call significant, on folders with a known answer."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ def three_networks(blank):
 
 def test_every_pair_is_compared_over_its_seeds(blank):
     table = make_table(three_networks(blank), "paired")
-    found = by_name(table)
-    assert [(row["a"], row["b"], row["n"]) for row in found] == [
+    table_rows = by_name(table)
+    assert [(row["a"], row["b"], row["n"]) for row in table_rows] == [
         ("cnn3", "lenet", 4),
         ("cnn3", "resnet18", 4),
         ("lenet", "resnet18", 4),
     ]
-    first = found[0]
+    first = table_rows[0]
     assert (first["mean_a"], first["mean_b"]) == pytest.approx((0.915, 0.9125))
     assert first["difference"] == pytest.approx(0.0025)  # of 1, 0, 1 and -1 points
     sd = math.sqrt((0.75**2 + 0.25**2 + 0.75**2 + 1.25**2) / 3) / 100
     assert first["effect"] == pytest.approx(0.0025 / sd)
     p = [stats.ttest_rel(*pair).pvalue for pair in ((CNN3, LENET), (CNN3, RESNET), (LENET, RESNET))]
-    assert [row["p"] for row in found] == pytest.approx(p)
+    assert [row["p"] for row in table_rows] == pytest.approx(p)
     # Smallest p first: times three, times two, times one.
     order = sorted(p)
-    assert sorted(row["p_holm"] for row in found) == pytest.approx(
+    assert sorted(row["p_holm"] for row in table_rows) == pytest.approx(
         [order[0] * 3, max(order[0] * 3, order[1] * 2), order[2]]
     )
-    assert [row["verdict"] for row in found] == [
+    assert [row["verdict"] for row in table_rows] == [
         "inside the noise",
         "cnn3 better",
         "lenet better",
@@ -85,11 +85,11 @@ def test_only_blocks_that_both_have_count(blank):
     measured(sweep, [0.6, 0.4, 0.5], arch="lenet", optimizer="sgd")
     measured(sweep, [0.6], arch="alexnet", optimizer="adam", first_seed=5)
     table = make_table(opened_with(sweep), "paired")
-    found = {(row["a"], row["b"]): row for row in by_name(table)}
-    row = found["cnn3", "lenet"]
+    table_rows = {(row["a"], row["b"]): row for row in by_name(table)}
+    row = table_rows["cnn3", "lenet"]
     assert (row["n"], row["mean_a"]) == (2, pytest.approx(0.85))
     assert row["difference"] == pytest.approx(0.35)
-    for (a, b), row in found.items():
+    for (a, b), row in table_rows.items():
         if "alexnet" in (a, b):
             assert (row["n"], row["p"], row["verdict"]) == (0, None, "no shared block")
     assert "a block is one optimizer x seed." in table.caption
@@ -240,14 +240,14 @@ def five_data_sets(blank):
 
 def test_ranks_are_over_data_sets_with_seeds_averaged(blank):
     table = make_table(five_data_sets(blank), "ranking")
-    found = by_name(table)
-    assert [(row["value"], row["mean_rank"], row["n"]) for row in found] == [
+    table_rows = by_name(table)
+    assert [(row["value"], row["mean_rank"], row["n"]) for row in table_rows] == [
         ("cnn3", pytest.approx(1.2), 5),
         ("lenet", pytest.approx(1.8), 5),
         ("resnet18", 3.0, 5),
     ]
-    # Nemenyi: 2.343 sqrt(3 x 4 / (6 x 5)) = 1.48, so cnn3 and resnet18 alone are told apart.
-    assert [row["alike"] for row in found] == ["lenet", "cnn3, resnet18", "lenet"]
+    # Nemenyi: 2.343 sqrt(3 x 4 / (6 x 5)) = 1.48, so only cnn3 and resnet18 differ.
+    assert [row["alike"] for row in table_rows] == ["lenet", "cnn3, resnet18", "lenet"]
     ranks = ([1, 1, 1, 1, 2], [2, 2, 2, 2, 1], [3, 3, 3, 3, 3])
     p = stats.friedmanchisquare(*([-rank for rank in each] for each in ranks)).pvalue
     assert f"Friedman test: p = {p:.3f}; critical difference 1.48 (Nemenyi" in table.caption

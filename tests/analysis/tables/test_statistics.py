@@ -20,30 +20,32 @@ def numbers(n, mean=0.0, seed=1):
 
 
 def test_a_paired_comparison_by_hand():
-    found = paired([0.90, 0.92, 0.97], [0.89, 0.90, 0.94])
-    assert found.n == 3
-    assert found.mean_a == pytest.approx(0.93)
-    assert found.mean_b == pytest.approx(0.91)
-    assert found.difference == pytest.approx(0.02)  # of 0.01, 0.02 and 0.03
-    assert found.sd == pytest.approx(0.01)
+    comparison = paired([0.90, 0.92, 0.97], [0.89, 0.90, 0.94])
+    assert comparison.n == 3
+    assert comparison.mean_a == pytest.approx(0.93)
+    assert comparison.mean_b == pytest.approx(0.91)
+    assert comparison.difference == pytest.approx(0.02)  # of 0.01, 0.02 and 0.03
+    assert comparison.sd == pytest.approx(0.01)
     half = 4.302653 * 0.01 / math.sqrt(3)  # the 0.975 quantile of t with 2 degrees of freedom
-    assert (found.low, found.high) == pytest.approx((0.02 - half, 0.02 + half), abs=1e-8)
-    assert found.effect == pytest.approx(2)
+    assert (comparison.low, comparison.high) == pytest.approx((0.02 - half, 0.02 + half), abs=1e-8)
+    assert comparison.effect == pytest.approx(2)
     # With 2 degrees of freedom P(|T| > t) = 1 - t / sqrt(2 + t^2), here t = 2 sqrt(3).
-    assert found.p == pytest.approx(1 - math.sqrt(12 / 14))
-    assert found.wilcoxon_p is None
+    assert comparison.p == pytest.approx(1 - math.sqrt(12 / 14))
+    assert comparison.wilcoxon_p is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 12, 40])
 def test_a_paired_comparison_is_scipys(n):
     a, b = numbers(n, 0.4, seed=n), numbers(n, 0.1, seed=n + 100)
-    found, theirs = paired(a, b), stats.ttest_rel(a, b)
-    interval = theirs.confidence_interval(0.95)
-    assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-8)
+    comparison, scipy_result = paired(a, b), stats.ttest_rel(a, b)
+    interval = scipy_result.confidence_interval(0.95)
+    assert comparison.p == pytest.approx(scipy_result.pvalue, rel=1e-9)
+    assert (comparison.low, comparison.high) == pytest.approx(
+        (interval.low, interval.high), rel=1e-8
+    )
     if n >= 6:
         exact = stats.wilcoxon(a, b, method="exact").pvalue
-        assert found.wilcoxon_p == pytest.approx(exact, rel=1e-12)
+        assert comparison.wilcoxon_p == pytest.approx(exact, rel=1e-12)
 
 
 def test_too_little_is_none_and_not_a_number():
@@ -60,11 +62,18 @@ def test_too_little_is_none_and_not_a_number():
 @pytest.mark.parametrize(("shift", "difference"), [(0.0, 0.0), (0.02, 0.02)])
 def test_differences_without_spread_are_not_tested(shift, difference):
     values = [number / 70 for number in range(1, 60, 4)]  # with rounding in the last bits
-    found = paired([value + shift for value in values], values)
-    assert found.difference == pytest.approx(difference, abs=1e-15)
-    assert (found.difference == 0) == (shift == 0)
-    assert found.sd == 0
-    assert found.low is found.high is found.effect is found.p is found.wilcoxon_p is None
+    comparison = paired([value + shift for value in values], values)
+    assert comparison.difference == pytest.approx(difference, abs=1e-15)
+    assert (comparison.difference == 0) == (shift == 0)
+    assert comparison.sd == 0
+    assert (
+        comparison.low
+        is comparison.high
+        is comparison.effect
+        is comparison.p
+        is comparison.wilcoxon_p
+        is None
+    )
 
 
 def test_the_signed_rank_test_with_ties_and_zeros_by_hand():
@@ -83,8 +92,8 @@ def test_differences_that_tie_but_for_rounding_tie():
 
 def test_many_signed_ranks_are_scipys_normal_approximation():
     values = [round(value, 1) or 0.1 for value in numbers(120, 0.2)]
-    theirs = stats.wilcoxon(values, correction=False, method="asymptotic").pvalue
-    assert wilcoxon(values) == pytest.approx(theirs, rel=1e-9)
+    scipy_result = stats.wilcoxon(values, correction=False, method="asymptotic").pvalue
+    assert wilcoxon(values) == pytest.approx(scipy_result, rel=1e-9)
 
 
 def test_holms_correction_by_hand():
@@ -104,10 +113,10 @@ def test_friedmans_test_is_scipys(ties):
     blocks = [
         [source.randint(1, 3) if ties else source.random() for _ in range(4)] for _ in range(9)
     ]
-    found = ranking(blocks)
-    theirs = stats.friedmanchisquare(*zip(*blocks, strict=True))
-    assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
-    assert sum(found.mean_ranks) == pytest.approx(10)
+    ranks = ranking(blocks)
+    scipy_result = stats.friedmanchisquare(*zip(*blocks, strict=True))
+    assert ranks.p == pytest.approx(scipy_result.pvalue, rel=1e-9)
+    assert sum(ranks.mean_ranks) == pytest.approx(10)
 
 
 def test_the_critical_difference_is_demsars():
@@ -117,8 +126,8 @@ def test_the_critical_difference_is_demsars():
     for k, q in table.items():
         quantile = statistics.studentized_range_quantile(k) / math.sqrt(2)
         assert quantile == pytest.approx(q, abs=1e-3)
-    theirs = stats.studentized_range.ppf(0.95, 12, math.inf)
-    assert statistics.studentized_range_quantile(12) == pytest.approx(theirs, rel=1e-8)
+    scipy_result = stats.studentized_range.ppf(0.95, 12, math.inf)
+    assert statistics.studentized_range_quantile(12) == pytest.approx(scipy_result, rel=1e-8)
 
 
 def test_few_blocks_say_so():
@@ -131,8 +140,8 @@ def test_few_blocks_say_so():
 
 
 def test_what_ties_everywhere_has_no_p():
-    found = ranking([[0.1 + 0.2, 0.3], [0.5, 0.5]])
-    assert (found.mean_ranks, found.p) == ([1.5, 1.5], None)
+    ranks = ranking([[0.1 + 0.2, 0.3], [0.5, 0.5]])
+    assert (ranks.mean_ranks, ranks.p) == ([1.5, 1.5], None)
 
 
 @pytest.mark.parametrize("blocks", [[], [[0.9]], [[0.9, 0.8], [0.9]]])
@@ -142,8 +151,8 @@ def test_blocks_of_unequal_length_are_refused(blocks):
 
 
 def test_stretches_that_are_alike_are_the_longest():
-    found = statistics.alike([3.2, 1.0, 1.8, 2.4, 5.0], 1.5)
-    assert found == [(1.0, 2.4), (1.8, 3.2)]
+    groups = statistics.alike([3.2, 1.0, 1.8, 2.4, 5.0], 1.5)
+    assert groups == [(1.0, 2.4), (1.8, 3.2)]
     assert statistics.alike([1.0, 2.0], 1.0) == []  # at the difference they differ
 
 
@@ -167,7 +176,7 @@ def test_no_table_waits_for_scipy(tiny):
         "[make_table(connection, name) for name in ('comparison', 'paired', 'ranking')];"
         "print([m for m in ('scipy', 'numpy', 'altair') if m in sys.modules])"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, str(tiny)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert result.stdout.strip() == "[]"

@@ -93,11 +93,11 @@ def test_latex_compiles(tmp_path):
 
 
 def test_csv_holds_raw_values():
-    found = list(csv.reader(io.StringIO(render(TABLE, "csv"))))
-    assert found[0] == ["arch", "test_top1_mean", "test_top1_sd"]
-    assert found[1] == [HOSTILE, "0.5", "0.25"]
-    assert found[2] == ["plain", "0.123456", ""]
-    assert found[3] == ["", "", ""]
+    csv_rows = list(csv.reader(io.StringIO(render(TABLE, "csv"))))
+    assert csv_rows[0] == ["arch", "test_top1_mean", "test_top1_sd"]
+    assert csv_rows[1] == [HOSTILE, "0.5", "0.25"]
+    assert csv_rows[2] == ["plain", "0.123456", ""]
+    assert csv_rows[3] == ["", "", ""]
 
 
 class Cells(HTMLParser):

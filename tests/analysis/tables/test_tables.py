@@ -68,11 +68,11 @@ def test_comparison_has_a_row_per_cell_best_first(opened):
         "latency (ms)",
         "trials",
     ]
-    found = by_name(table)
-    assert len(found) == 13
-    means = [row["test_top1"].mean for row in found]
+    table_rows = by_name(table)
+    assert len(table_rows) == 13
+    means = [row["test_top1"].mean for row in table_rows]
     assert means == sorted(means, reverse=True)
-    first = found[0]
+    first = table_rows[0]
     values = [
         row["test_top1"]
         for row in rows(
@@ -87,7 +87,7 @@ def test_comparison_has_a_row_per_cell_best_first(opened):
     assert first["test_top1"].mean == pytest.approx(statistics.mean(values))
     assert first["test_top1"].sd == pytest.approx(statistics.stdev(values))
     assert (first["n"], first["trials"]) == (2, "2/2")
-    assert {row["trials"] for row in found} == {
+    assert {row["trials"] for row in table_rows} == {
         "2/2",
         "1/2, 1 failed",
         "1/2, 1 diverged",
@@ -95,9 +95,9 @@ def test_comparison_has_a_row_per_cell_best_first(opened):
         "1/2, 1 missing",
         "1/4, 3 missing",
     }
-    (tuned,) = [row for row in found if row["optimizer"] == "adamw"]
+    (tuned,) = [row for row in table_rows if row["optimizer"] == "adamw"]
     assert (tuned["tuned"], tuned["lr"], tuned["role"]) == ("lr=0.003", None, "searched")
-    assert {row["role"] for row in found if row is not tuned} == {None}
+    assert {row["role"] for row in table_rows if row is not tuned} == {None}
 
 
 def test_comparison_says_how_to_read_it(opened):
@@ -162,17 +162,17 @@ def test_axes_that_are_not_plain_values_are_shown_short(blank):
     for schedule in ({"kind": "cosine"}, {"kind": "step", "every": 5}):
         sweep.store(sweep.trial(sweep.planned({"arch": "cnn3", "schedule": schedule}, 0)))
     sweep.write_plan()
-    found = by_name(make_table(connect(sweep.folder), "comparison"))
-    assert {row["schedule"] for row in found} == {
+    table_rows = by_name(make_table(connect(sweep.folder), "comparison"))
+    assert {row["schedule"] for row in table_rows} == {
         '{"kind":"cosine"}',
         '{"kind":"step","every":5}',
     }
 
 
 def test_per_class_has_a_row_per_class_and_cell(opened):
-    found = by_name(make_table(opened, "per-class"))
-    assert len(found) == 13 * 10
-    first = found[:10]
+    table_rows = by_name(make_table(opened, "per-class"))
+    assert len(table_rows) == 13 * 10
+    first = table_rows[:10]
     assert [row["class_name"] for row in first] == [f"digit {index}" for index in range(10)]
     assert isinstance(first[0]["recall"], Spread)
     assert first[0]["recall"].mean is not None
@@ -188,8 +188,8 @@ def test_coverage_counts_and_sums_up(opened):
 
 
 def test_failures_give_their_reasons(opened):
-    found = {row["state"]: row["reason"] for row in by_name(make_table(opened, "failures"))}
-    assert found == {
+    reasons = {row["state"]: row["reason"] for row in by_name(make_table(opened, "failures"))}
+    assert reasons == {
         "failed": "RuntimeError: out of memory",
         "diverged": "loss is NaN at epoch 2",
         "pruned": "stopped at rung 2",
@@ -197,16 +197,16 @@ def test_failures_give_their_reasons(opened):
 
 
 def test_settings_tell_compared_tuned_fixed_and_differing(blank, opened):
-    found = {row["setting"]: row for row in by_name(make_table(opened, "settings"))}
-    assert found["arch"]["standing"] == "compared"
-    assert found["epochs"] == {"setting": "epochs", "standing": "fixed", "value": "4"}
+    by_setting = {row["setting"]: row for row in by_name(make_table(opened, "settings"))}
+    assert by_setting["arch"]["standing"] == "compared"
+    assert by_setting["epochs"] == {"setting": "epochs", "standing": "fixed", "value": "4"}
     sweep = blank()
     for arch, size in {"cnn3": 32, "alexnet": 224}.items():
         sweep.store(sweep.trial(sweep.planned({"arch": arch}, 0), image_size=size))
     sweep.write_plan()
     table = make_table(connect(sweep.folder), "settings")
-    found = {row["setting"]: row for row in by_name(table)}
-    assert found["image_size"]["standing"] == "differs"
+    by_setting = {row["setting"]: row for row in by_name(table)}
+    assert by_setting["image_size"]["standing"] == "differs"
     assert "cells differ in more than what is compared" in table.caption
 
 
@@ -227,11 +227,11 @@ def test_scaling_sets_counted_macs_beside_the_rule(blank):
             sweep.store(sweep.trial(planned, image_size=side, macs=macs, val_top1=val))
     sweep.store(sweep.trial(sweep.planned({"arch": "cnn3"}, 0)))  # at one size only
     sweep.write_plan()
-    found = [
+    table_rows = [
         (row["width"], row["image_size"], row["macs_ratio"], row["rule_ratio"])
         for row in by_name(make_table(connect(sweep.folder), "scaling"))
     ]
-    assert found == [(1.0, 16, 0.26, 0.25), (0.5, 32, 0.3, 0.25), (1.0, 32, 1.0, 1.0)]
+    assert table_rows == [(1.0, 16, 0.26, 0.25), (0.5, 32, 0.3, 0.25), (1.0, 32, 1.0, 1.0)]
 
     # Networks that grow are multiples of the smallest image's.
     axes = {"arch": "mobilenet_v2", "width": 2.0, "image_size": 32}

@@ -50,9 +50,9 @@ def test_batches_equal_single_images_on_host_and_device(augment):
     for first in (0, 32):
         host = HostAugmenter(images, 16, draws.padding).batches(indices, draws, first)
         on_device = batches_on_device(images, indices, draws, 16, first)
-        got = [torch.cat([batch.clone() for batch in batches]) for batches in (host, on_device)]
-        np.testing.assert_array_equal(got[0], expected[first:])
-        np.testing.assert_array_equal(got[1], expected[first:])
+        actual = [torch.cat([batch.clone() for batch in batches]) for batches in (host, on_device)]
+        np.testing.assert_array_equal(actual[0], expected[first:])
+        np.testing.assert_array_equal(actual[1], expected[first:])
 
 
 def test_draws_cover_every_position_and_depend_on_seed_and_epoch_alone():
@@ -96,8 +96,8 @@ def distortion(augment, epoch=2, images=20, side=32):
 @pytest.mark.parametrize("augment", [*((part,) for part in GEOMETRY), GEOMETRY])
 def test_one_resampling_equals_torchvisions_affine(augment):
     changes = distortion(augment)
-    got = changes(PIXELS, 0)
-    assert torch.equal(got, got.round())
+    actual = changes(PIXELS, 0)
+    assert torch.equal(actual, actual.round())
     for i, image in enumerate(PIXELS):
         expected = reference.affine(
             image,
@@ -107,8 +107,8 @@ def test_one_resampling_equals_torchvisions_affine(augment):
             shear=[0.0, 0.0],
             interpolation=InterpolationMode.BILINEAR,
         )
-        torch.testing.assert_close(got[i], expected, rtol=0, atol=0.51)
-    assert torch.equal(changes(PIXELS[8:], 8), got[8:])
+        torch.testing.assert_close(actual[i], expected, rtol=0, atol=0.51)
+    assert torch.equal(changes(PIXELS[8:], 8), actual[8:])
 
 
 def pillow(pixels):
@@ -120,19 +120,19 @@ def test_colours_equal_pillows_image_by_image(augment):
     changes = distortion(augment)
     noise = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (20, 3, 32, 32))).float()
     for pixels in (PIXELS, noise):
-        got = changes(pixels, 0)
+        actual = changes(pixels, 0)
         for i, image in enumerate(pixels):
             expected = pillow(image)
             for part, factors in zip(augment, changes.factors.values(), strict=True):
                 enhancer = ENHANCERS[COLOURS.index(part)]
                 expected = enhancer(expected).enhance(factors[i].item())
-            np.testing.assert_array_equal(got[i].permute(1, 2, 0), np.asarray(expected))
+            np.testing.assert_array_equal(actual[i].permute(1, 2, 0), np.asarray(expected))
 
 
 def test_enhancing_every_image_equals_pillow():
     images = PIXELS.permute(0, 2, 3, 1).to(torch.uint8).contiguous()
     factors = Enhance(brightness=1.5, contrast=0.75, sharpness=2.0)
-    got = enhanced(images, factors)
+    actual = enhanced(images, factors)
     for i, image in enumerate(images):
         expected = Image.fromarray(image.numpy())
         for enhancer, factor in zip(
@@ -141,12 +141,12 @@ def test_enhancing_every_image_equals_pillow():
             strict=True,
         ):
             expected = enhancer(expected).enhance(factor)
-        np.testing.assert_array_equal(got[i], np.asarray(expected))
+        np.testing.assert_array_equal(actual[i], np.asarray(expected))
 
 
 def test_erased_squares_are_random_pixels_and_the_rest_stays():
     changes = distortion((Erase(size=9),))
-    got = changes(PIXELS[4:], 4)
+    actual = changes(PIXELS[4:], 4)
     noise = changes.noise(16, 9, 4)
     for i, image in enumerate(PIXELS[4:]):
         expected = image.clone()
@@ -154,7 +154,7 @@ def test_erased_squares_are_random_pixels_and_the_rest_stays():
         for row in range(max(0, top), min(32, top + 9)):
             for column in range(max(0, left), min(32, left + 9)):
                 expected[:, row, column] = noise[i, :, row - top, column - left]
-        assert torch.equal(got[i], expected)
+        assert torch.equal(actual[i], expected)
     centres = distortion((Erase(size=9),), images=5000).corner + 4
     assert (centres.min(), centres.max()) == (0, 31)
 
@@ -210,7 +210,7 @@ def test_mixed_images_and_their_labels_weights_agree(keys):
         again = draw_mix(mixing(**keys), PIXELS, 1, 2, step)
         assert (mixed.share, mixed.box) == (again.share, again.box)
         assert sorted(mixed.partner) == list(range(20))
-        got = mixed.images(PIXELS)
+        actual = mixed.images(PIXELS)
         kinds.add(mixed.box is not None)
         for i, partner in enumerate(mixed.partner.tolist()):
             if mixed.box is None:
@@ -221,7 +221,7 @@ def test_mixed_images_and_their_labels_weights_agree(keys):
                 expected[:, top:bottom, left:right] = PIXELS[partner][:, top:bottom, left:right]
                 kept = 32 * 32 - (bottom - top) * (right - left)
                 assert mixed.share == pytest.approx(kept / 32**2)
-            torch.testing.assert_close(got[i], expected)
+            torch.testing.assert_close(actual[i], expected)
     assert kinds == {"cutmix" in keys, "mixup" not in keys}
 
 

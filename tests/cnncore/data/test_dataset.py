@@ -1,4 +1,4 @@
-"""Data sets by name: checked, read, decoded once, or refused with a reason."""
+"""Data sets by name: checks, reading, decoding into the cache, refusals with a reason."""
 
 import json
 import os

@@ -65,11 +65,14 @@ def test_limits_apply_after_the_validation_split(digits):
 
 def test_an_epoch_gives_every_image_once_with_its_label(digits):
     splits = open_splits(config(batch_size=100, normalize="half"), digits, CPU)
-    seen = [(x.clone(), y) for x, y in splits.train.batches(seed=1, epoch=1)]
-    assert len(seen) == splits.train.steps
-    assert len(seen[-1][0]) == len(splits.train) % 100 > 0
-    images, labels = torch.cat([x for x, _ in seen]), torch.cat([y for _, y in seen])
-    assert seen[0][0].is_contiguous(memory_format=torch.channels_last)
+    epoch_batches = [(x.clone(), y) for x, y in splits.train.batches(seed=1, epoch=1)]
+    assert len(epoch_batches) == splits.train.steps
+    assert len(epoch_batches[-1][0]) == len(splits.train) % 100 > 0
+    images, labels = (
+        torch.cat([x for x, _ in epoch_batches]),
+        torch.cat([y for _, y in epoch_batches]),
+    )
+    assert epoch_batches[0][0].is_contiguous(memory_format=torch.channels_last)
 
     def rows(pixels, labels):
         pairs = zip(pixels, labels, strict=True)
@@ -82,11 +85,11 @@ def test_an_epoch_gives_every_image_once_with_its_label(digits):
         digits.train_images[own], digits.train_labels[own]
     )
 
-    rest = list(splits.train.batches(seed=1, epoch=1, first_step=len(seen) - 1))
+    rest = list(splits.train.batches(seed=1, epoch=1, first_step=len(epoch_batches) - 1))
     assert len(rest) == 1
-    torch.testing.assert_close(rest[0][0], seen[-1][0], rtol=0, atol=0)
+    torch.testing.assert_close(rest[0][0], epoch_batches[-1][0], rtol=0, atol=0)
     first, _ = next(splits.train.batches(seed=1, epoch=2))
-    assert not torch.equal(first, seen[0][0])
+    assert not torch.equal(first, epoch_batches[0][0])
 
 
 @pytest.mark.parametrize("size", [5, 13])
@@ -136,14 +139,14 @@ def test_a_window_is_cut_out_of_the_enlarged_and_padded_image():
     images = torch.randn(40, 3, 20, 20)
     black = torch.tensor([-1.0, -2.0, -3.0])
     window = Window(60, black, 1, 2, CPU)
-    got = window(images, 20)
+    windows = window(images, 20)
     for i, image in enumerate(images):
         enlarged = F.interpolate(image[None], size=(224, 224), mode="bilinear")[0]
         padded = black[:, None, None].repeat(1, 232, 232)
         padded[:, 4:228, 4:228] = enlarged
         top, left = window.corner[:, 20 + i].tolist()
         torch.testing.assert_close(
-            got[i], padded[:, top : top + 32, left : left + 32], rtol=1e-4, atol=1e-4
+            windows[i], padded[:, top : top + 32, left : left + 32], rtol=1e-4, atol=1e-4
         )
     corners = Window(20_000, black, 1, 3, CPU).corner
     assert (corners.min().item(), corners.max().item()) == (0, 200)

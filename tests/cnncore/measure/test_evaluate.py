@@ -66,12 +66,12 @@ def test_modes_come_back_after_an_error(model):
 
 
 def test_bf16_computes_in_bfloat16_and_returns_float32(model):
-    seen = []
-    model[-1].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    dtypes = []
+    model[-1].register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
     batches = some_batches(8)
     logits, _ = predict(model, batches, precision="bf16", device=CPU)
     full, _ = predict(model, batches, precision="fp32", device=CPU)
-    assert seen == [torch.bfloat16, torch.float32]
+    assert dtypes == [torch.bfloat16, torch.float32]
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, full, atol=0.05, rtol=0.05)
 

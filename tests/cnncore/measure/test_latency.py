@@ -64,19 +64,19 @@ def test_time_ends_the_measurement_of_a_network_in_between(clock):
 
 
 def test_the_network_sees_a_batch_of_channels_last_images_in_eval_mode_without_gradients():
-    seen = []
+    contexts = []
 
     class Witness(nn.Module):
         def forward(self, x):
             assert x.shape == (2, 3, 6, 6)
             assert x.is_contiguous(memory_format=torch.channels_last)
             modes = self.training, torch.is_inference_mode_enabled()
-            seen.append((*modes, torch.is_autocast_enabled("cpu")))
+            contexts.append((*modes, torch.is_autocast_enabled("cpu")))
             return x
 
     model = Witness()
     measure_latency(model, 6, batch_size=2, device=CPU, precision="bf16", seconds=0.0)
-    assert set(seen) == {(False, True, True)}
+    assert set(contexts) == {(False, True, True)}
     assert model.training
 
 

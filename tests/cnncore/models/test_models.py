@@ -23,7 +23,7 @@ def on_meta(arch, classes=10, **options):
         return build_model(arch, classes=classes, image_size=NETWORKS[arch].smallest, **options)
 
 
-# Networks whose own dropout is not one half.
+# Networks with a default dropout other than one half.
 DROPOUT = {
     **dict.fromkeys(("alexnet_kumar", "alexnet_5x5"), 0.4),
     **dict.fromkeys(("googlenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"), 0.2),
@@ -269,9 +269,9 @@ def test_pooling_before_the_activation_changes_neither_outputs_nor_gradients(nam
     def gradients(logits):
         return torch.autograd.grad(logits.square().sum(), list(model.parameters()))
 
-    ours, papers = model(images), as_in_the_paper(images)
-    torch.testing.assert_close(ours, papers, rtol=1e-6, atol=1e-6)
-    for gradient, expected in zip(gradients(ours), gradients(papers), strict=True):
+    model_outputs, paper_outputs = model(images), as_in_the_paper(images)
+    torch.testing.assert_close(model_outputs, paper_outputs, rtol=1e-6, atol=1e-6)
+    for gradient, expected in zip(gradients(model_outputs), gradients(paper_outputs), strict=True):
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 

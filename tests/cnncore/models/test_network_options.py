@@ -22,7 +22,7 @@ def on_meta(arch, image_size=64, classes=10, **options):
 def test_width_scales_macs_by_about_its_square(arch):
     unscaled = on_meta(arch)
     plain, wide = (measure_complexity(m, 64).macs for m in (unscaled, on_meta(arch, width=2.0)))
-    # Less, where much of the cost lies in depthwise convolutions and in the first layer.
+    # Less if depthwise convolutions and the first layer are a large part of the cost.
     assert 3.0 < wide / plain < 4.1
     assert repr(on_meta(arch, width=1.0)) == repr(unscaled)
 
@@ -51,9 +51,9 @@ def test_depth_of_mobilenet_small_is_its_number_of_blocks(depth, widths):
 @pytest.mark.parametrize("member", ["b0", "b1", "b2", "b3"])
 def test_efficientnets_are_torchvisions(member):
     with torch.device("meta"):
-        theirs = get_model(f"efficientnet_{member}", num_classes=10)
-    ours = on_meta(f"efficientnet_{member}")
-    assert repr(ours) == repr(theirs)
+        torchvision_model = get_model(f"efficientnet_{member}", num_classes=10)
+    cnncore_model = on_meta(f"efficientnet_{member}")
+    assert repr(cnncore_model) == repr(torchvision_model)
 
 
 def test_width_and_depth_of_efficientnet_are_those_of_the_family():

@@ -45,8 +45,8 @@ def test_warm_restarts_equal_torchs_and_fall_where_mcdonnells_do():
     sgdr = reference(
         lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2 * STEPS, 2, 0.05), every=1
     )
-    got = rates(config(schedule={"restarts": {"first": 2, "factor": 2, "final": 0.1}}))
-    assert got == pytest.approx(sgdr)
+    lrs = rates(config(schedule={"restarts": {"first": 2, "factor": 2, "final": 0.1}}))
+    assert lrs == pytest.approx(sgdr)
 
     doubling = config(schedule={"restarts": {"first": 1, "factor": 2}}, epochs=254)
     peaks = [i // STEPS for i, rate in enumerate(rates(doubling)) if rate == 0.5]
@@ -56,11 +56,11 @@ def test_warm_restarts_equal_torchs_and_fall_where_mcdonnells_do():
 
 
 def test_warmup_rises_to_the_peak_and_the_cosine_follows():
-    got = rates(config(schedule="cosine", warmup_epochs=2))
-    assert got[:14] == pytest.approx([0.5 * (i + 1) / 14 for i in range(14)])
-    assert got[14] == 0.5
-    assert got[14:] == sorted(got[14:], reverse=True)
-    assert 0 < got[-1] < 0.01
+    lrs = rates(config(schedule="cosine", warmup_epochs=2))
+    assert lrs[:14] == pytest.approx([0.5 * (i + 1) / 14 for i in range(14)])
+    assert lrs[14] == 0.5
+    assert lrs[14:] == sorted(lrs[14:], reverse=True)
+    assert 0 < lrs[-1] < 0.01
 
 
 def test_a_plateau_multiplies_by_its_factor_at_each_cut():
@@ -93,16 +93,16 @@ def test_fused_updates_of_channels_last_weights_equal_torchs_plain_ones(keys, ma
         model.bias.requires_grad_(False)
         return model
 
-    ours, plain = network(), network()
-    optimizers = build_optimizer(config(**keys), ours), make([plain.weight])
+    built_model, plain = network(), network()
+    optimizers = build_optimizer(config(**keys), built_model), make([plain.weight])
     images = torch.rand(4, 6, 9, 9).to(memory_format=torch.channels_last)
     for _ in range(3):
-        for model, optimizer in zip((ours, plain), optimizers, strict=True):
+        for model, optimizer in zip((built_model, plain), optimizers, strict=True):
             optimizer.zero_grad()
             model(images).square().mean().backward()
             optimizer.step()
-    torch.testing.assert_close(ours.weight, plain.weight, rtol=1e-4, atol=1e-5)
-    assert torch.equal(ours.bias, network().bias)
+    torch.testing.assert_close(built_model.weight, plain.weight, rtol=1e-4, atol=1e-5)
+    assert torch.equal(built_model.bias, network().bias)
 
 
 def steps(optimizer, weight, gradients, rates):
@@ -123,13 +123,13 @@ def test_averaging_momentum_equals_a_hand_computation_under_a_changing_rate():
     gradients, changing = [2.0, -1.0, 4.0, 0.0], [0.5, 0.2, 1.0, 0.1]
     model = nn.ParameterList([nn.Parameter(torch.ones(1))])
     optimizer = build_optimizer(config(momentum_form="average"), model)
-    got = steps(optimizer, model[0], gradients, changing)
-    assert got == pytest.approx([0.9, 0.884, 0.412, 0.36952])
+    weights = steps(optimizer, model[0], gradients, changing)
+    assert weights == pytest.approx([0.9, 0.884, 0.412, 0.36952])
 
     plain = nn.Parameter(torch.ones(1))
     tenth = [rate * (1 - 0.9) for rate in changing]
     expected = steps(torch.optim.SGD([plain], 0.5, 0.9), plain, gradients, tenth)
-    assert got == pytest.approx(expected)
+    assert weights == pytest.approx(expected)
 
 
 def test_momentum_forms_of_pytorch_and_without_momentum_change_no_config():
@@ -150,25 +150,25 @@ def penalized_network():
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_l2_steps_as_the_gradient_of_the_explicit_penalty(optimizer):
     l2, decay = 0.3, 0.05
-    ours, explicit = penalized_network(), penalized_network()
+    built_model, explicit = penalized_network(), penalized_network()
     plain = {
         "sgd": lambda w: torch.optim.SGD(w, 0.5, 0.9, weight_decay=decay),
         "adam": lambda w: torch.optim.Adam(w, 0.5, weight_decay=decay),
     }[optimizer](explicit.parameters())
     settings = config(optimizer=optimizer, l2=l2, weight_decay=decay)
-    built = build_optimizer(settings, ours, pretrained={"2.weight", "4.weight"})
+    built = build_optimizer(settings, built_model, pretrained={"2.weight", "4.weight"})
     images = torch.rand(6, 3, 7, 7)
     for _ in range(3):
-        for model, stepper in ((ours, built), (explicit, plain)):
+        for model, stepper in ((built_model, built), (explicit, plain)):
             stepper.zero_grad()
             loss = model(images).square().mean()
             if model is explicit:
                 loss = loss + l2 * (model[0].weight.square().sum() + model[4].weight.square().sum())
             loss.backward()
             stepper.step()
-    for name, weight in ours.named_parameters():
+    for name, weight in built_model.named_parameters():
         torch.testing.assert_close(weight, explicit.get_parameter(name), rtol=1e-4, atol=1e-5)
-    assert l2_names(ours) == {"0.weight", "2.weight", "4.weight"}
+    assert l2_names(built_model) == {"0.weight", "2.weight", "4.weight"}
 
 
 def test_l2_is_refused_where_weight_decay_is_decoupled():
@@ -179,7 +179,7 @@ def test_l2_is_refused_where_weight_decay_is_decoupled():
 def test_milestones_are_shares_of_the_budget():
     schedule = {"milestones": {"at": [0.5, 0.75], "factor": 0.1}}
     eight = config(epochs=8, schedule=schedule)
-    got = [learning_rate(eight, step, 2) for step in range(1, 17)]
-    assert got == pytest.approx([0.5] * 8 + [0.05] * 4 + [0.005] * 4)
+    lrs = [learning_rate(eight, step, 2) for step in range(1, 17)]
+    assert lrs == pytest.approx([0.5] * 8 + [0.05] * 4 + [0.005] * 4)
     three = config(epochs=3, schedule=schedule)
     assert [learning_rate(three, step, 1) for step in (1, 2, 3)] == pytest.approx([0.5, 0.5, 0.05])

@@ -247,7 +247,7 @@ def test_a_plateau_cuts_as_pytorchs(metric, data_dir, monkeypatch):
     schedule = {"plateau": {"factor": 0.5, "patience": 2, "metric": metric}}
     config = make_config(epochs=len(losses), limit_train=20, schedule=schedule)
     state, splits = begin(config, data_dir)
-    got = [result.lr for result in train(state, splits, config)]
+    rates = [result.lr for result in train(state, splits, config)]
 
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=config.lr)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -257,8 +257,8 @@ def test_a_plateau_cuts_as_pytorchs(metric, data_dir, monkeypatch):
     for loss in losses:
         expected.append(optimizer.param_groups[0]["lr"])
         plateau.step(loss)
-    assert got == pytest.approx(expected)
-    assert len(set(got)) == 3
+    assert rates == pytest.approx(expected)
+    assert len(set(rates)) == 3
 
 
 def test_stopping_six_epochs_after_a_cut_is_early_stop_after_twelve():
@@ -287,10 +287,10 @@ def test_stopping_six_epochs_after_a_cut_is_early_stop_after_twelve():
             elif optimizer.param_groups[0]["lr"] < before:
                 cut_without_better, since_cut = True, 0
         best_so_far = BestSoFar()
-        ours = next(
+        stop_epoch = next(
             (i for i, x in enumerate(scores, 1) if early_stop(best_so_far, rule, 0.0, x)), None
         )
-        assert ours == stopped
+        assert stop_epoch == stopped
         lengths.append(stopped)
     assert len(set(lengths)) > 20
 

@@ -42,9 +42,9 @@ def test_from_nothing_to_answers(cnngrid: Command, tmp_path: Path) -> None:
         ("compact", folder),
         ("sql", folder, "SELECT count(*) AS n FROM trials", "--format", "csv"),
     ):
-        done = cnngrid(*arguments)
-        assert done.returncode == 0, (arguments, done.stderr)
-    assert done.stdout.split() == ["n", "8"]
+        result = cnngrid(*arguments)
+        assert result.returncode == 0, (arguments, result.stderr)
+    assert result.stdout.split() == ["n", "8"]
     assert (tmp_path / "latency.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / "cells.parquet").exists()
     assert [p.name for p in (folder / "trials").iterdir()] == ["compacted-1.parquet"]
@@ -53,8 +53,8 @@ def test_from_nothing_to_answers(cnngrid: Command, tmp_path: Path) -> None:
 
 
 def test_a_plan_as_json_lists_every_trial(cnngrid: Command, write_sweep: Write) -> None:
-    done = cnngrid("plan", write_sweep(), "--json")
-    trials = json.loads(done.stdout)["trials"]
+    result = cnngrid("plan", write_sweep(), "--json")
+    trials = json.loads(result.stdout)["trials"]
     assert [(t["cell"]["lr"], t["seed"]) for t in trials] == [
         (0.05, 0), (0.01, 0), (0.05, 1), (0.01, 1)
     ]  # fmt: skip
@@ -99,10 +99,10 @@ def test_a_network_is_listed_layer_by_layer(cnngrid: Command) -> None:
 def test_mistakes_end_with_a_short_message_and_code_2(
     cnngrid: Command, tmp_path: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
-    done = cnngrid(*arguments)
-    assert done.returncode == 2
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
+    result = cnngrid(*arguments)
+    assert result.returncode == 2
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -153,8 +153,8 @@ def test_an_unreadable_image_is_named_or_left_out_and_counted(
     assert refused.returncode == 2
     assert "cat/torn.jpg" in refused.stderr
     assert "Traceback" not in refused.stderr
-    done = cnngrid("run", sweep, "--local", "--skip-unreadable")
-    assert done.returncode == 0, done.stderr
-    assert "left 1 unreadable image(s) out" in " ".join(done.stderr.split())
+    result = cnngrid("run", sweep, "--local", "--skip-unreadable")
+    assert result.returncode == 0, result.stderr
+    assert "left 1 unreadable image(s) out" in " ".join(result.stderr.split())
     query = "SELECT skipped_images AS n FROM trials"
     assert cnngrid("sql", "results/small", query, "--format", "csv").stdout == "n\n1\n"

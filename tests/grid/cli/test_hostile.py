@@ -27,7 +27,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Trap:
-    """An object that creates a file when it is unpickled without care."""
+    """An object that creates a file if an ordinary unpickler loads it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,8 +56,8 @@ def test_a_pickle_in_place_of_a_checkpoint_is_not_run(
     planned = json.loads(cnngrid("plan", sweep, "--json").stdout)["trials"][0]["trial_id"]
     (folder / "checkpoints" / planned).mkdir(parents=True)
     (folder / "checkpoints" / planned / "last.pt").write_bytes(hostile.read_bytes())
-    done = cnngrid("run", sweep, "--local")
-    assert done.returncode == 0, done.stderr
+    result = cnngrid("run", sweep, "--local")
+    assert result.returncode == 0, result.stderr
     run_local(sweep, tmp_path / "whole", data_dir)
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")  # from its first epoch
 
@@ -84,9 +84,9 @@ def test_a_sweeps_name_stays_a_folder_below_the_results(
     write_sweep: Write, tmp_path: Path, cnngrid: Command, name: str
 ) -> None:
     before = sorted(tmp_path.parent.iterdir())
-    done = cnngrid("run", write_sweep(sweep=name), "--local")
-    assert done.returncode == 2
-    assert "sweep: a name of letters" in done.stderr
+    result = cnngrid("run", write_sweep(sweep=name), "--local")
+    assert result.returncode == 2
+    assert "sweep: a name of letters" in result.stderr
     assert not (tmp_path / "results").exists()
     assert sorted(tmp_path.parent.iterdir()) == before
 
@@ -98,10 +98,10 @@ def test_a_sweep_file_too_large_or_that_unfolds_is_refused_at_once(
     sweep = tmp_path / "bad.yaml"
 
     def refused(expected: str, *words: str) -> None:
-        done = cnngrid(*(words or ("plan",)), sweep)
-        assert done.returncode == 2
-        assert expected in done.stderr
-        assert "Traceback" not in done.stderr
+        result = cnngrid(*(words or ("plan",)), sweep)
+        assert result.returncode == 2
+        assert expected in result.stderr
+        assert "Traceback" not in result.stderr
 
     with sweep.open("wb") as file:
         file.write(b"sweep: s\n")
@@ -133,7 +133,7 @@ NOTES = (
 
 
 class Elements(HTMLParser):
-    """The elements, attributes and script texts of a page."""
+    """Elements, attributes and script texts of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,8 +178,8 @@ def test_sql_and_html_in_names_and_values_are_only_text(
         seeds=[0],
     )
     folder = tmp_path / "results" / "small"
-    done = cnngrid("run", sweep, "--local", report=True)
-    assert done.returncode == 0, done.stderr
+    result = cnngrid("run", sweep, "--local", report=True)
+    assert result.returncode == 0, result.stderr
 
     bad = write_sweep("bad.yaml", compare={"arch": ["hostile_networks:<script>"], "lr": [0.1]})
     assert "must be a known name or package.module:function" in cnngrid("plan", bad).stderr
@@ -227,8 +227,8 @@ def test_a_results_folder_that_points_elsewhere_changes_nothing_there(
     (folder / "checkpoints" / planned).symlink_to(outside)
     assert "secret" not in cnngrid("report", folder).stdout
     assert "secret: yes" not in (folder / "report" / "index.html").read_text()
-    done = cnngrid("run", sweep, "--local")
-    assert done.returncode == 0, done.stderr
+    result = cnngrid("run", sweep, "--local")
+    assert result.returncode == 0, result.stderr
     assert secret.read_text() == "sweep: small\nsecret: yes\n"
     assert list(outside.iterdir()) == [secret]
     assert not (folder / "sweep.yaml").is_symlink()
@@ -259,14 +259,14 @@ def test_tables_of_garbage_are_left_out_and_named(
     (folder / "run").mkdir(exist_ok=True)
     (folder / "run" / "driver.json").write_text("[1, 2")
     os.utime(folder / "run" / "driver.json", (0, 0))
-    done = cnngrid("run", sweep, "--local", "--results", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "nothing to do" in done.stdout
+    result = cnngrid("run", sweep, "--local", "--results", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "nothing to do" in result.stdout
     for words in (("status", folder), ("table", folder, "comparison"), ("report", folder)):
-        done = cnngrid(*words)
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
+        result = cnngrid(*words)
+        assert result.returncode == 0, result.stderr
+        assert "Traceback" not in result.stderr
     after = metrics(folder)
     ids = {row["trial_id"] for row in before["trials"]}
     for table, rows in before.items():

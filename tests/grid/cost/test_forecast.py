@@ -1,4 +1,4 @@
-"""The time left, against what the search then really took on recorded learning curves."""
+"""Forecast of the time left, against the real duration on recorded learning curves."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ SLOTS = 8
 
 
 def forecasts(stop: str) -> list[tuple[float, float]]:
-    """Share of the time that is over, and time left as said over time left in truth."""
+    """Return pairs: share of time elapsed, and forecast time left / real time left."""
     plan = CURVES.plan("random", stop, None, 0)
     times = CURVES.seconds_by_arch
     work = planned_work(plan)
-    said: list[tuple[float, float]] = []
+    forecast_points: list[tuple[float, float]] = []
 
-    def hear(time_s: float, trial: Trial, state: str, epochs: int) -> None:
+    def record_forecast(time_s: float, trial: Trial, state: str, epochs: int) -> None:
         seconds = epochs * times[trial.config.arch]
         work[trial.cell_id].started[trial.trial_id] = StartedTrial(state, epochs, seconds)
         left = time_left_s([*work.values()], plan.spec.stop, 1, SLOTS)
         if left is not None:
-            said.append((time_s, left))
+            forecast_points.append((time_s, left))
 
     whole = simulate(
-        plan, CURVES.value, SLOTS, lambda trial: times[trial.config.arch], listener=hear
+        plan, CURVES.value, SLOTS, lambda trial: times[trial.config.arch], listener=record_forecast
     ).time_s
-    assert said[-1][1] == 0
-    return [(at / whole, left / (whole - at)) for at, left in said if at < whole]
+    assert forecast_points[-1][1] == 0
+    return [(at / whole, left / (whole - at)) for at, left in forecast_points if at < whole]
 
 
 @pytest.mark.slow
@@ -50,9 +50,9 @@ def forecasts(stop: str) -> list[tuple[float, float]]:
     ],
 )
 def test_the_time_left_is_about_what_it_then_takes(stop: str) -> None:
-    found = forecasts(stop)
+    shares_and_ratios = forecasts(stop)
     for start, end in (0.1, 0.4), (0.4, 0.7), (0.7, 0.9):
-        ratio = median(ratio for share, ratio in found if start <= share < end)
+        ratio = median(ratio for share, ratio in shares_and_ratios if start <= share < end)
         assert 0.6 < ratio < 1.6, (start, ratio)
 
 

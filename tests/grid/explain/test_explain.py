@@ -46,9 +46,9 @@ def test_every_analysis_makes_its_figure_or_table(
     for name in ANALYSES:
         file = tmp_path / "output" / f"{name}.{'csv' if name in tables else 'png'}"
         few = ("--count", "2") if "count" in ANALYSES[name].options else ()
-        done = cnngrid("explain", results, name, "-o", file, *few)
-        assert done.returncode == 0, (name, done.stderr)
-        assert done.stdout.strip() == str(file)
+        result = cnngrid("explain", results, name, "-o", file, *few)
+        assert result.returncode == 0, (name, result.stderr)
+        assert result.stdout.strip() == str(file)
         if name not in tables:
             with Image.open(file) as figure:
                 assert min(figure.size) > 200
@@ -93,8 +93,8 @@ def test_messages_about_mistakes_name_the_choices(cnngrid: Command, results: Pat
         (("feature-maps", "--image", "40"), "there are 40 test images, 0 to 39"),
         (("samples", "-o", "samples.svg"), "samples.svg: a figure of this kind is a .png file"),
     ):
-        done = cnngrid("explain", results, *arguments)
-        assert done.returncode == 2, (arguments, done.stdout, done.stderr)
-        assert expected in done.stderr
-        assert "Traceback" not in done.stderr
+        result = cnngrid("explain", results, *arguments)
+        assert result.returncode == 2, (arguments, result.stdout, result.stderr)
+        assert expected in result.stderr
+        assert "Traceback" not in result.stderr
     assert "keep: best" in cnngrid("explain", results, "errors").stderr

@@ -24,12 +24,12 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dry_run_prints_the_script_and_writes_nothing(
     cnngrid: Command, write_sweep: Write, tmp_path: Path
 ) -> None:
-    done = cnngrid("launch", "slurm", write_sweep(), "--nodes", "2", "--dry-run",
+    result = cnngrid("launch", "slurm", write_sweep(), "--nodes", "2", "--dry-run",
                    "--set", "epochs=1")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("#!/bin/bash\n# The sweep small-")
-    assert "\n#SBATCH --nodes=2\n" in done.stdout
-    assert "--set epochs=1)" in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("#!/bin/bash\n# The sweep small-")
+    assert "\n#SBATCH --nodes=2\n" in result.stdout
+    assert "--set epochs=1)" in result.stdout
     assert not (tmp_path / "results").exists()
 
 
@@ -37,9 +37,9 @@ def test_a_launch_prints_the_commands_to_type_next(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, sbatch: None
 ) -> None:
     sweep = write_sweep()
-    done = cnngrid("launch", "slurm", sweep)
-    assert done.returncode == 0, done.stderr
-    lines = [line.partition("#")[0].strip() for line in done.stdout.splitlines()]
+    result = cnngrid("launch", "slurm", sweep)
+    assert result.returncode == 0, result.stderr
+    lines = [line.partition("#")[0].strip() for line in result.stdout.splitlines()]
     assert lines == [
         "job 17: The sweep small, 4 trials, on 1 node.",
         "cnngrid status results/small",
@@ -58,9 +58,9 @@ def test_a_launch_prints_the_commands_to_type_next(
 
 
 def test_the_jobs_of_an_array_share_the_sweep(cnngrid: Command, write_sweep: Write) -> None:
-    done = cnngrid("launch", "slurm", write_sweep(), "--array", "3", "--dry-run")
-    assert "4 trials, shared by 3 jobs on 1 node.\n" in done.stdout
-    assert " --share)\n" in done.stdout
+    result = cnngrid("launch", "slurm", write_sweep(), "--array", "3", "--dry-run")
+    assert "4 trials, shared by 3 jobs on 1 node.\n" in result.stdout
+    assert " --share)\n" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_a_job_that_cannot_run_is_refused_before_submission(
     words: tuple[str, ...],
     message: str,
 ) -> None:
-    done = cnngrid("launch", "slurm", write_sweep(**changes), *words)
-    assert done.returncode == 2
-    assert message in done.stderr
+    result = cnngrid("launch", "slurm", write_sweep(**changes), *words)
+    assert result.returncode == 2
+    assert message in result.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -92,7 +92,7 @@ def test_without_slurm_no_files_remain(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = cnngrid("launch", "slurm", write_sweep())
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "no sbatch on the path" in done.stderr
+    result = cnngrid("launch", "slurm", write_sweep())
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "no sbatch on the path" in result.stderr
     assert not list((tmp_path / "results").glob("small/run/slurm/*"))

@@ -27,7 +27,7 @@ from cluster.ray_jobs import version_problem
 from grid import load_sweep
 from grid.launch.bundle import PACKAGES, PACKAGES_DIR, pack, user_modules
 from grid.run.ray_tune.cluster import look, refusal
-from tests.processes import finished, wait_for
+from tests.processes import run_to_end, wait_for
 from tests.small_sweeps import environment, metrics, run_local
 
 Write = Callable[..., Path]
@@ -66,7 +66,7 @@ class Head:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
+    """Return a free port of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -89,7 +89,7 @@ def head(tmp_path: Path, data_dir: Path) -> Iterator[Head]:
     token = tmp_path / "token"
     token.touch(mode=0o600)
     token.write_text("0123456789abcdef" * 4)
-    scratch = tempfile.mkdtemp(prefix="r")  # Ray's sockets want a short path
+    scratch = tempfile.mkdtemp(prefix="r")  # Ray's sockets need a short path
     port = free_port()
     process = subprocess.Popen(
         [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2",
@@ -119,10 +119,10 @@ def commit_all(folder: Path) -> str:
 
     def git(*words: str) -> str:
         identity = ("-c", "user.name=me", "-c", "user.email=me@example.org")
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", *identity, *words], cwd=folder, capture_output=True, check=True
         )
-        return done.stdout.decode().strip()
+        return result.stdout.decode().strip()
 
     git("init")
     git("add", "network.py")
@@ -187,9 +187,11 @@ def test_an_address_that_accepts_no_jobs_is_refused(
 ) -> None:
     with other_server() as port:
         address = words[0].format(free=free_port(), other=port)
-        done = cnngrid("launch", "ray", write_sweep(), "--address", address, "--results", words[1])
-    assert done.returncode == 2
-    assert message in done.stderr
+        result = cnngrid(
+            "launch", "ray", write_sweep(), "--address", address, "--results", words[1]
+        )
+    assert result.returncode == 2
+    assert message in result.stderr
 
 
 @pytest.mark.ray
@@ -207,9 +209,9 @@ def test_a_run_finds_no_cluster_within_seconds(
     started = time.monotonic()
     with other_server() as port:
         address = address.format(free=free_port(), other=port)
-        done = cnngrid("run", write_sweep(), "--address", address)
-    assert done.returncode == 2
-    assert message in done.stderr
+        result = cnngrid("run", write_sweep(), "--address", address)
+    assert result.returncode == 2
+    assert message in result.stderr
     assert time.monotonic() - started < 60, "Ray itself tries for minutes"
 
 
@@ -265,13 +267,13 @@ for noticed in (1, 1000):
 @pytest.mark.slow
 def test_a_node_that_is_gone_is_not_asked_and_one_that_only_fails_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    done = finished(
+    result = run_to_end(
         [sys.executable, "-c", LOST, str(tmp_path)],
         tmp_path,
         {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
     )
-    assert done.returncode == 0, done.stderr
-    gone, *fails = done.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    gone, *fails = result.stdout.splitlines()
     assert gone == "None"
     assert len(fails) == 1
     assert "(10.9.8.7): cannot run cnngrid: The task is not schedulable" in fails[0]
@@ -293,8 +295,10 @@ def test_a_bundle_holds_the_modules_that_a_sweep_names_and_their_imports(
     pack(spec, tmp_path, folder)
     # Started in the bundle, Python imports cnngrid from there.
     code = "import grid.cli.app, network; print(grid.cli.app.__file__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert done.stdout.strip() == str(folder / "grid" / "cli" / "app.py"), done.stderr
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == str(folder / "grid" / "cli" / "app.py"), result.stderr
     assert (folder / "sweep.yaml").read_text() == sweep.read_text()
 
 

@@ -1,4 +1,4 @@
-"""Several drivers on one results folder: each takes what nobody else has."""
+"""Several drivers on one results folder: each takes the free units only."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def finish(*processes: Process) -> list[str]:
-    said = [process.end() for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
-    return said
+    outputs = [process.end() for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    return outputs
 
 
 @pytest.mark.slow
@@ -47,12 +47,12 @@ def test_two_drivers_share_a_grid_and_one_takes_over_what_the_other_left(
     assert alone.returncode == 2
     assert "another driver shares this folder" in alone.stderr
     doomed.kill()
-    (said,) = finish(other)
-    assert "small: 4 complete" in said
+    (output,) = finish(other)
+    assert "small: 4 complete" in output
     assert metrics(folder) == metrics_of_a_local_run(sweep, tmp_path, cnngrid)
     taken = folder / "run" / "taken"
     assert [path.name for path in taken.iterdir()] in ([], ["sweep"])
-    # What the dead driver left is no obstacle to one that wants the folder for itself.
+    # Leftovers of the dead driver do not stop a driver that needs the folder alone.
     assert list((folder / "run" / "drivers").iterdir())
     assert "nothing to do" in cnngrid("run", sweep, "--local").stdout
     assert not list((folder / "run" / "drivers").iterdir())
@@ -60,8 +60,8 @@ def test_two_drivers_share_a_grid_and_one_takes_over_what_the_other_left(
 
 
 def metrics_of_a_local_run(sweep: Path, tmp_path: Path, cnngrid: Command) -> object:
-    done = cnngrid("run", sweep, "--local", "--results", "alone")
-    assert done.returncode == 0, done.stderr
+    result = cnngrid("run", sweep, "--local", "--results", "alone")
+    assert result.returncode == 0, result.stderr
     return metrics(tmp_path / "alone" / "small")
 
 
@@ -83,7 +83,7 @@ def test_the_search_of_a_cell_is_one_drivers(
     )
     words = ("run", sweep, "--local", "--share")
     finish(start(*words), start(*words))
-    # Not a suggestion, a decision or a number differs, whoever searched which cell.
+    # Suggestions, decisions and numbers do not depend on which driver searched which cell.
     local = metrics_of_a_local_run(sweep, tmp_path, cnngrid)
     assert metrics(tmp_path / "results" / "small") == local
     again = cnngrid(*words)
@@ -113,20 +113,20 @@ def test_a_unit_is_taken_once_and_free_again_when_its_driver_is_gone(tmp_path: P
     store = Store(tmp_path)
     write_whole(store.run / "drivers" / "far-1.json", b'{"host": "far", "heartbeat": 0}')
     with join(store) as name:
-        mine, far = Share(store, name), Share(store, "far-1")
-        assert mine.take("a")
-        assert mine.take("a")
+        near, far = Share(store, name), Share(store, "far-1")
+        assert near.take("a")
+        assert near.take("a")
         assert not far.take("a")
         assert far.held("a")
         assert far.take("b")
-        assert mine.held("b") is False  # silent for decades by its own heartbeat
-        assert mine.take("b")
+        assert near.held("b") is False  # its heartbeat is decades old
+        assert near.take("b")
         assert far.take("c")
         far.release()
-        assert mine.take("c")
-        mine.release(["a"])
+        assert near.take("c")
+        near.release(["a"])
         assert far.take("a")
-        mine.release()
+        near.release()
     assert [path.name for path in (store.run / "taken").iterdir()] == ["a"]
 
 
@@ -137,18 +137,18 @@ def test_whether_a_driver_elsewhere_lives_does_not_depend_on_its_clock(
     monkeypatch.setattr("grid.lock.heartbeat.EXPIRES_S", 5.0)
     path = tmp_path / "run" / "driver.json"
 
-    def beat(clock_s: float) -> None:
+    def write_heartbeat(clock_s: float) -> None:
         content = {"host": "elsewhere", "pid": 1, "heartbeat": time.time() + clock_s}
         write_whole(path, json.dumps(content).encode())
 
     for behind_or_ahead in (-300.0, 300.0):
-        beat(behind_or_ahead)
-        timer = threading.Timer(0.5, beat, [behind_or_ahead])
+        write_heartbeat(behind_or_ahead)
+        timer = threading.Timer(0.5, write_heartbeat, [behind_or_ahead])
         timer.start()
         with pytest.raises(ResultsError, match="process 1 on elsewhere"), hold(Store(tmp_path)):
             pass
         timer.join()
-        # Its heart stopped.
+        # Its heartbeat stopped.
         with hold(Store(tmp_path)):
             pass
 
@@ -156,9 +156,9 @@ def test_whether_a_driver_elsewhere_lives_does_not_depend_on_its_clock(
 def test_what_cannot_be_shared_is_refused(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
-    done = cnngrid("run", write_sweep(), "--local", "--share", "--retry", "failed")
-    assert done.returncode == 2
-    assert "--retry needs the results folder for itself" in done.stderr
+    result = cnngrid("run", write_sweep(), "--local", "--share", "--retry", "failed")
+    assert result.returncode == 2
+    assert "--retry needs the results folder for itself" in result.stderr
     store = Store(tmp_path / "results" / "small")
     with hold(store), pytest.raises(GridError, match="another driver holds"), join(store):
         pass

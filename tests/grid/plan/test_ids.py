@@ -21,12 +21,12 @@ def test_frozen_ids_stay() -> None:
     assert len(FROZEN) >= 10
     for case in FROZEN:
         trial = make_trial(TrialConfig(**case["config"]), case["seed"], "")
-        found = {
+        computed_ids = {
             "config_id": trial.config_id,
             "trial_id": trial.trial_id,
             "lineage_id": trial.lineage_id,
         }
-        assert found == case["ids"], case["config"]
+        assert computed_ids == case["ids"], case["config"]
 
 
 def test_ids_do_not_depend_on_key_order_or_spelling() -> None:

@@ -25,13 +25,13 @@ def plan(text: str, **changes: object) -> Plan:
 
 
 def test_cells_are_the_product_and_seeds_go_outermost() -> None:
-    made = plan(COMPARE + FIXED + "seeds: [5, 6]\n")
-    assert [cell.label() for cell in made.cells] == [
+    sweep_plan = plan(COMPARE + FIXED + "seeds: [5, 6]\n")
+    assert [cell.label() for cell in sweep_plan.cells] == [
         "cnn3 sgd", "cnn3 adam", "resnet18 sgd", "resnet18 adam"
     ]  # fmt: skip
-    assert [trial.seed for trial in made.trials] == [5] * 4 + [6] * 4
-    assert len({trial.trial_id for trial in made.trials}) == 8
-    assert len({trial.config_id for trial in made.trials}) == 4
+    assert [trial.seed for trial in sweep_plan.trials] == [5] * 4 + [6] * 4
+    assert len({trial.trial_id for trial in sweep_plan.trials}) == 8
+    assert len({trial.config_id for trial in sweep_plan.trials}) == 4
 
 
 def test_settings_win_in_the_order_fixed_rules_axes_changes() -> None:
@@ -54,8 +54,12 @@ def test_settings_win_in_the_order_fixed_rules_axes_changes() -> None:
 
 
 def test_exclusions_leave_cells_out() -> None:
-    made = plan(COMPARE + FIXED + "exclude: [{arch: cnn3, optimizer: sgd}]\n")
-    assert [cell.label() for cell in made.cells] == ["cnn3 adam", "resnet18 sgd", "resnet18 adam"]
+    sweep_plan = plan(COMPARE + FIXED + "exclude: [{arch: cnn3, optimizer: sgd}]\n")
+    assert [cell.label() for cell in sweep_plan.cells] == [
+        "cnn3 adam",
+        "resnet18 sgd",
+        "resnet18 adam",
+    ]
     with pytest.raises(SweepError, match="leaves no cell"):
         plan(COMPARE + FIXED + "exclude: [{arch: [cnn3, resnet18]}]\n")
     with pytest.raises(SweepError, match=r"exclude\[0\]: leaves out nothing: no combination"):
@@ -63,8 +67,8 @@ def test_exclusions_leave_cells_out() -> None:
 
 
 def test_the_image_size_defaults_to_the_data_sets() -> None:
-    made = plan(COMPARE.replace("cnn3, ", "") + FIXED.replace("image_size: 32, ", ""))
-    assert made.trials[0].config.image_size == 8
+    sweep_plan = plan(COMPARE.replace("cnn3, ", "") + FIXED.replace("image_size: 32, ", ""))
+    assert sweep_plan.trials[0].config.image_size == 8
 
 
 @pytest.mark.parametrize(
@@ -106,11 +110,11 @@ def test_a_tuned_plan_counts_every_suggestion_and_seed() -> None:
         + FIXED.replace("lr: 0.1, ", "")
         + ("tune: {trials: 3, axes: {lr: {uniform: [0.1, 0.2]}}}\nseeds: [0, 1]\n")
     )
-    made = plan(text)
-    rows = plan_rows(made)
-    assert made.planned == len(rows) == 4 * 3 * 2
+    sweep_plan = plan(text)
+    rows = plan_rows(sweep_plan)
+    assert sweep_plan.planned == len(rows) == 4 * 3 * 2
     assert {row.get("trial_id") for row in rows} == {None}
-    # Every cell is asked for its suggestion n before any is asked for n + 1.
+    # Every cell makes suggestion n before any cell makes suggestion n + 1.
     assert [row["suggestion"] for row in rows] == sorted(row["suggestion"] for row in rows)
 
 
@@ -135,26 +139,26 @@ def test_labels_resolve_to_the_first_that_the_data_set_has() -> None:
 def test_a_data_set_that_counts_by_content_has_it_in_its_ids() -> None:
     def ids(fingerprint: str | None) -> set[str]:
         facts = SimpleNamespace(image_size=32, fingerprint=fingerprint)
-        made = expand_sweep(parse_sweep(COMPARE + CIFAR100), lambda name, size: facts)
-        return {trial.trial_id for trial in made.trials}
+        sweep_plan = expand_sweep(parse_sweep(COMPARE + CIFAR100), lambda name, size: facts)
+        return {trial.trial_id for trial in sweep_plan.trials}
 
     assert not ids(None) & ids("one")
     assert not ids("two") & ids("one")
 
 
 def test_folds_are_replicates_beside_the_seeds() -> None:
-    made = plan(COMPARE + FIXED + "seeds: [5, 6]\nfolds: 3\n")
-    cells = len(made.cells)
-    found = [(trial.seed, trial.fold) for trial in made.trials]
-    assert found == [(s, f) for s in (5, 6) for f in range(3) for _ in range(cells)]
-    assert [row["fold"] for row in plan_rows(made)] == [fold for _, fold in found]
-    assert len({trial.trial_id for trial in made.trials}) == made.planned == 6 * cells
-    assert len({trial.config_id for trial in made.trials}) == cells
-    assert {trial.config.val_fraction for trial in made.trials} == {None}
-    # Neither the trials without folds nor those of another number of folds are the same.
+    sweep_plan = plan(COMPARE + FIXED + "seeds: [5, 6]\nfolds: 3\n")
+    cells = len(sweep_plan.cells)
+    seeds_and_folds = [(trial.seed, trial.fold) for trial in sweep_plan.trials]
+    assert seeds_and_folds == [(s, f) for s in (5, 6) for f in range(3) for _ in range(cells)]
+    assert [row["fold"] for row in plan_rows(sweep_plan)] == [fold for _, fold in seeds_and_folds]
+    assert len({trial.trial_id for trial in sweep_plan.trials}) == sweep_plan.planned == 6 * cells
+    assert len({trial.config_id for trial in sweep_plan.trials}) == cells
+    assert {trial.config.val_fraction for trial in sweep_plan.trials} == {None}
+    # Trials without folds, or with another number of folds, have other ids.
     for other in ("", "folds: 2\n"):
         others = plan(COMPARE + FIXED + "seeds: [5, 6]\n" + other).trials
-        assert not {t.trial_id for t in others} & {t.trial_id for t in made.trials}
+        assert not {t.trial_id for t in others} & {t.trial_id for t in sweep_plan.trials}
 
 
 def test_folds_out_of_range_are_refused() -> None:
@@ -213,8 +217,8 @@ def test_heads_count_what_the_paper_says_unless_told_otherwise() -> None:
         "{", "{optimizer: sgd, "
     )
     assert [t.config.aux_weight for t in plan(text).trials] == [0.3, None]
-    told = text + "rules: [{when: {arch: googlenet}, set: {aux_weight: 0}}]\n"
-    assert [t.config.aux_weight for t in plan(told).trials] == [0.0, None]
+    text_with_rule = text + "rules: [{when: {arch: googlenet}, set: {aux_weight: 0}}]\n"
+    assert [t.config.aux_weight for t in plan(text_with_rule).trials] == [0.0, None]
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,14 @@ def few_images() -> ImageArrays:
 
 
 def inspect(name: str, image_size: int | None) -> DatasetInfo:
-    """Return the catalog's facts of a data set, whose files need not exist."""
+    """Return the catalog's facts of a data set; its files need not exist."""
     source = DATASETS[name]
     return DatasetInfo(name, None, source.classes, image_size or source.image_size, "0" * 16)
 
 
 @cache
 def networks(study: str) -> dict[tuple[object, ...], Trial]:
-    """Return a trial for each network of a study, by what makes it another one."""
+    """Return a trial for each network of a study, by the settings that define the network."""
     trials = expand_sweep(load_sweep(study), inspect).trials
     return {(t.config.arch, t.config.image_size, t.config.quirk): t for t in trials}
 

@@ -26,7 +26,7 @@ def test_the_slots_of_a_cluster_follow_its_nodes(monkeypatch: pytest.MonkeyPatch
     have = {"CPU": 8.0, "GPU": 2.0}
     notes: list[str] = []
     capacity = ClusterCapacity(Resources(cpus=2, gpus=0.5), None, notes.append)
-    capacity.refresh()  # before it is joined there is nothing to look at
+    capacity.refresh()  # nothing to read before the cluster is joined
     assert (capacity.slots, capacity.device) == (1, "cpu")
     capacity.join(lambda: have)
     assert (capacity.slots, capacity.device) == (4, "cuda")
@@ -35,7 +35,7 @@ def test_the_slots_of_a_cluster_follow_its_nodes(monkeypatch: pytest.MonkeyPatch
     assert capacity.slots == 2
     have.clear()
     capacity.refresh()
-    # One trial is handed out all the same: it starts with the first node that comes.
+    # One trial is handed out anyway: it starts on the first node that joins.
     assert capacity.slots == 1
     have.update(CPU=6.0, GPU=4.0)
     capacity.refresh()

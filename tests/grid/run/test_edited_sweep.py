@@ -54,8 +54,8 @@ def test_winners_and_counts_are_those_of_the_file_of_today(
         fixed={**FIXED, "epochs": 2},
         seeds=[0],
     )
-    done = cnngrid("run", sweep, "--local", "--results", results)
-    assert done.returncode == 0, done.stderr
-    assert "2 suggestions of an earlier version of the sweep file no longer count" in done.stderr
+    result = cnngrid("run", sweep, "--local", "--results", results)
+    assert result.returncode == 0, result.stderr
+    assert "2 suggestions of an earlier version of the sweep file no longer count" in result.stderr
     rates = open_results(results / "small").sql("SELECT DISTINCT lr FROM trials").fetchall()
     assert (0.05,) not in rates

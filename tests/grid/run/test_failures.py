@@ -1,4 +1,4 @@
-"""Trials that raise or diverge: how they end, and what the rest of the sweep does."""
+"""Trials that raise or diverge: their outcome, and the rest of the sweep."""
 
 import subprocess
 from collections import Counter
@@ -50,19 +50,19 @@ def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
     sweep = fragile(write_sweep, tmp_path, "raises", "nan", "fine")
-    done = cnngrid("run", sweep, "--local")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "failed: fragile_networks:raises" in done.stderr
-    assert "diverged: fragile_networks:nan" in done.stderr
-    found = {row.arch.partition(":")[2]: row for row in trial_rows(tmp_path / "results" / "small")}
-    assert {name: row.state for name, row in found.items()} == {
+    result = cnngrid("run", sweep, "--local")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "failed: fragile_networks:raises" in result.stderr
+    assert "diverged: fragile_networks:nan" in result.stderr
+    trials = {row.arch.partition(":")[2]: row for row in trial_rows(tmp_path / "results" / "small")}
+    assert {name: row.state for name, row in trials.items()} == {
         "raises": "failed", "nan": "diverged", "fine": "complete"
     }  # fmt: skip
-    assert found["raises"].reason == "RuntimeError: the hidden <b>flaw</b>"
-    assert found["nan"].reason == "the loss is not finite in epoch 1"
-    assert found["nan"].test_top1 is None
-    log = tmp_path / "results" / "small" / "logs" / f"{found['raises'].trial_id}.log"
+    assert trials["raises"].reason == "RuntimeError: the hidden <b>flaw</b>"
+    assert trials["nan"].reason == "the loss is not finite in epoch 1"
+    assert trials["nan"].test_top1 is None
+    log = tmp_path / "results" / "small" / "logs" / f"{trials['raises'].trial_id}.log"
     assert "fragile_networks.py" in log.read_text()
 
     again = cnngrid("run", sweep, "--local")
@@ -82,37 +82,37 @@ def test_a_cell_that_fails_in_the_same_way_is_given_up_and_the_others_go_on(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
     sweep = fragile(write_sweep, tmp_path, "raises", "fine", seeds=[0, 1, 2, 3, 4])
-    done = cnngrid("run", sweep, "--local")
-    assert done.returncode == 1
+    result = cnngrid("run", sweep, "--local")
+    assert result.returncode == 1
     assert "raises: given up, 3 trials in a row failed at their start: RuntimeError: the hid" in (
-        " ".join(done.stderr.split())
+        " ".join(result.stderr.split())
     )
     states = Counter(
         (row.arch[-4:], row.state) for row in trial_rows(tmp_path / "results" / "small")
     )
     assert states == {("ises", "failed"): 3, ("fine", "complete"): 5}
-    assert "2 not run" in done.stdout
+    assert "2 not run" in result.stdout
 
 
 def test_on_error_stop_ends_the_sweep_with_the_first_failure(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
     sweep = fragile(write_sweep, tmp_path, "raises", "fine")
-    done = cnngrid("run", sweep, "--local", "--on-error", "stop")
-    assert done.returncode == 1
-    assert "stopping after a failed trial (--on-error stop)" in done.stderr
+    result = cnngrid("run", sweep, "--local", "--on-error", "stop")
+    assert result.returncode == 1
+    assert "stopping after a failed trial (--on-error stop)" in result.stderr
     (row,) = trial_rows(tmp_path / "results" / "small")
     assert row.state == "failed"
-    assert "1 not run" in done.stdout
+    assert "1 not run" in result.stdout
 
 
 def test_debug_runs_one_trial_and_stores_nothing(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
-    done = cnngrid("debug", write_sweep(), "--trial", "1", "--steps", "5")
-    assert done.returncode == 0, done.stderr
-    assert "epoch 1 step 2" in done.stdout
-    assert "epoch 1/3: train loss" in done.stdout
+    result = cnngrid("debug", write_sweep(), "--trial", "1", "--steps", "5")
+    assert result.returncode == 0, result.stderr
+    assert "epoch 1 step 2" in result.stdout
+    assert "epoch 1/3: train loss" in result.stdout
     assert not (tmp_path / "results").exists()
     assert cnngrid("debug", write_sweep(), "--trial", "99").returncode == 2
     raising = cnngrid("debug", fragile(write_sweep, tmp_path, "raises"))

@@ -16,8 +16,8 @@ from tests.small_sweeps import SMALL, metrics, run_local
 
 Write = Callable[..., Path]
 
-# What a trial can do to its process. `greedy` always runs out of memory, `crowded` once and while
-# another trial runs; `stops` and `trips` do it once, in the eighth step, and are fine after that.
+# Faults of a trial's process. `greedy` always runs out of memory, `crowded` once and while another
+# trial runs; `stops` hangs and `trips` runs out of memory once, in the eighth step.
 NETWORKS = """
 import os, signal
 from pathlib import Path
@@ -33,19 +33,19 @@ class Faulty(nn.Module):
 
     def forward(self, x):
         self.steps += self.training
-        once, mine = HERE / f"{self.how}-{os.getpid()}", str(os.getpid())
+        marker = HERE / f"{self.how}-{os.getpid()}"
         first = not list(HERE.glob(f"{self.how}-*"))
         if self.how == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how in ("stops", "trips") and self.steps == 8 and first:
-            once.touch()
+            marker.touch()
             if self.how == "trips":
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             os.kill(os.getpid(), signal.SIGSTOP)
         claims = HERE.glob("results/small/run/trials/*.json")
         others = [c for c in claims if \'"heartbeat": 0\' not in c.read_text()]
         if self.how == "greedy" or self.how == "crowded" and (first or len(others) > 1):
-            once.touch()
+            marker.touch()
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return self.linear(x.flatten(1))
 
@@ -69,12 +69,12 @@ def faulty(write_sweep: Write, tmp_path: Path, *names: str, **more: Any) -> Path
 
 
 def by_network(folder: Path) -> dict[str, dict[str, Any]]:
-    found = rows(open_results(folder), "SELECT * FROM trials")
-    return {row["arch"].partition(":")[2]: row for row in found}
+    trials = rows(open_results(folder), "SELECT * FROM trials")
+    return {row["arch"].partition(":")[2]: row for row in trials}
 
 
 def undisturbed(sweep: Path, tmp_path: Path, data_dir: Path) -> list[dict[str, Any]]:
-    """Trials after their one fault."""
+    """Return the rows of the same trials without a new fault."""
     run_local(sweep, tmp_path / "whole", data_dir)
     return metrics(tmp_path / "whole" / "small")["trials"]
 
@@ -91,43 +91,43 @@ def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(
 ) -> None:
     names = ("stops", "dies", "crowded", "greedy")
     sweep = faulty(write_sweep, tmp_path, *names, max_attempts=3, hung_after_s=12)
-    done = cnngrid_process("run", sweep, "--slots", "2")
+    result = cnngrid_process("run", sweep, "--slots", "2")
     folder = tmp_path / "results" / "small"
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    found = by_network(folder)
-    assert {name: row["state"] for name, row in found.items()} == {
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    trials = by_network(folder)
+    assert {name: row["state"] for name, row in trials.items()} == {
         "stops": "complete", "dies": "failed", "crowded": "complete", "greedy": "failed"
     }  # fmt: skip
 
-    # Stuck once: killed, and gone on from its last checkpoint, to the same numbers.
-    (once,) = tmp_path.glob("stops-*")
-    assert process_started(int(once.name.partition("-")[2])) is None
-    said = " ".join(done.stderr.split())
+    # It hung once, was killed and resumed from its last checkpoint, with the same numbers.
+    (marker,) = tmp_path.glob("stops-*")
+    assert process_started(int(marker.name.partition("-")[2])) is None
+    messages = " ".join(result.stderr.split())
     silent = "killed after 12 s without a sign of life (hung_after_s)"
-    stops = found["stops"]
-    assert f"lost: faulty_networks:stops seed 0 ({stops['trial_id']}): {silent}" in said
+    stops = trials["stops"]
+    assert f"lost: faulty_networks:stops seed 0 ({stops['trial_id']}): {silent}" in messages
     trained = [r for r in Store(folder).epochs() if r["trial_id"] == stops["trial_id"]]
     last = stops["attempts"]
     assert last >= 2
     assert [row["attempt"] for row in trained] == [1, 1, last, last]
     monkeypatch.chdir(tmp_path)
     again = faulty(write_sweep, tmp_path, "stops", "crowded")
-    ids = {found[name]["trial_id"] for name in ("stops", "crowded")}
-    mine = [row for row in metrics(folder)["trials"] if row["trial_id"] in ids]
-    assert mine == undisturbed(again, tmp_path, data_dir)
+    ids = {trials[name]["trial_id"] for name in ("stops", "crowded")}
+    disturbed = [row for row in metrics(folder)["trials"] if row["trial_id"] in ids]
+    assert disturbed == undisturbed(again, tmp_path, data_dir)
 
-    assert found["dies"]["reason"].startswith("given up after 3 attempts: ")
-    assert "its process died (killed, by the kernel where" in found["dies"]["reason"]
-    assert found["dies"]["attempts"] == 3
-    # Once nothing else was running there was room for the one, and still none for the other.
+    assert trials["dies"]["reason"].startswith("given up after 3 attempts: ")
+    assert "its process died (killed, by the kernel where" in trials["dies"]["reason"]
+    assert trials["dies"]["attempts"] == 3
+    # Alone on the device, `crowded` had enough memory; `greedy` still had not.
     for name in ("crowded", "greedy"):
-        assert f"again: faulty_networks:{name} seed 0" in said
-        assert found[name]["attempts"] >= 2
-    assert found["greedy"]["reason"].startswith(
+        assert f"again: faulty_networks:{name} seed 0" in messages
+        assert trials[name]["attempts"] >= 2
+    assert trials["greedy"]["reason"].startswith(
         "out of memory, with nothing else on the device: it needs "
     )
-    assert found["greedy"]["peak_memory_mib"] > 2048
+    assert trials["greedy"]["peak_memory_mib"] > 2048
 
 
 @pytest.mark.slow
@@ -138,9 +138,9 @@ def test_out_of_memory_without_ray_is_tried_once_more_too(
     sweep = faulty(write_sweep, tmp_path, "trips", "greedy")
     summary = run_local(sweep, tmp_path / "cut", data_dir)
     assert summary.states == {"complete": 1, "failed": 1}
-    found = by_network(tmp_path / "cut" / "small")
-    assert (found["trips"]["attempts"], found["greedy"]["attempts"]) == (2, 2)
-    assert found["greedy"]["reason"].startswith("out of memory, with nothing else on the device")
+    trials = by_network(tmp_path / "cut" / "small")
+    assert (trials["trips"]["attempts"], trials["greedy"]["attempts"]) == (2, 2)
+    assert trials["greedy"]["reason"].startswith("out of memory, with nothing else on the device")
     trips = [row for row in metrics(tmp_path / "cut" / "small")["trials"] if row["epochs_run"]]
     assert trips == undisturbed(faulty(write_sweep, tmp_path, "trips"), tmp_path, data_dir)
 
@@ -151,14 +151,14 @@ def test_a_trial_that_must_be_alone_asks_for_a_whole_gpu() -> None:
 
     from grid.run.ray_tune.tune import trial_request
 
-    def asked(gpus: float, alone: bool) -> dict[str, float]:
+    def requested_resources(gpus: float, alone: bool) -> dict[str, float]:
         (bundle,) = trial_request(2, gpus)({"assignment": SimpleNamespace(alone=alone)}).bundles
         return dict(bundle)
 
-    assert asked(0.25, False) == {"CPU": 2, "GPU": 0.25}
-    assert asked(0.25, True) == {"CPU": 2, "GPU": 1}
-    assert asked(2, True) == {"CPU": 2, "GPU": 2}
-    assert asked(0, True) == {"CPU": 2}
+    assert requested_resources(0.25, False) == {"CPU": 2, "GPU": 0.25}
+    assert requested_resources(0.25, True) == {"CPU": 2, "GPU": 1}
+    assert requested_resources(2, True) == {"CPU": 2, "GPU": 2}
+    assert requested_resources(0, True) == {"CPU": 2}
 
 
 def test_a_heartbeat_is_judged_by_its_change_not_by_its_time(tmp_path: Path) -> None:
@@ -171,11 +171,11 @@ def test_a_heartbeat_is_judged_by_its_change_not_by_its_time(tmp_path: Path) -> 
     named = []
     for minute in range(1, 5):
         clock[0] += 59
-        # The other machine's clock is in another year, and stands almost still.
+        # The other machine's clock is years off and almost stopped.
         store.claims.write("live", {"heartbeat": 5 + minute / 1000, "trains": True})
         dog.ended("ended")
         named.append(dog.hung())
-    # One minute more is for opening data, before the first step.
+    # Opening the data, before the first step, may take one minute more.
     assert named == [[], [], ["hung"], ["starts"]]
     never = Watchdog(store, 0, lambda: clock[0])
     never.started("hung")

@@ -28,15 +28,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
-    done = mount("-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder))
-    if done.returncode:
-        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    result = mount("-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder))
+    if result.returncode:
+        pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def change(disk: Path, option: str) -> None:
-    """Mount a disk in another way; waits for a moment in which nobody writes to it."""
+    """Remount a disk with other options, at a moment when no process writes to it."""
     deadline = time.monotonic() + 240
     while mount("-o", f"remount,{option}", str(disk)).returncode:
         assert time.monotonic() < deadline, "it is always busy"
@@ -73,12 +73,12 @@ def test_a_disk_that_refuses_stops_the_sweep_in_order_and_the_same_command_goes_
         assert "Traceback" not in output
         assert f"cannot be written ({reason}); what finished is kept: " in output
         assert "and run the same command again" in output
-        shown = cnngrid("status", folder)
-        assert (shown.returncode, shown.stderr) == (0, "")
-        assert "no driver is running" in shown.stdout
-        asked = cnngrid("sql", folder, "SELECT count(*) AS n FROM epochs", "--format", "csv")
-        assert asked.stderr == ""
-        assert int(asked.stdout.split()[1]) == len(Store(folder).epochs())
+        status = cnngrid("status", folder)
+        assert (status.returncode, status.stderr) == (0, "")
+        assert "no driver is running" in status.stdout
+        answer = cnngrid("sql", folder, "SELECT count(*) AS n FROM epochs", "--format", "csv")
+        assert answer.stderr == ""
+        assert int(answer.stdout.split()[1]) == len(Store(folder).epochs())
 
     process = start(*again)
     wait_for("two epochs", lambda: len(Store(folder).epochs()) >= 2, process)
@@ -92,6 +92,6 @@ def test_a_disk_that_refuses_stops_the_sweep_in_order_and_the_same_command_goes_
     full = run(*again)
     ended_in_order(full.returncode, full.stderr, "No space left on device")
     change(small_disk, "size=100m")
-    done = run(*again)
-    assert done.returncode == 0, done.stderr
+    result = run(*again)
+    assert result.returncode == 0, result.stderr
     assert metrics(folder) == metrics(whole / "small")

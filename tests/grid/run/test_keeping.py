@@ -20,18 +20,18 @@ Write = Callable[..., Path]
 ONE_CELL: dict[str, Any] = {"compare": {"arch": ["cnn3"]}}
 
 
-def kept(folder: Path) -> set[str]:
+def kept_trials(folder: Path) -> set[str]:
     return {path.parent.name for path in folder.glob("checkpoints/*/best.pt")}
 
 
 def ranked(folder: Path) -> list[list[str]]:
-    """The complete trials of every cell, the best first, of equal ones the one that ended first."""
-    found = rows(
+    """Return the complete trials of every cell, best first; ties by their end time."""
+    cells = rows(
         open_results(folder),
         "SELECT cell_id, list(trial_id ORDER BY val_top1 DESC, ended_at) AS ids FROM trials "
         "WHERE state = 'complete' GROUP BY cell_id",
     )
-    return [row["ids"] for row in found]
+    return [row["ids"] for row in cells]
 
 
 def best(folder: Path, top: int) -> set[str]:
@@ -48,18 +48,18 @@ def test_the_best_two_of_each_cell_keep_their_weights_over_restarts(
         fixed = {"lr": 0.05, "epochs": 1}
         sweep = write_sweep(**ONE_CELL, keep={"top": top}, seeds=seeds, fixed=fixed)
         run_local(sweep, tmp_path, data_dir)
-        assert len(kept(folder)) == top
-        assert kept(folder) == best(folder, top)
+        assert len(kept_trials(folder)) == top
+        assert kept_trials(folder) == best(folder, top)
         assert not list(folder.glob("checkpoints/*/last.pt"))
 
     again(2, [0, 1, 2])
-    again(2, [0, 1, 2, 3, 4, 5])  # goes on from what the folder says
-    # A driver that died before it removed what had fallen out.
+    again(2, [0, 1, 2, 3, 4, 5])  # continues from the folder's state
+    # A driver died before it removed a surplus checkpoint.
     loser = Store(folder).checkpoints(ranked(folder)[0][-1])
     loser.mkdir()
     (loser / "best.pt").touch()
     again(2, [0, 1, 2, 3, 4, 5])
-    # Less is kept from then on, and the rest is not missed.
+    # A smaller limit applies from then on; missing checkpoints are no error.
     again(1, [0, 1, 2, 3, 4, 5])
 
 
@@ -81,18 +81,18 @@ def test_confirmed_trials_of_a_search_keep_theirs_too_after_a_restart(
     run_local(sweep, tmp_path, data_dir)
     folder = tmp_path / "small"
     assert len(ranked(folder)[0]) == 5
-    assert kept(folder) == best(folder, 4)
+    assert kept_trials(folder) == best(folder, 4)
     run_local(sweep, tmp_path, data_dir)
-    assert kept(folder) == best(folder, 4)
+    assert kept_trials(folder) == best(folder, 4)
 
 
 def watched(folder: Path, work: Callable[[], Any]) -> tuple[Any, int]:
-    """Return a result, and the most bytes that the folder took meanwhile."""
-    most, ended = 0, threading.Event()
+    """Return a result, and the largest size of the folder meanwhile, in bytes."""
+    most, run_ended = 0, threading.Event()
 
     def watch() -> None:
         nonlocal most
-        while not ended.wait(0.002):
+        while not run_ended.wait(0.002):
             most = max(most, taken(folder))
 
     thread = threading.Thread(target=watch)
@@ -100,7 +100,7 @@ def watched(folder: Path, work: Callable[[], Any]) -> tuple[Any, int]:
     try:
         return work(), most
     finally:
-        ended.set()
+        run_ended.set()
         thread.join()
 
 
@@ -111,7 +111,7 @@ def test_a_budget_is_held_by_removing_the_worst_weights_of_a_cell(
     # A running trial needs 22 MB, the weights of a complete one take 3.4 MB.
     changes: dict[str, Any] = {**ONE_CELL, "seeds": [0, 1, 2, 3, 4], "checkpoint_s": 0.001}
     run_local(write_sweep(**changes, fixed={"lr": 0.05}), tmp_path / "free", data_dir)
-    assert len(kept(tmp_path / "free" / "small")) == 5
+    assert len(kept_trials(tmp_path / "free" / "small")) == 5
     folder = tmp_path / "small"
     budget = 0.0275
     sweep = write_sweep(**changes, fixed={"lr": 0.05}, disk_gib=budget)
@@ -123,8 +123,8 @@ def test_a_budget_is_held_by_removing_the_worst_weights_of_a_cell(
     assert 0.7 * budget * GIB < most < budget * GIB
     assert not stranger.exists()  # of no trial of this plan: the first to go
     (order,) = ranked(folder)
-    assert order[0] in kept(folder)
-    assert 1 < len(kept(folder)) < 5
+    assert order[0] in kept_trials(folder)
+    assert 1 < len(kept_trials(folder)) < 5
     assert metrics(folder) == metrics(tmp_path / "free" / "small")
 
 
@@ -140,8 +140,8 @@ def test_a_budget_that_cannot_be_held_stops_the_sweep_and_a_larger_one_goes_on(
     sweep = write_sweep(seeds=[0], keep={"top": 1}, disk_gib=0.023)
     with pytest.raises(StoreError, match=r"small: takes 0\.00\d* GiB of disk_gib 0\.023, the next"):
         run_local(sweep, tmp_path, data_dir)
-    (done,) = Store(tmp_path / "small").finished().values()  # the first of two cells
-    assert kept(tmp_path / "small") == {done.trial_id}
+    (kept_row,) = Store(tmp_path / "small").finished().values()  # the first of two cells
+    assert kept_trials(tmp_path / "small") == {kept_row.trial_id}
     assert "under this disk_gib the sweep may stop before its end" in planned(0.023)
     assert "disk_gib 0.05, 3.2 MiB are there" in planned(0.05)
     assert "warning" not in planned(0.05)

@@ -1,4 +1,4 @@
-"""Attempts that are lost: what counts against a trial, and two attempts at one trial at once."""
+"""Lost attempts: losses that count against a trial, and two concurrent attempts at one trial."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_trial_that_kills_the_driver_every_time_fails_and_the_rest_goes_on(
     cnngrid_process: Callable[..., subprocess.CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the plan looks for the module
+    monkeypatch.chdir(tmp_path)  # the plan imports the module from here
     (tmp_path / "poison.py").write_text(
         "import os\nfrom torch import nn\n"
         "def kill(classes): os.kill(os.getpid(), 9)\n"

@@ -1,4 +1,4 @@
-"""The folder for what Ray writes: whose it is, and what becomes of it."""
+"""The folder for Ray's files: its owner, and its removal."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def test_only_the_folders_of_processes_that_are_gone_are_removed(
         [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert other.stdout
-    theirs = Path(other.stdout.readline().strip())
-    assert theirs.parent == tmp_path
-    with ray_environment("10.0.0.1:6379") as ours:
-        assert theirs.is_dir()
+    other_folder = Path(other.stdout.readline().strip())
+    assert other_folder.parent == tmp_path
+    with ray_environment("10.0.0.1:6379") as own_folder:
+        assert other_folder.is_dir()
         other.send_signal(signal.SIGKILL)
         other.communicate()
         with ray_environment("10.0.0.1:6379"):
-            assert ours.is_dir()
-            assert not theirs.exists()
+            assert own_folder.is_dir()
+            assert not other_folder.exists()
     assert not list(tmp_path.iterdir())

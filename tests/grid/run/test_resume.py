@@ -58,7 +58,7 @@ def test_killing_the_driver_and_running_again_changes_no_bit(
 def test_a_resumed_trial_does_not_start_over(
     write_sweep: Write, tmp_path: Path, data_dir: Path
 ) -> None:
-    # The test above would pass if every attempt began at the first epoch.
+    # The test above would also pass if every attempt began at the first epoch.
     from grid.trial.trial import run_trial
 
     sweep = write_sweep(checkpoint_s=0.001, seeds=[0], fixed={"epochs": 4})
@@ -69,9 +69,9 @@ def test_a_resumed_trial_does_not_start_over(
     second = _next_epoch(attempt)
     assert second.epoch == 2
     attempt.close()
-    went_on = [progress for progress in run_trial(job, store) if not progress.within_epoch]
-    epochs = [progress.epoch for progress in went_on if not progress.done]
-    assert epochs == [2, 3]  # the second is said again, not trained again
+    resumed = [progress for progress in run_trial(job, store) if not progress.within_epoch]
+    epochs = [progress.epoch for progress in resumed if not progress.done]
+    assert epochs == [2, 3]  # the second is reported again, not trained again
     rows = store.epochs()
     assert [(row["epoch"], row["attempt"]) for row in rows] == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
@@ -90,17 +90,17 @@ def test_a_trial_stopped_within_an_epoch_goes_on_from_that_step(
     *_, expected = trial.run_trial(_job(sweep, whole, data_dir), whole)
     job = _job(sweep, cut, data_dir)
     checkpoint = cut.last_checkpoint(job.trial.trial_id)
-    attempt = trial.run_trial(replace(job, heartbeat_s=0.0), cut)  # a look after every step
+    attempt = trial.run_trial(replace(job, heartbeat_s=0.0), cut)  # look for stops after every step
     stopped = [next(attempt) for _ in range(4)][-1]
     assert (stopped.within_epoch, stopped.epoch) == (True, 1)
     assert not checkpoint.exists()
     attempt.close()
     steps = torch_load(checkpoint)["state"]["step"]
-    assert steps == 1  # of three; the first epoch's three were looks too, but for its last
+    assert steps == 1  # of three steps; in the first epoch it looked after each step but the last
     *_, last = trial.run_trial(job, cut)
     assert (last.row["test_loss"], last.row["attempts"]) == (expected.row["test_loss"], 2)
 
-    # One that ended where it was stopped leaves no checkpoint behind.
+    # A trial that is stopped at its end leaves no checkpoint.
     other = Store(tmp_path / "ended")
     attempt = trial.run_trial(_job(sweep, other, data_dir), other)
     write_pruned(other, next(attempt).row, "made up")
@@ -135,18 +135,18 @@ def test_a_trial_is_judged_that_was_cut_off_before_the_judgement(
         return sweep, first
 
     sweep, first = next(
-        found for seed in range(20) if (found := hopeless_first(seed))[1].config.lr == 1e-9
+        candidate for seed in range(20) if (candidate := hopeless_first(seed))[1].config.lr == 1e-9
     )
     store = Store(tmp_path / "small")
     store.write_sweep("sweep: small\n")
     plan = make_plan(load_sweep(sweep), data_dir=data_dir)
-    Search(plan, store, {}).next()  # asked, and stored as asked
+    Search(plan, store, {}).next()  # make and store a suggestion
     attempt = run_trial(_job(sweep, store, data_dir), store)
     _next_epoch(attempt)
-    _next_epoch(attempt)  # cut off just where it would have been judged
+    _next_epoch(attempt)  # interrupted just before its result is judged
     attempt.close()
 
-    # Judged late it waits for the other, which is better; unjudged it would have gone on.
+    # If judged late it waits for the other, better trial; without a judgement it would continue.
     assert run_local(sweep, tmp_path, data_dir).states == {"complete": 1, "pruned": 1}
     assert store.finished()[first.trial_id].epochs_run == 2
 
@@ -198,14 +198,14 @@ def test_more_epochs_start_from_the_shorter_trials_and_change_no_bit(
     longer = run_local(sweep(4), tmp_path, data_dir)
     assert longer.states == {"complete": 2}
     run_local(sweep(4), tmp_path / "at-once", data_dir)
-    found, expected = metrics(tmp_path / "small"), metrics(tmp_path / "at-once" / "small")
+    tables, expected = metrics(tmp_path / "small"), metrics(tmp_path / "at-once" / "small")
     ids = {row["trial_id"] for row in expected["trials"]}
     for table, rows in expected.items():
-        mine = [row for row in found[table] if row["trial_id"] in ids]
+        resumed_rows = [row for row in tables[table] if row["trial_id"] in ids]
         if table == "trials":
-            assert all(row.pop("continued_from") in _ids(found) - ids for row in mine)
+            assert all(row.pop("continued_from") in _ids(tables) - ids for row in resumed_rows)
             assert all(row.pop("continued_from") is None for row in rows)
-        assert mine == rows
+        assert resumed_rows == rows
     epochs = Store(tmp_path / "small").epochs()
     assert [row["attempt"] for row in epochs if row["trial_id"] in ids] == [0, 0, 1, 1] * 2
     # Its rate depends on the number of epochs, so such a trial starts anew.
@@ -266,8 +266,8 @@ def test_a_plan_says_what_a_longer_search_goes_on_from(
     assert sorted((tmp_path / "small" / "asked").iterdir()) == before  # a plan writes nothing
 
 
-def _ids(found: dict[str, list[dict[str, Any]]]) -> set[str]:
-    return {row["trial_id"] for row in found["trials"]}
+def _ids(tables: dict[str, list[dict[str, Any]]]) -> set[str]:
+    return {row["trial_id"] for row in tables["trials"]}
 
 
 @pytest.mark.slow
@@ -300,14 +300,14 @@ def test_stop_ends_a_sweep_in_order_and_logs_shows_its_trials(
     assert "is not a results folder" in cnngrid("stop", folder).stderr
     process = start("run", sweep, "--local")
     wait_for("an epoch", partial(_has_epochs, folder, 3), process)
-    asked = cnngrid("stop", folder)
-    assert "has stopped; run the same command again to go on" in asked.stdout
+    stop_result = cnngrid("stop", folder)
+    assert "has stopped; run the same command again to go on" in stop_result.stdout
     assert process.wait(30) == 130
     assert cnngrid("stop", folder).stdout == f"{folder}: no driver is running\n"
     trial_id = Store(folder).epochs()[0]["trial_id"]
-    shown = cnngrid("logs", folder, trial_id[:8]).stdout
-    assert shown.startswith(f"{trial_id} ")
-    assert "epoch 3: train loss" in shown
+    log_text = cnngrid("logs", folder, trial_id[:8]).stdout
+    assert log_text.startswith(f"{trial_id} ")
+    assert "epoch 3: train loss" in log_text
     assert "no such trial" in cnngrid("logs", folder, "zz").stderr
 
 

@@ -45,17 +45,17 @@ def test_a_sweep_is_run_once_and_extended_without_redoing(
 def test_every_number_is_in_the_store(write_sweep: Write, tmp_path: Path, data_dir: Path) -> None:
     sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0])
     run_local(sweep, tmp_path, data_dir)
-    found = metrics(tmp_path / "small")
-    (trial,) = found["trials"]
+    tables = metrics(tmp_path / "small")
+    (trial,) = tables["trials"]
     assert trial["trainable_params"] == 842_630
     assert trial["epochs_run"] == 3
-    best = next(row for row in found["epochs"] if row["epoch"] == trial["best_epoch"])
-    assert trial["val_top1"] == best["val_top1"] == max(r["val_top1"] for r in found["epochs"])
-    right = [row["label"] == row["predicted"] for row in found["predictions"]]
+    best = next(row for row in tables["epochs"] if row["epoch"] == trial["best_epoch"])
+    assert trial["val_top1"] == best["val_top1"] == max(r["val_top1"] for r in tables["epochs"])
+    right = [row["label"] == row["predicted"] for row in tables["predictions"]]
     assert trial["test_top1"] == pytest.approx(sum(right) / 40, abs=1e-12)
-    recalls = [row["recall"] for row in found["classes"] if row["split"] == "test"]
+    recalls = [row["recall"] for row in tables["classes"] if row["split"] == "test"]
     assert trial["test_macro_recall"] == pytest.approx(sum(recalls) / 10, abs=1e-12)
-    assert sum(row["support"] for row in found["classes"] if row["split"] == "test") == 40
+    assert sum(row["support"] for row in tables["classes"] if row["split"] == "test") == 40
     missing = {key for key, value in trial.items() if value is None}
     assert missing == {"lineage_id", "continued_from", "reason", "labels", "fold"} - {"lineage_id"}
     weights = torch.load(
@@ -71,10 +71,10 @@ def test_every_fold_validates_images_of_its_own(
     sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0], folds=3)
     summary = run_local(sweep, tmp_path, data_dir)
     assert summary.states == {"complete": 3}
-    found = metrics(tmp_path / "small")
-    assert sorted(trial["fold"] for trial in found["trials"]) == [0, 1, 2]
+    tables = metrics(tmp_path / "small")
+    assert sorted(trial["fold"] for trial in tables["trials"]) == [0, 1, 2]
     validated: dict[int, int] = {}
-    for row in found["classes"]:
+    for row in tables["classes"]:
         if row["split"] == "val":
             validated[row["class_index"]] = validated.get(row["class_index"], 0) + row["support"]
     labels = load_dataset("digits", data_dir).train_labels
@@ -93,7 +93,7 @@ def test_nothing_to_do_loads_neither_torch_nor_ray(
 ) -> None:
     sweep = write_sweep(compare={"arch": ["cnn3"]}, fixed={"lr": 0.05}, seeds=[0])
     run_local(sweep, tmp_path / "results", data_dir)
-    # All commands in one process: what none of them loads, each of them does not load.
+    # All commands run in one process: a module that is not loaded there is loaded by none.
     code = (
         "import json, sys; from grid.cli.app import main\n"
         "for words in json.loads(sys.argv[1]):\n"
@@ -111,15 +111,15 @@ def test_nothing_to_do_loads_neither_torch_nor_ray(
         ["plot", folder, "curves", "-o", "curves.svg"],
         ["report", folder],
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, json.dumps(commands)],
         cwd=tmp_path,
         env={**os.environ, "CNNGRID_DATA": str(data_dir)},
         capture_output=True,
         text=True,
     )
-    ends = [line for line in done.stdout.splitlines() if line.startswith("ended ")]
-    assert ends == [f"ended {words[0]} 0 []" for words in commands], done
+    ends = [line for line in result.stdout.splitlines() if line.startswith("ended ")]
+    assert ends == [f"ended {words[0]} 0 []" for words in commands], result
 
 
 @pytest.mark.slow
@@ -164,8 +164,8 @@ def test_a_small_try_does_not_mix_with_the_full_run(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
     sweep = write_sweep(seeds=[0])
-    done = cnngrid("run", sweep, "--local", "--set", "epochs=1", "--set", "seeds=[4]")
-    assert done.returncode == 0, done.stderr
+    result = cnngrid("run", sweep, "--local", "--set", "epochs=1", "--set", "seeds=[4]")
+    assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "results").iterdir()
     assert folder.name.startswith("small-")
     assert {(row.epochs, row.seed) for row in trial_rows(folder)} == {(1, 4)}

@@ -35,13 +35,13 @@ def test_nothing_is_lost_or_run_twice_and_no_bit_changes(
     assert not storm.ended_again
     assert not storm.store.set_damaged_aside()
     assert not storm.leftovers
-    # Each word of it is ours: no traceback, none of Ray's pages.
+    # All output is cnngrid's own: no traceback and no message of Ray.
     assert "Traceback" not in storm.log
     assert "raylet" not in storm.log
     assert "did not complete" not in storm.log
     assert "the head of the Ray cluster has not answered for 6 s" in storm.log
     assert max(storm.headless_s) < 30
-    # A checkpoint a second: of what was trained, little was trained again.
+    # With a checkpoint every second, few epochs were trained again.
     assert storm.steps < 2 * TRIALS * EPOCHS * STEPS_PER_EPOCH
     monkeypatch.setenv("STEP_S", "0")
     monkeypatch.chdir(tmp_path)

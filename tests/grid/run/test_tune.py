@@ -36,13 +36,13 @@ def test_slots_ray_and_local_give_the_same_metrics(
     run_local(sweep, tmp_path / "local", data_dir)
     expected = metrics(tmp_path / "local" / "small")
     assert len(expected["trials"]) == 4
-    done = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "ray")
-    assert done.returncode == 0, done.stderr
+    result = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "ray")
+    assert result.returncode == 0, result.stderr
     assert metrics(tmp_path / "ray" / "small") == expected
-    # Nothing of Ray's stays behind, and its chatter does not reach the user.
+    # No process or file of Ray is left, and its messages do not reach the user.
     assert not list((tmp_path / "ray" / "small" / "run").glob("ray*"))
-    lines = done.stderr.splitlines()
-    assert all(line.startswith("small: ") for line in lines), done.stderr
+    lines = result.stderr.splitlines()
+    assert all(line.startswith("small: ") for line in lines), result.stderr
 
 
 def test_a_killed_trial_process_changes_no_bit(
@@ -84,8 +84,8 @@ def test_a_killed_driver_changes_no_bit(
     process = start("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
     wait_for("an epoch", lambda: len(Store(folder).epochs()) >= 5, process)
     process.kill_and_wait()
-    done = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
-    assert done.returncode == 0, done.stderr
+    result = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
+    assert result.returncode == 0, result.stderr
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")
 
 
@@ -107,17 +107,17 @@ def test_a_signal_ends_in_order(
         assert process.returncode == 130, output
         assert "Traceback" not in output
         kept = len(Store(folder).finished())
-    done = cnngrid("run", sweep, "--local")
-    assert done.returncode == 0, done.stderr
-    assert f"{counted(6 - kept, 'trial')} in" in done.stdout
+    result = cnngrid("run", sweep, "--local")
+    assert result.returncode == 0, result.stderr
+    assert f"{counted(6 - kept, 'trial')} in" in result.stdout
 
 
 def test_more_slots_than_the_machine_has_is_an_error(
     write_sweep: Write, tmp_path: Path, cnngrid_process: Command
 ) -> None:
-    done = cnngrid_process("run", write_sweep(), "--slots", "1000")
-    assert done.returncode == 2
-    assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in done.stderr
+    result = cnngrid_process("run", write_sweep(), "--slots", "1000")
+    assert result.returncode == 2
+    assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in result.stderr
 
 
 def test_a_running_ray_cluster_gives_the_same_metrics_and_stops_trials_early(
@@ -133,8 +133,8 @@ def test_a_running_ray_cluster_gives_the_same_metrics_and_stops_trials_early(
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         words = ("run", sweep, "--address", running.address)
-        done = cnngrid_process(*words, "--results", tmp_path / "cluster")
-        assert done.returncode == 0, done.stderr
+        result = cnngrid_process(*words, "--results", tmp_path / "cluster")
+        assert result.returncode == 0, result.stderr
         folder = tmp_path / "cluster" / "small"
         assert metrics(folder) == metrics(tmp_path / "local" / "small")
         assert not list((folder / "run").glob("ray*"))
@@ -150,9 +150,9 @@ def test_a_running_ray_cluster_gives_the_same_metrics_and_stops_trials_early(
             fixed={"limit_train": 320},
             seeds=[0],
         )
-        done = cnngrid_process("run", tuned, "--address", running.address)
-        assert done.returncode == 0, done.stderr
+        result = cnngrid_process("run", tuned, "--address", running.address)
+        assert result.returncode == 0, result.stderr
     rows = Store(tmp_path / "results" / "tuned").finished().values()
-    found = {(row.state, row.epochs_run == 3) for row in rows}
-    assert found == {("complete", True), ("pruned", False)}
+    endings = {(row.state, row.epochs_run == 3) for row in rows}
+    assert endings == {("complete", True), ("pruned", False)}
     assert len(rows) == 8

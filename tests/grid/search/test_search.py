@@ -1,4 +1,4 @@
-"""The search: the same points after a rebuild, nothing done twice, every cell alike."""
+"""The search: the same points after a rebuild, no repeated trial, all cells treated equally."""
 
 import json
 import threading
@@ -41,7 +41,7 @@ def write(store: Store, trial: Trial, result: Outcome) -> None:
 
 
 def run(plan: Plan, store: Store, stop_after: int | None = None) -> list[str]:
-    """Run until the end, or until so many trials were started (the last is then cut off)."""
+    """Run to the end, or until this many trials were started (the last is interrupted)."""
     search = Search(plan, store, store.finished())
     started: list[str] = []
     while (trial := search.next()) is not None:
@@ -65,7 +65,7 @@ def test_a_rebuilt_search_asks_for_the_points_of_an_uninterrupted_one(
     started: list[str] = []
     for stop_after in (5, 9, 1, 7, None):
         first = run(plan, cut, stop_after)
-        # The trial that was cut off comes again, first.
+        # The interrupted trial comes first again.
         if started:
             assert first[0] == started.pop()
         started += first
@@ -74,7 +74,7 @@ def test_a_rebuilt_search_asks_for_the_points_of_an_uninterrupted_one(
 
 
 def test_the_model_differs_from_chance() -> None:
-    # Guards the test above: a sampler that ignores what it was told would pass it too.
+    # Guards the test above: a sampler that ignores its results would pass it too.
     points = {}
     for name, good in (("low", 0.0), ("high", 1.0)):
         search = Search(tuned(trials=40, axes="{lr: {uniform: [0.1, 0.9]}}"), None, {})
@@ -103,13 +103,13 @@ def test_every_cell_has_the_same_budget_and_makes_progress_alike(tmp_path: Path)
 
 def test_conditional_axes_never_reach_a_trial_they_do_not_apply_to() -> None:
     search = Search(tuned(trials=30, sampler="random"), None, {})
-    seen = set()
+    kinds = set()
     while (trial := search.next()) is not None:
         config = trial.config
         assert (config.momentum is not None) == (config.optimizer == "sgd")
         assert (config.warmup_epochs is not None) == (config.schedule.kind == "cosine")
-        seen.add((config.optimizer, config.schedule.kind))
-    assert len(seen) == 6
+        kinds.add((config.optimizer, config.schedule.kind))
+    assert len(kinds) == 6
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", *slow("qmc", "gp")])
@@ -122,7 +122,7 @@ def test_a_config_is_asked_once_and_another_point_takes_its_place(
     assert "has only 12 different points" in plan.warnings[-1]
     started = run(plan, Store(tmp_path))
     assert len(started) == len(set(started)) == 24
-    # Cut in the middle, the draws that were passed over are passed over again.
+    # After an interruption, the skipped draws are skipped again.
     cut = Store(tmp_path / "cut")
     first = run(plan, cut, stop_after=17)
     assert first[:-1] + run(plan, cut) == started
@@ -130,8 +130,8 @@ def test_a_config_is_asked_once_and_another_point_takes_its_place(
 
 def test_values_that_make_the_same_config_are_one_point() -> None:
     axes = "{lr: [0.1], schedule: [{step: {every: 2}}, {step: {every: 2, factor: 0.1}}, cosine]}"
-    done = simulate(tuned(trials=4, axes=axes), lambda trial, epoch: 0.5)
-    assert len(done.trials) == len(done.outcomes) == 4
+    simulated = simulate(tuned(trials=4, axes=axes), lambda trial, epoch: 0.5)
+    assert len(simulated.trials) == len(simulated.outcomes) == 4
 
 
 def test_trials_in_flight_are_not_handed_out_twice() -> None:
@@ -160,16 +160,16 @@ CONFIRM = ", confirm: {top: 2, seeds: 3}"
 
 def test_the_best_configs_of_each_cell_are_trained_again_on_fresh_seeds() -> None:
     plan = tuned(trials=6, sampler="random", seeds="[0, 1]", more=CONFIRM)
-    done = simulate(plan, value)
-    assert len(done.trials) == plan.planned == 2 * (6 * 2 + 2 * 3)
+    simulated = simulate(plan, value)
+    assert len(simulated.trials) == plan.planned == 2 * (6 * 2 + 2 * 3)
     for cell in plan.cells:
-        mine = [t for t in done.trials.values() if t.cell_id == cell.cell_id]
+        of_cell = [t for t in simulated.trials.values() if t.cell_id == cell.cell_id]
         means: dict[str, list[float]] = {}
-        for trial in mine:
+        for trial in of_cell:
             if trial.role == "searched":
                 means.setdefault(trial.config_id, []).append(value(trial, 4))
         best = sorted(means, key=lambda config: -sum(means[config]))[:2]
-        fresh = [t for t in mine if t.role == "confirmed"]
+        fresh = [t for t in of_cell if t.role == "confirmed"]
         assert Counter(t.config_id for t in fresh) == {config: 3 for config in best}
         assert {t.seed for t in fresh} == {1_000_000, 1_000_001, 1_000_002}
 
@@ -177,19 +177,19 @@ def test_the_best_configs_of_each_cell_are_trained_again_on_fresh_seeds() -> Non
 def test_confirming_waits_for_the_whole_search_of_its_cell() -> None:
     plan = tuned(trials=4, sampler="random", axes="{lr: {uniform: [0.1, 1]}}", more=CONFIRM)
     for slots in (1, 3):
-        done = simulate(plan, value, slots=slots)
+        simulated = simulate(plan, value, slots=slots)
         for cell in plan.cells:
-            trials = [done.trials[trial_id] for trial_id in done.started]
+            trials = [simulated.trials[trial_id] for trial_id in simulated.started]
             roles = [trial.role for trial in trials if trial.cell_id == cell.cell_id]
             assert roles == ["searched"] * 4 + ["confirmed"] * 6
 
 
 def test_the_other_seeds_of_a_stopped_config_are_not_trained() -> None:
     plan = tuned(trials=8, sampler="random", seeds="[0, 1, 2]", stop=RACE)
-    done = simulate(plan, value)
+    simulated = simulate(plan, value)
     by_config: dict[str, list[Outcome]] = {}
-    for trial in sorted(done.trials.values(), key=lambda trial: trial.seed):
-        by_config.setdefault(trial.config_id, []).append(done.outcomes[trial.trial_id])
+    for trial in sorted(simulated.trials.values(), key=lambda trial: trial.seed):
+        by_config.setdefault(trial.config_id, []).append(simulated.outcomes[trial.trial_id])
     assert len(by_config) == 16
     for first, *others in by_config.values():
         if first.state == "pruned":
@@ -210,17 +210,17 @@ def test_a_config_that_clearly_loses_is_dropped_and_a_close_one_is_not() -> None
         swing = noise[trial.seed] if trial.config.lr == 0.2 else -noise[trial.seed] / 2
         return at[trial.config.lr] + swing
 
-    done = simulate(plan, curve)
+    simulated = simulate(plan, curve)
     ran = Counter(
-        trial.config.lr for trial in done.trials.values()
-        if done.outcomes[trial.trial_id].state == "complete"
+        trial.config.lr for trial in simulated.trials.values()
+        if simulated.outcomes[trial.trial_id].state == "complete"
         and trial.cell_id == plan.cells[0].cell_id
     )  # fmt: skip
-    first = next(iter(done.trials.values())).config.lr
-    # The first of all has nothing to lose against.
+    first = next(iter(simulated.trials.values())).config.lr
+    # The very first config has no rival yet.
     assert ran[0.3] == ran[0.2] == 4
     assert ran[0.1] == (4 if first == 0.1 else 2)
-    assert len(done.outcomes) == plan.planned
+    assert len(simulated.outcomes) == plan.planned
 
 
 def test_the_test_of_a_loss_is_a_paired_t_test() -> None:
@@ -271,16 +271,16 @@ def test_a_suggestion_made_ahead_is_stored_with_what_it_knew(
     monkeypatch.setattr("grid.search.new_points.LONGEST_ASK_S", 0.0)
     threads = []
 
-    def ask(study: CellStudy, draw: int, made: Any = CellStudy.ask) -> Any:
+    def ask(study: CellStudy, draw: int, ask_study: Any = CellStudy.ask) -> Any:
         threads.append(threading.current_thread() is threading.main_thread())
-        return made(study, draw)
+        return ask_study(study, draw)
 
     monkeypatch.setattr(CellStudy, "ask", ask)
     plan = tuned(trials=16, sampler=sampler, axes="{lr: {uniform: [0.1, 1]}}")
     store = Store(tmp_path)
     search = Search(plan, store, {})
     running: deque[Trial] = deque()
-    ended: list[Trial] = []
+    ended_trials: list[Trial] = []
     while True:
         while len(running) < 3 and (trial := search.next()) is not None:
             running.append(trial)
@@ -290,9 +290,9 @@ def test_a_suggestion_made_ahead_is_stored_with_what_it_knew(
         trial = running.popleft()
         write(store, trial, Outcome("complete", value(trial, 4), 4))
         search.tell(trial, Outcome("complete", value(trial, 4), 4))
-        ended.append(trial)
+        ended_trials.append(trial)
     assert threads.count(False) == 30  # all but each cell's first
-    assert len({trial.trial_id for trial in ended}) == 32
+    assert len({trial.trial_id for trial in ended_trials}) == 32
     lags = []
     for cell in plan.cells:
         known = 0
@@ -300,22 +300,22 @@ def test_a_suggestion_made_ahead_is_stored_with_what_it_knew(
             if row["cell_id"] == cell.cell_id:
                 known += len(json.loads(row["told"]))
                 lags.append(row["suggestion"] - known)
-    # Up to three were out; what ended after a suggestion was made stands with the next one.
+    # Up to three trials were running; results after a suggestion are recorded with the next one.
     assert set(lags) <= {0, 1, 2, 3}
     assert max(lags) > 0
     rebuilt = Search(plan, store, store.finished())
-    assert set(rebuilt.trials()) == {trial.trial_id for trial in ended}
+    assert set(rebuilt.trials()) == {trial.trial_id for trial in ended_trials}
     assert rebuilt.next() is None
 
 
 class Rerun:
-    """Runs a plan over a store as the driver does, one slot, and can be cut at any epoch."""
+    """Runs a plan over a store like the driver, with one slot; can stop at any epoch."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self.plan, self.store = plan, store
 
     def run(self, epochs: int | None = None) -> dict[str, tuple[str, float | None, int | None]]:
-        """At most so many epochs; returns how every trial ended."""
+        """Train at most this many epochs; return the outcome of every trial."""
         search = Search(self.plan, self.store, self.store.finished())
         left = epochs
         while True:
@@ -329,9 +329,9 @@ class Rerun:
                     if left == 0:
                         return {}
                     left = None if left is None else left - 1
-                    now_value = value(trial, epoch)
+                    accuracy = value(trial, epoch)
                     rows.append({"trial_id": trial.trial_id, "epoch": epoch,
-                                 "val_top1": now_value, "ended_at": now()})  # fmt: skip
+                                 "val_top1": accuracy, "ended_at": now()})  # fmt: skip
                     self.store.write("epochs", trial.trial_id, rows)
                     rows = self.store.epochs(trial.trial_id)
                 elif epoch < len(rows):
@@ -351,8 +351,8 @@ class Rerun:
                 if verdict.action != "go":
                     break
             self.end_skipped(search)
-        found = self.store.finished()
-        return {t: (row.state, row.val_top1, row.epochs_run) for t, row in found.items()}
+        finished = self.store.finished()
+        return {t: (row.state, row.val_top1, row.epochs_run) for t, row in finished.items()}
 
     def end_skipped(self, search: Search) -> None:
         for trial, _ in search.skipped():
@@ -367,7 +367,7 @@ class Rerun:
             self.store.drop_paused(trial.trial_id)
 
     def asked(self) -> list[dict[str, Any]]:
-        """Everything that was asked."""
+        """Return every stored suggestion."""
         keys = ("cell_id", "suggestion", "params", "role", "draw", "sampled_by", "trial_ids")
         return [{key: row[key] for key in keys} for row in self.store.asked()]
 
@@ -385,9 +385,9 @@ def test_a_longer_search_goes_on_where_the_shorter_one_ended(tmp_path: Path) -> 
     ("before", "after"),
     [
         ({"axes": "{lr: {uniform: [0.1, 0.2]}}"}, {"axes": "{lr: {uniform: [0.3, 0.4]}}"}),
-        # A narrower axis: what lies inside it was drawn from another distribution.
+        # A narrower axis: points inside it were drawn from another distribution.
         ({"axes": "{lr: {uniform: [0.1, 0.4]}}"}, {"axes": "{lr: {uniform: [0.1, 0.3]}}"}),
-        # An axis is added, or takes the place of a fixed setting, and the other way round.
+        # An axis is added, replaces a fixed setting, or is replaced by one.
         (
             {"axes": "{lr: {uniform: [0.1, 0.2]}}"},
             {"axes": "{lr: {uniform: [0.1, 0.2]}, weight_decay: {uniform: [0.1, 0.2]}}"},
@@ -409,7 +409,7 @@ def test_a_longer_search_goes_on_where_the_shorter_one_ended(tmp_path: Path) -> 
 def test_a_search_goes_by_the_sweep_file_of_today(
     before: dict[str, Any], after: dict[str, Any], tmp_path: Path
 ) -> None:
-    """After any change the folder asks what a fresh folder would, and keeps no other winner."""
+    """After any change a folder makes the suggestions of a fresh folder and has its winner."""
 
     def edited(change: dict[str, Any]) -> Plan:
         options = {"trials": 4, "axes": "{lr: {uniform: [0.1, 0.2]}}", **change}
@@ -437,11 +437,11 @@ def test_finished_trials_of_a_grid_are_not_handed_out() -> None:
     )
     facts = SimpleNamespace(image_size=8, fingerprint=None)
     plan = expand_sweep(parse_sweep(text), lambda name, size: facts)
-    done: dict[str, Any] = {
+    finished: dict[str, Any] = {
         trial.trial_id: Finished(trial.trial_id, trial.config_id, "complete", None, 0.5, 1, 0)
         for trial in plan.trials[1:4]
     }
-    search = Search(plan, None, done)
+    search = Search(plan, None, finished)
     left = []
     while (trial := search.next()) is not None:
         left.append(trial.trial_id)

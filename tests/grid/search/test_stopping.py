@@ -41,14 +41,14 @@ def steady(trial: Trial, epoch: int) -> float:
     return trial.config.lr * (1 - math.exp(-epoch / 5))
 
 
-def best_rate(done: Simulated, plan: Plan) -> dict[str, bool]:
-    """Cell -> whether its winner has the largest rate of all that were asked there."""
-    found = {}
+def best_rate(simulated: Simulated, plan: Plan) -> dict[str, bool]:
+    """Return for each cell if its winner has the largest of the suggested rates."""
+    largest_wins = {}
     for cell in plan.cells:
-        rates = [t.config.lr for t in done.trials.values() if t.cell_id == cell.cell_id]
-        winner = done.winner(cell.cell_id)
-        found[cell.cell_id] = winner is not None and winner.config.lr == max(rates)
-    return found
+        rates = [t.config.lr for t in simulated.trials.values() if t.cell_id == cell.cell_id]
+        winner = simulated.winner(cell.cell_id)
+        largest_wins[cell.cell_id] = winner is not None and winner.config.lr == max(rates)
+    return largest_wins
 
 
 def test_every_rule_of_the_sweep_file_has_a_class() -> None:
@@ -70,11 +70,11 @@ def test_every_rule_finds_the_best_of_curves_that_do_not_cross_and_leaves_no_tri
     rule: str, slots: int
 ) -> None:
     plan = raced(rule)
-    done = simulate(plan, steady, slots)
-    assert len(done.trials) == plan.planned == len(done.outcomes) == 54
-    assert {o.state for o in done.outcomes.values()} == {"complete", "pruned"}
-    assert all(best_rate(done, plan).values())
-    assert done.total_epochs < 54 * 27 * {"median": 0.8}.get(rule, 0.6)
+    simulated = simulate(plan, steady, slots)
+    assert len(simulated.trials) == plan.planned == len(simulated.outcomes) == 54
+    assert {o.state for o in simulated.outcomes.values()} == {"complete", "pruned"}
+    assert all(best_rate(simulated, plan).values())
+    assert simulated.total_epochs < 54 * 27 * {"median": 0.8}.get(rule, 0.6)
 
 
 @pytest.mark.parametrize("slots", [1, 5, 54])
@@ -86,11 +86,11 @@ def test_synchronous_halving_trains_exactly_the_best_of_each_rung(
 ) -> None:
     stop = f"stop: {{halving: {{grace_epochs: 1, reduction: 3{rungs}}}}}\n"
     plan = tuned(27, "random", axes=ONE_AXIS, stop=stop, epochs=27)
-    done = simulate(plan, steady, slots)
+    simulated = simulate(plan, steady, slots)
     for cell in plan.cells:
-        mine = [t for t in done.trials.values() if t.cell_id == cell.cell_id]
-        mine.sort(key=lambda t: -t.config.lr)
-        ends = [done.epochs[t.trial_id] for t in mine]
+        of_cell = [t for t in simulated.trials.values() if t.cell_id == cell.cell_id]
+        of_cell.sort(key=lambda t: -t.config.lr)
+        ends = [simulated.epochs[t.trial_id] for t in of_cell]
         assert ends == sorted(ends, reverse=True)  # the better, the further
         assert [sum(end >= rung for end in ends) for rung in (1, 3, 9, 27)] == expected
 
@@ -110,9 +110,9 @@ def test_survivors_of_halving_that_fall_far_behind_wait() -> None:
                 assert rule.promote(alone) == number
     text = "val_top1 0.3600 after epoch 6, more than 0.05 below 0.5000, the cell's best there"
     assert text in verdict.reason
-    # It was promoted nevertheless, because nothing else became complete; so it is at the next look.
+    # It was promoted because no other config became complete, and stays promoted.
     assert rule.judge(1, 7, 0.3, 9).action == "go"
-    assert rule.judge(1, 8, 0.3, 9).action == "go"  # nobody else came there
+    assert rule.judge(1, 8, 0.3, 9).action == "go"  # no other config reached that epoch
 
 
 def test_only_those_far_behind_as_many_as_are_wanted_wait() -> None:
@@ -126,11 +126,15 @@ def test_only_those_far_behind_as_many_as_are_wanted_wait() -> None:
 @pytest.mark.parametrize("slots", [1, 54])
 def test_halving_trains_a_third_of_the_configs_three_times_as_long(slots: int) -> None:
     plan = raced("asha")
-    done = simulate(plan, steady, slots)
+    simulated = simulate(plan, steady, slots)
     for cell in plan.cells:
-        ends = [done.epochs[t] for t, trial in done.trials.items() if trial.cell_id == cell.cell_id]
+        ends = [
+            simulated.epochs[t]
+            for t, trial in simulated.trials.items()
+            if trial.cell_id == cell.cell_id
+        ]
         assert max(ends) == 27
-        # Some go on before all came; never fewer than in the synchronous definition.
+        # Some continue before all have arrived; never fewer than in the synchronous definition.
         for rung, at_least in ((27, 1), (9, 3), (3, 9), (1, 27)):
             assert at_least <= sum(end >= rung for end in ends) <= 2 * at_least
 
@@ -140,8 +144,8 @@ def test_halving_trains_a_third_of_the_configs_three_times_as_long(slots: int) -
 def test_about_as_many_configs_wait_as_the_plan_says(rule: str, slots: int) -> None:
     plan = raced(rule)
     planned = sum(most_waiting(plan, cell) for cell in plan.cells)
-    seen = simulate(plan, steady, slots).most_waiting
-    assert planned * 0.8 <= seen <= planned + slots  # one that goes on at once waits for a moment
+    observed = simulate(plan, steady, slots).most_waiting
+    assert planned * 0.8 <= observed <= planned + slots  # a promoted trial waits for a moment
 
 
 def test_a_waiting_config_goes_on_once_it_is_among_the_best() -> None:
@@ -189,11 +193,11 @@ def test_the_median_rule_by_hand() -> None:
 @pytest.mark.parametrize("slots", [1, 7, 100])
 def test_first_epochs_trains_all_and_then_the_best(slots: int) -> None:
     plan = raced("first_epochs", trials=10, epochs=8)
-    done = simulate(plan, steady, slots)
+    simulated = simulate(plan, steady, slots)
     for cell in plan.cells:
-        mine = [t for t in done.trials.values() if t.cell_id == cell.cell_id]
-        mine.sort(key=lambda t: -t.config.lr)
-        assert [done.epochs[t.trial_id] for t in mine] == [8] * 3 + [2] * 7
+        of_cell = [t for t in simulated.trials.values() if t.cell_id == cell.cell_id]
+        of_cell.sort(key=lambda t: -t.config.lr)
+        assert [simulated.epochs[t.trial_id] for t in of_cell] == [8] * 3 + [2] * 7
 
 
 def test_first_epochs_replaces_a_chosen_config_that_diverges() -> None:
@@ -203,8 +207,8 @@ def test_first_epochs_replaces_a_chosen_config_that_diverges() -> None:
     def curve(trial: Trial, epoch: int) -> float | str:
         return "diverged" if trial.trial_id == top.trial_id and epoch == 4 else steady(trial, epoch)
 
-    done = simulate(plan, curve)
-    states = [done.outcomes[t].state for t, trial in done.trials.items()
+    simulated = simulate(plan, curve)
+    states = [simulated.outcomes[t].state for t, trial in simulated.trials.items()
               if trial.cell_id == top.cell_id]  # fmt: skip
     assert sorted(states) == ["complete"] * 3 + ["diverged"] + ["pruned"] * 2
 
@@ -221,8 +225,12 @@ def test_a_slow_cell_loses_nothing_to_a_fast_one(rule: str) -> None:
     alone, beside = simulate(plan, steady), simulate(plan, curve)
     for cell in plan.cells:
         ran = [
-            sorted(n for t, n in done.epochs.items() if done.trials[t].cell_id == cell.cell_id)
-            for done in (alone, beside)
+            sorted(
+                n
+                for t, n in simulated.epochs.items()
+                if simulated.trials[t].cell_id == cell.cell_id
+            )
+            for simulated in (alone, beside)
         ]
         assert ran[0] == ran[1]
 
@@ -236,14 +244,14 @@ def test_asha_over_all_cells_drops_the_cell_that_ends_best_and_ours_does_not() -
     assert finals[SLOW] > finals[FAST] + 0.1
     dropped = 0
     for seed in range(10):
-        theirs, ours = (
+        ray_asha, cell_asha = (
             METHODS[name](curves, 8, seed)
             for name in ("Ray's ASHA over all cells", "ours: asha 3, random")
         )
         for cell in (FAST, SLOW):
-            assert ours.epochs_of[cell, best[cell]] == 27
-        # Theirs most often trains none of that cell to its end; the first to come may slip through.
-        dropped += max(n for (cell, _), n in theirs.epochs_of.items() if cell == SLOW) < 27
+            assert cell_asha.epochs_of[cell, best[cell]] == 27
+        # Ray's ASHA mostly trains none of that cell to its end; the first to arrive may pass.
+        dropped += max(n for (cell, _), n in ray_asha.epochs_of.items() if cell == SLOW) < 27
     assert dropped >= 5
 
 
@@ -260,17 +268,17 @@ def test_failures_and_divergence_in_any_order_leave_no_trial_open(rule: str, sam
                 return chance.choice(["failed", "diverged"])
             return chance.random()
 
-        done = simulate(plan, curve, slots=chance.choice([1, 3, 50]))
-        assert set(done.trials) == set(done.outcomes)
+        simulated = simulate(plan, curve, slots=chance.choice([1, 3, 50]))
+        assert set(simulated.trials) == set(simulated.outcomes)
         for cell in plan.cells:
-            mine = [t for t in done.trials.values() if t.cell_id == cell.cell_id]
-            searched = [t for t in mine if t.role == "searched"]
+            of_cell = [t for t in simulated.trials.values() if t.cell_id == cell.cell_id]
+            searched = [t for t in of_cell if t.role == "searched"]
             assert len(searched) == 24
             complete = Counter(
-                t.config_id for t in searched if done.outcomes[t.trial_id].state == "complete"
+                t.config_id for t in searched if simulated.outcomes[t.trial_id].state == "complete"
             )
             whole = sum(seeds == 2 for seeds in complete.values())
-            assert len(mine) - len(searched) == 2 * min(whole, 2)
+            assert len(of_cell) - len(searched) == 2 * min(whole, 2)
 
 
 def test_stops_that_compare_nothing_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Results in an object store: the same numbers, cut off and gone on with, asked and refused."""
+"""Results in an object store: equal numbers, interruptions, resuming, queries and refusals."""
 
 import json
 import os
@@ -55,20 +55,22 @@ def test_a_sweep_is_run_and_asked_as_in_a_folder(
 ) -> None:
     sweep, address = write_sweep(), "s3://store/results/small"
     expected = local_metrics(sweep, tmp_path, data_dir)
-    done = cnngrid("run", sweep, "--local", "--results", "s3://store/results")
-    assert done.returncode == 0, done.stderr
-    assert f"{address}: 4 complete" in done.stdout
+    result = cnngrid("run", sweep, "--local", "--results", "s3://store/results")
+    assert result.returncode == 0, result.stderr
+    assert f"{address}: 4 complete" in result.stdout
     assert not objects("run"), "neither a driver nor a claim stays"
 
-    assert tables(s3.got()) == {"plan": 1, "trials": 4}, "for the comparison that run prints"
+    assert tables(s3.take_downloads()) == {"plan": 1, "trials": 4}, (
+        "for the comparison that run prints"
+    )
     assert "Complete: 4/4" in cnngrid("status", address).stdout
-    assert tables(s3.got()) == {"epochs": 4}
+    assert tables(s3.take_downloads()) == {"epochs": 4}
     assert metrics(address) == expected
-    assert tables(s3.got()) == {"classes": 4, "predictions": 4}
+    assert tables(s3.take_downloads()) == {"classes": 4, "predictions": 4}
     answer = cnngrid("sql", address, "SELECT results, count(*) AS n FROM predictions GROUP BY ALL",
                      "--format", "csv")  # fmt: skip
     assert answer.stdout.split() == ["results,n", "small,160"]
-    assert s3.got() == [], "nothing is copied twice"
+    assert s3.take_downloads() == [], "nothing is copied twice"
 
     assert cnngrid("report", address).stdout.strip() == "small-report/index.html"
     assert (tmp_path / "small-report" / "index.html").is_file()
@@ -78,9 +80,9 @@ def test_a_sweep_is_run_and_asked_as_in_a_folder(
 
     assert "trials: 4 files merged" in cnngrid("compact", address).stdout
     assert len(objects("trials")) == 1
-    s3.got()
+    s3.take_downloads()
     assert metrics(address) == expected
-    assert tables(s3.got()) == {"trials": 1, "epochs": 1, "classes": 1, "predictions": 1}
+    assert tables(s3.take_downloads()) == {"trials": 1, "epochs": 1, "classes": 1, "predictions": 1}
     s3.put("results/small/trials/half.parquet", b"PAR1")
     again = cnngrid("run", sweep, "--local", "--results", "s3://store/results")
     assert f"{address}/trials/half.parquet: damaged, set aside as half.parquet.damaged" in (
@@ -116,7 +118,7 @@ def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
     output = process.end()
     assert process.returncode == 130, output
 
-    # Killed near the start of a trial, whose end is then far enough to be cut off from.
+    # Kill it near the start of a trial, so that the connection fails before the trial's end.
     begun = {name.split("/")[1] for name in objects("checkpoints")}
     s3.requests.clear()
     process = start(*options)
@@ -127,8 +129,8 @@ def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
     cut = saved(s3.requests)
     assert cut
     assert "no driver is running" in cnngrid("status", address).stdout
-    done = cnngrid(*options)
-    assert done.returncode == 0, done.stderr
+    result = cnngrid(*options)
+    assert result.returncode == 0, result.stderr
     assert metrics(address) == local_metrics(sweep, tmp_path, data_dir)
     store = open_store(address)
     store.files.fetch_tables()
@@ -137,23 +139,23 @@ def test_what_was_stopped_or_killed_is_gone_on_with_from_anywhere(
 
 
 def saved(requests: list[str]) -> str | None:
-    """Return the running trial whose checkpoint holds an epoch, None if there is none."""
+    """Return the running trial with a checkpoint of an epoch; None if there is none."""
     epochs: set[str] = set()
-    found = None
+    running_trial = None
     for request in requests:
         match request.removeprefix("PUT /store/results/small/").replace(".", "/").split("/"):
             case ["epochs", trial_id, "parquet"]:
                 epochs.add(trial_id)
             case ["checkpoints", trial_id, "last", "pt"] if trial_id in epochs:
-                found = trial_id
+                running_trial = trial_id
             case ["classes", *_]:
-                found = None
-    return found
+                running_trial = None
+    return running_trial
 
 
 @contextmanager
 def goes_away(s3: ObjectStore, back_in_s: float | None) -> Iterator[None]:
-    """Stop the store once a trial has ended in the block, for a while or for good."""
+    """Stop the store after a trial has ended in the block, for a while or forever."""
     over = threading.Event()
 
     def watch() -> None:
@@ -184,18 +186,18 @@ def test_a_lost_connection_is_waited_for_and_then_ends_the_run(
     options = ("run", sweep, "--local", "--results", "s3://store/results")
     monkeypatch.setattr("grid.store.bucket.PATIENCE_S", 1.0)
     with goes_away(s3, back_in_s=None):
-        done = cnngrid(*options)
-    assert done.returncode == 1
+        result = cnngrid(*options)
+    assert result.returncode == 1
     assert "Could not connect to server; what finished is kept: run the same command again" in (
-        done.stderr
+        result.stderr
     )
     s3.start()
     assert 1 <= len(objects("trials")) < 4
     s3.requests.clear()
     monkeypatch.setattr("grid.store.bucket.PATIENCE_S", 60.0)
     with goes_away(s3, back_in_s=1.0):
-        done = cnngrid(*options)
-    assert done.returncode == 0, done.stderr
+        result = cnngrid(*options)
+    assert result.returncode == 0, result.stderr
     assert metrics("s3://store/results/small") == local_metrics(sweep, tmp_path, data_dir)
 
 
@@ -208,25 +210,25 @@ def test_whether_a_driver_elsewhere_lives_does_not_depend_on_its_clock(
     monkeypatch.setattr("grid.lock.bucket.SETTLE_S", 0.0)
     store = open_store("s3://store/results/small")
     bucket = Bucket("s3://store/results/small")
-    ended = threading.Event()
+    run_ended = threading.Event()
 
-    def beat() -> None:
+    def write_heartbeat() -> None:
         content = {"host": "elsewhere", "pid": 1, "heartbeat": time.time() + clock_s}
         bucket.put("run/driver.json", json.dumps(content).encode())
 
-    def beats() -> None:
-        while not ended.wait(0.5):
-            beat()
+    def keep_heartbeat() -> None:
+        while not run_ended.wait(0.5):
+            write_heartbeat()
 
-    beat()
-    thread = threading.Thread(target=beats)
+    write_heartbeat()
+    thread = threading.Thread(target=keep_heartbeat)
     thread.start()
     try:
         with pytest.raises(ResultsError, match="process 1 on elsewhere"), hold(store):
             pass
-        assert [one["host"] for one in drivers_alive(store)] == ["elsewhere"]
+        assert [driver["host"] for driver in drivers_alive(store)] == ["elsewhere"]
     finally:
-        ended.set()
+        run_ended.set()
         thread.join()
     with hold(store):
         assert drivers_alive(store)[0]["pid"] == os.getpid()
@@ -239,8 +241,8 @@ def test_workers_of_ray_write_to_the_store_themselves(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid_process: Command, s3: ObjectStore
 ) -> None:
     sweep = write_sweep(seeds=[0])
-    done = cnngrid_process("run", sweep, "--slots", "2", "--results", "s3://store/results")
-    assert done.returncode == 0, done.stderr
+    result = cnngrid_process("run", sweep, "--slots", "2", "--results", "s3://store/results")
+    assert result.returncode == 0, result.stderr
     assert metrics("s3://store/results/small") == local_metrics(sweep, tmp_path, data_dir)
     assert not objects("run")
 
@@ -264,11 +266,11 @@ def test_nothing_is_copied_outside_the_cache(s3: ObjectStore) -> None:
 def test_what_cannot_be_used_is_refused_before_the_first_trial(
     cnngrid: Command, write_sweep: Write, s3: ObjectStore, results: str, message: str
 ) -> None:
-    done = cnngrid("run", write_sweep(), "--local", "--results", results)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "mine@" not in done.stderr
-    assert done.stderr.count("\n") <= 2
+    result = cnngrid("run", write_sweep(), "--local", "--results", results)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "mine@" not in result.stderr
+    assert result.stderr.count("\n") <= 2
 
 
 def test_wrong_credentials_are_named(
@@ -277,6 +279,6 @@ def test_wrong_credentials_are_named(
     from moto.core import set_initial_no_auth_action_count
 
     ask = set_initial_no_auth_action_count(0)(cnngrid)
-    done = ask("run", write_sweep(), "--local", "--results", "s3://store/results")
-    assert done.returncode == 2
-    assert "s3://store/results/small: access is denied to these credentials" in done.stderr
+    result = ask("run", write_sweep(), "--local", "--results", "s3://store/results")
+    assert result.returncode == 2
+    assert "s3://store/results/small: access is denied to these credentials" in result.stderr

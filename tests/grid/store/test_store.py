@@ -178,12 +178,12 @@ def test_a_driver_elsewhere_counts_while_its_heart_beats(tmp_path: Path) -> None
     path = tmp_path / "run" / "driver.json"
     path.parent.mkdir()
 
-    def beat() -> None:
+    def write_heartbeat() -> None:
         content = {"host": "elsewhere", "pid": 1, "heartbeat": time.time()}
         write_whole(path, json.dumps(content).encode())
 
-    beat()
-    timer = threading.Timer(1, beat)
+    write_heartbeat()
+    timer = threading.Timer(1, write_heartbeat)
     timer.start()
     with pytest.raises(ResultsError, match="process 1 on elsewhere"), hold(Store(tmp_path)):
         pass
@@ -243,20 +243,20 @@ def test_of_many_drivers_that_find_a_dead_hold_one_wins(tmp_path: Path) -> None:
     line = [sys.executable, "-c", CONTENDER, str(tmp_path)]
     drivers = [Process(line, tmp_path, os.environ, tmp_path / f"{n}.txt") for n in range(6)]
 
-    def all_have_said(lines: int) -> bool:
-        return all(driver.said.count("\n") >= lines for driver in drivers)
+    def all_have_answered(lines: int) -> bool:
+        return all(driver.output.count("\n") >= lines for driver in drivers)
 
     try:
-        wait_for("six that are ready", lambda: all_have_said(1), *drivers)
+        wait_for("six that are ready", lambda: all_have_answered(1), *drivers)
         (tmp_path / "go").touch()
-        wait_for("what each of them found", lambda: all_have_said(2))
+        wait_for("what each of them found", lambda: all_have_answered(2))
         (tmp_path / "over").touch()
-        said = [driver.end().splitlines()[1] for driver in drivers]
+        answers = [driver.end().splitlines()[1] for driver in drivers]
     finally:
         for driver in drivers:
             driver.kill_and_wait()
-    lost = [answer for answer in said if answer.startswith("lost ")]
-    assert len(lost) == 5, said
-    assert all("another driver holds this folder (process " in answer for answer in lost)
-    assert not [answer for answer in lost if "process ?" in answer]
-    assert said.count("won") == 1
+    refusals = [answer for answer in answers if answer.startswith("lost ")]
+    assert len(refusals) == 5, answers
+    assert all("another driver holds this folder (process " in answer for answer in refusals)
+    assert not [answer for answer in refusals if "process ?" in answer]
+    assert answers.count("won") == 1

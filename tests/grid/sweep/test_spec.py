@@ -1,4 +1,4 @@
-"""Bad sweep files: every problem at once, each with its line, its place and what to do."""
+"""Bad sweep files: all problems in one message, each with line, place and remedy."""
 
 import pytest
 
@@ -112,8 +112,8 @@ def test_a_good_file_is_read_with_types_of_yaml_1_2() -> None:
 )
 def test_a_problem_names_its_place_and_what_to_do(old: str, new: str, expected: str) -> None:
     assert old in GOOD
-    found = problems(GOOD.replace(old, new))
-    assert any(problem.startswith(expected) for problem in found), found
+    messages = problems(GOOD.replace(old, new))
+    assert any(problem.startswith(expected) for problem in messages), messages
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:

@@ -1,4 +1,4 @@
-"""A trial made ready to train."""
+"""Opening a trial for training."""
 
 from __future__ import annotations
 
