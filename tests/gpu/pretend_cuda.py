@@ -27,22 +27,13 @@ CUDA = torch.device("cuda", 0)
 ROOT = Path(__file__).resolve().parents[2]
 # Operations with index tensors that may lie on the CPU.
 INDEXING = {
-    "aten::index",
-    "aten::index_put",
-    "aten::index_put_",
-    "aten::_index_put_impl_",
-    "aten::_unsafe_index",
-    "aten::_unsafe_index_put",
+    *("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"),
+    *("aten::_unsafe_index", "aten::_unsafe_index_put"),
 }
 # Operations with a result shape that depends on values: the host must wait for the device.
 SHAPED_BY_VALUES = {
-    "aten::nonzero",
-    "aten::masked_select",
-    "aten::unique",
-    "aten::_unique2",
-    "aten::unique_dim",
-    "aten::unique_consecutive",
-    "aten::repeat_interleave",
+    *("aten::nonzero", "aten::masked_select", "aten::repeat_interleave"),
+    *("aten::unique", "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive"),
 }
 
 
