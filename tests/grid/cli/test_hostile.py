@@ -239,6 +239,7 @@ def test_a_results_folder_that_points_elsewhere_changes_nothing_there(
     assert "holds the sweep 'another'" in cnngrid("run", sweep, "--local").stderr
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_tables_of_garbage_are_left_out_and_named(
     write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command

@@ -32,6 +32,7 @@ def finish(*processes: Process) -> list[str]:
     return outputs
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_two_drivers_share_a_grid_and_one_takes_over_what_the_other_left(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
@@ -91,6 +92,7 @@ def test_the_search_of_a_cell_is_one_drivers(
     assert "nothing to do" in again.stdout
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_of_all_that_several_drivers_ended_only_the_best_are_kept(
     write_sweep: Write, tmp_path: Path, start: Start

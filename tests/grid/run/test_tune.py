@@ -45,6 +45,7 @@ def test_slots_ray_and_local_give_the_same_metrics(
     assert all(line.startswith("small: ") for line in lines), result.stderr
 
 
+@pytest.mark.soak
 def test_a_killed_trial_process_changes_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_killed_driver_changes_no_bit(
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")
 
 
+@pytest.mark.soak
 def test_a_signal_ends_in_order(
     write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
 ) -> None:
@@ -120,6 +122,7 @@ def test_more_slots_than_the_machine_has_is_an_error(
     assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in result.stderr
 
 
+@pytest.mark.soak
 def test_a_running_ray_cluster_gives_the_same_metrics_and_stops_trials_early(
     write_sweep: Write,
     tmp_path: Path,
