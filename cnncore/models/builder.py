@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from cnncore.catalog import NETWORKS, check_network
+from cnncore.functions import import_function
 
 
 def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> nn.Module:
@@ -51,15 +51,4 @@ def import_network(arch: str) -> Callable[..., Any]:
     Call it before seeding: a module may draw random numbers when it is first imported. Raises
     `ValueError` if it cannot be imported.
     """
-    path = NETWORKS[arch].build if arch in NETWORKS else arch
-    module_name, _, name = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{path}: {error}; the module must be installed or on PYTHONPATH"
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ValueError(f"{path}: module {module_name} has no function {name}")
-    return function  # type: ignore[no-any-return]  # callable, seen one line above
+    return import_function(NETWORKS[arch].build if arch in NETWORKS else arch)

@@ -12,7 +12,7 @@ from typing import Any
 import cluster
 from cluster.ray_jobs import STARTER
 from grid.errors import GridError
-from grid.launch.command import SWEEP_FILE, sweep_text
+from grid.launch.command import SWEEP_FILE
 from grid.sweep.spec import SweepSpec
 
 PACKAGES = ("analysis", "cluster", "cnncore", "grid")
@@ -27,7 +27,7 @@ def pack(spec: SweepSpec, source: Path, folder: Path) -> None:
 
     Raises `GridError` if a module of the user's has the name of one of our packages.
     """
-    (folder / SWEEP_FILE).write_text(sweep_text(spec), "utf-8")
+    (folder / SWEEP_FILE).write_text(spec.text, "utf-8")
     shutil.copy(PACKAGES_DIR / "cluster" / STARTER, folder)
     for package in PACKAGES:
         _copy(PACKAGES_DIR / package, folder)

@@ -8,15 +8,9 @@ from pathlib import Path
 
 from grid.plan.plan import Plan
 from grid.store.folder import now
-from grid.sweep.spec import SweepSpec
 
 # A job runs a copy, so that later edits of the sweep file do not change a job that waits.
 SWEEP_FILE = "sweep.yaml"
-
-
-def sweep_text(spec: SweepSpec) -> str:
-    """Return the text of the copy: the user's own file, or JSON if the sweep came from Python."""
-    return spec.source.text or spec.model_dump_json(indent=2)
 
 
 def run_arguments(

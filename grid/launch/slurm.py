@@ -15,7 +15,7 @@ from cluster.job import Allocation, Job
 from cluster.security import write_private
 from cluster.slurm import log_path, sbatch_script, submit
 from grid.errors import GridError, ResultsError
-from grid.launch.command import SWEEP_FILE, launch_id, run_arguments, sweep_text
+from grid.launch.command import SWEEP_FILE, launch_id, run_arguments
 from grid.lock.hold import drivers_alive
 from grid.phrases import counted
 from grid.plan.plan import Plan
@@ -108,7 +108,7 @@ def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
         job.logs.mkdir(parents=True, exist_ok=True)
         job.folder.mkdir(parents=True)
         job.folder.chmod(0o700)
-        write_private(sweep, sweep_text(plan.spec), mode=0o600)
+        write_private(sweep, plan.spec.text, mode=0o600)
         write_private(script, text, mode=0o700)
     except OSError as error:
         raise ResultsError(f"{error.filename}: cannot be written ({error.strerror})") from None

@@ -22,8 +22,11 @@ from typing import Any
 from grid.errors import ResultsError, StoreError
 from grid.lock.heartbeat import (
     EXPIRES_S,
+    HEARTBEAT_S,
+    LISTEN_S,
     POLL_S,
     HeartbeatWatch,
+    beating,
     is_here,
     process_lives,
     read_bucket_driver,
@@ -35,9 +38,6 @@ from grid.store.open import open_store
 
 log = logging.getLogger(__name__)
 
-# How often a driver renews its heartbeat, and how often it checks for a request to stop.
-HEARTBEAT_S = 5.0
-LISTEN_S = 1.0
 # After it wrote its name a driver waits this long for another that read before that.
 SETTLE_S = 1.5
 # Names under which this process holds results. It may have lost others and could not remove its
@@ -56,16 +56,10 @@ def hold_bucket(store: Store) -> Iterator[None]:
     except StoreError as problem:
         raise ResultsError(str(problem)) from None
     _held.add(driver["name"])
-    ended = threading.Event()
-    thread = threading.Thread(
-        target=_beat, args=(impatient, driver, ended), name="driver-heartbeat", daemon=True
-    )
-    thread.start()
     try:
-        yield
+        with beating(partial(_beat, impatient, driver)):
+            yield
     finally:
-        ended.set()
-        thread.join()
         _held.discard(driver["name"])
         with contextlib.suppress(StoreError):  # else it expires
             if impatient.read_run("driver.json").get("name") == driver["name"]:

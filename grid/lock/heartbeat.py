@@ -5,11 +5,13 @@ A driver's file holds its machine, its process and the time of its last heartbea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,19 @@ def read_bucket_driver(store: Store) -> dict[str, Any] | None:
 def watch_file(path: Path) -> HeartbeatWatch:
     """Watch the driver that writes a file."""
     return HeartbeatWatch(partial(read_driver, path))
+
+
+@contextlib.contextmanager
+def beating(beat: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run `beat` in a thread of its own while the block runs; its event is set at the end."""
+    ended = threading.Event()
+    thread = threading.Thread(target=beat, args=(ended,), name="driver-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def this_driver() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from grid.lock.heartbeat import (
     LISTEN_S,
     POLL_S,
     HeartbeatWatch,
+    beating,
     read_bucket_driver,
     read_driver,
     stop_this_process,
@@ -112,11 +113,10 @@ def ask_to_stop(store: Store, *, now: bool) -> None:
 @contextlib.contextmanager
 def _beating(path: Path, driver: dict[str, Any]) -> Iterator[None]:
     """Renew the heartbeat in a driver's file, and obey its stop file, while the block runs."""
-    ended = threading.Event()
     request = path.with_suffix(".stop")
     request.unlink(missing_ok=True)  # meant for an earlier driver
 
-    def beat() -> None:
+    def beat(ended: threading.Event) -> None:
         heartbeat_at = time.monotonic()
         while not ended.wait(LISTEN_S):
             if request.exists():
@@ -129,13 +129,10 @@ def _beating(path: Path, driver: dict[str, Any]) -> Iterator[None]:
                 content = json.dumps({**driver, "heartbeat": time.time()}).encode()
                 write_whole(path, content, flush=False)
 
-    thread = threading.Thread(target=beat, name="driver-heartbeat", daemon=True)
-    thread.start()
     try:
-        yield
+        with beating(beat):
+            yield
     finally:
-        ended.set()
-        thread.join()
         with contextlib.suppress(OSError):  # the disk may be read-only by now
             path.unlink(missing_ok=True)
             request.unlink(missing_ok=True)

@@ -163,8 +163,7 @@ def _restore(
     plan: Plan, options: RunOptions, console: Console, store: Store, share: Share | None
 ) -> Restored:
     """Store the sweep file and the plan; restore the search from the ended trials."""
-    # JSON is YAML too: a sweep made in Python has no text of its own.
-    store.write_sweep(plan.spec.source.text or plan.spec.model_dump_json(indent=2))
+    store.write_sweep(plan.spec.text)
     rows = store.finished()
     finished = _count_as_done(rows, plan, retry=options.retry)
     if share is None:  # beside other drivers, a claimed trial may run elsewhere

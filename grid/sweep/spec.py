@@ -241,6 +241,11 @@ class SweepSpec(Section):
         """Count of trials of a cell that keep their weights; None if all complete ones do."""
         return self.keep.top if isinstance(self.keep, Top) else None
 
+    @property
+    def text(self) -> str:
+        """The user's own file, or JSON, which is YAML too, of a sweep made in Python."""
+        return self._source.text or self.model_dump_json(indent=2)
+
     def combinations(self) -> list[dict[str, Any]]:
         """Return every combination of the compared axes' values, excluded ones too."""
         return [

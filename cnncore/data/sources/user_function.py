@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from cnncore.data.errors import DataError
+from cnncore.functions import import_function
 
 
 def call(target: str) -> Any:
@@ -13,17 +13,10 @@ def call(target: str) -> Any:
 
     Raises `DataError` if the module cannot be imported, has no such function, or the call fails.
     """
-    module_name, _, name = target.partition(":")
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise DataError(
-            f"data set {target}: cannot import {module_name} ({error}); "
-            "the module must be installed or on PYTHONPATH"
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise DataError(f"data set {target}: {module_name} has no function {name}")
+        function = import_function(target)
+    except ValueError as problem:
+        raise DataError(f"data set {problem}") from problem
     try:
         return function()
     except Exception as error:
