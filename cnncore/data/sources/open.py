@@ -13,7 +13,6 @@ from cnncore.catalog import DATASETS, unknown_name
 from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
 from cnncore.data.sources import imagefolder, user_function
-from cnncore.functions import import_function
 
 FOLDER_PREFIX = "imagefolder:"
 
@@ -67,7 +66,7 @@ def open_source(
     """
     if name in DATASETS and DATASETS[name].folder:
         image_size = image_size or DATASETS[name].image_size
-        list_own = import_function(DATASETS[name].load)
+        list_own = _catalog_function(name)
         return _folder(name, partial(list_own, data_dir), roots, image_size, skip_unreadable)
     if name in DATASETS:
         return _arrays(name, data_dir, roots)
@@ -97,12 +96,17 @@ def _module(name: str) -> Any:
     return importlib.import_module(DATASETS[name].load.partition(":")[0])
 
 
+def _catalog_function(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(_module(name), DATASETS[name].load.partition(":")[2])
+    return function
+
+
 def _arrays(name: str, data_dir: Path, roots: list[Path]) -> Source:
     """Return a data set of the catalog whose module has `CLASS_NAMES` and `check_files`.
 
     A module with `FILES` also accepts files that differ from the published ones.
     """
-    entry, module, read = DATASETS[name], _module(name), import_function(DATASETS[name].load)
+    entry, module, read = DATASETS[name], _module(name), _catalog_function(name)
     published = getattr(module, "FILES", None)
     fingerprint = published.fingerprint(data_dir, roots) if published else None
     return Source(
