@@ -60,7 +60,6 @@ class Display:
     _last_line: float = 0.0
     # Time of the last forecast, and its result.
     _left: tuple[float, float | None] = (float("-inf"), None)
-    _notes: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -84,15 +83,14 @@ class Display:
         ):
             yield
 
-    def take_up(self, trials: Mapping[str, Trial], earlier: Mapping[str, Finished]) -> None:
-        """Take over the trials that ended before this run."""
-        self.earlier = len(earlier)
-        for trial_id, row in earlier.items():
-            self._record(trials[trial_id], row.state)
-            cell = self.work[trials[trial_id].cell_id]
-            cell.started[trial_id] = replace(
-                cell.started[trial_id], epochs=row.epochs_run or 0, seconds=row.wall_time_s or 0.0
-            )
+    def take_up(self, trial: Trial, row: Finished) -> None:
+        """Count a trial that ended before this run."""
+        self.earlier += 1
+        self._record(trial, row.state)
+        started = self.work[trial.cell_id].started
+        started[trial.trial_id] = replace(
+            started[trial.trial_id], epochs=row.epochs_run or 0, seconds=row.wall_time_s or 0.0
+        )
 
     def start(self, trial: Trial) -> None:
         """Show a trial that was handed to a slot."""

@@ -154,6 +154,9 @@ class Driver:
             return None  # on a GPU the trial that runs alone has asked Ray for a whole one
         while True:
             trial = self.search.next()
+            for reused in self.search.take_reused():
+                if row := self.lineage.finished.get(reused.trial_id):
+                    self.display.take_up(reused, row)
             self._end_skipped()
             if trial is None:
                 return self._next_alone()

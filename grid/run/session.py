@@ -151,12 +151,17 @@ class Restored:
     search: Search
     lineage: Lineage
     keeper: Keeper
-    # Ended trials of this plan.
-    earlier: dict[str, Finished]
+    # Ended trials of the folder that count as done.
+    finished: dict[str, Finished]
     # The earlier ends of trials that are run again, in microseconds.
     ended_before: dict[str, int]
     # The next trial to run, None if nothing is left.
     first: Trial | None
+
+    def earlier(self) -> dict[str, Finished]:
+        """Return the ended trials that belong to the plan, as far as the search knows it by now."""
+        trials = self.search.trials()
+        return {trial_id: row for trial_id, row in self.finished.items() if trial_id in trials}
 
 
 def _restore(
@@ -183,19 +188,18 @@ def _restore(
     keeper.restore(finished)
     while (first := search.next()) is None and not search.over:
         time.sleep(POLL_S)
-    # Only now: the trials that confirm winners are planned once a cell's search has ended.
-    trials = search.trials()
-    earlier = {trial_id: row for trial_id, row in finished.items() if trial_id in trials}
-    if finished and trials and not earlier and not any(map(lineage.shorter, trials.values())):
+    ended_before = {
+        trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
+    }
+    restored = Restored(search, lineage, keeper, finished, ended_before, first)
+    trials = search.trials().values()
+    if finished and trials and not restored.earlier() and not any(map(lineage.shorter, trials)):
         print_note(
             console,
             f"{store.display_name}: none of its {len(finished)} finished trials belongs to this "
             "plan; they stay, and leave the tables (--all shows them)",
         )
-    ended_before = {
-        trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
-    }
-    return Restored(search, lineage, keeper, earlier, ended_before, first)
+    return restored
 
 
 def _read_finished(
@@ -257,7 +261,10 @@ def _make_driver(
         wanted=tune.confirm.top if (tune := plan.spec.tune) and tune.confirm else 1,
         first=plan.replicates[0],
     )
-    display.take_up(restored.search.trials(), restored.earlier)
+    trials = restored.search.trials()
+    for trial_id, row in restored.earlier().items():
+        display.take_up(trials[trial_id], row)
+    restored.search.take_reused()  # among them already
     for trial in skipped:
         display.count(trial, "pruned")
     return Driver(
@@ -326,7 +333,7 @@ def _summarise(
     """Add the trials that ended before this run to those of this run."""
     search = restored.search
     elsewhere, unfinished = set(search.elsewhere()), set(search.unfinished())
-    states = states + Counter(row.state for row in restored.earlier.values())
+    states = states + Counter(row.state for row in restored.earlier().values())
     return Summary(
         folder=store.origin,
         planned=plan.planned,

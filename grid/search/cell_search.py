@@ -55,6 +55,8 @@ class CellSearch:
         self.confirmed: list[Suggestion] | None = None
         # Trials that end as pruned without running (again), with the reason.
         self.skipped: list[tuple[Trial, str]] = []
+        # Trials of new suggestions that ended before, in another version of the sweep.
+        self.reused: list[Trial] = []
         # Stored suggestions that the present sweep file could not have made.
         self.left_behind = 0
         # Once true, no further trial is handed out.
@@ -108,7 +110,8 @@ class CellSearch:
         suggestion = self._add(point.params)
         self._store_suggestion(suggestion, point, self._points.known_results())
         self._points.mark_stored()
-        self._advance(suggestion)  # its trials may have run in an earlier version of the sweep
+        self._note_reused(suggestion)
+        self._advance(suggestion)
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial known so far."""
@@ -228,6 +231,9 @@ class CellSearch:
         """Precompute the next suggestion if the sampler is slow."""
         if self.may_ask:
             self._points.prepare(executor)
+
+    def _note_reused(self, suggestion: Suggestion) -> None:
+        self.reused += [t for t in suggestion.trials if t.trial_id in self._outcomes.ended]
 
     def _is_new(self, params: Params) -> bool:
         # Any seed will do: the config's id is the same for all.
@@ -433,6 +439,7 @@ class CellSearch:
                 suggestion = Suggestion(rank, {}, ())
             self.confirmed.append(suggestion)
             self._store_suggestion(suggestion, None, self._points.known_results())
+            self._note_reused(suggestion)
             for trial in suggestion.trials:
                 if trial.trial_id not in self._outcomes.ended:
                     self._queue.append(trial)

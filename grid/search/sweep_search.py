@@ -207,6 +207,14 @@ class Search:
             cell.skipped = []
         return trials
 
+    def take_reused(self) -> list[Trial]:
+        """Return the trials of new suggestions that ended before, since the last call."""
+        trials = []
+        for cell in self._cells.values():
+            trials += cell.reused
+            cell.reused = []
+        return trials
+
     @property
     def left_behind(self) -> int:
         """Number of stored suggestions that the present sweep file could not have made."""

@@ -59,3 +59,30 @@ def test_winners_and_counts_are_those_of_the_file_of_today(
     assert "2 suggestions of an earlier version of the sweep file no longer count" in result.stderr
     rates = open_results(results / "small").sql("SELECT DISTINCT lr FROM trials").fetchall()
     assert (0.05,) not in rates
+
+
+@pytest.mark.slow
+def test_trials_that_a_later_search_suggests_again_are_done_and_counted(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+) -> None:
+    def write(**tune: int) -> Path:
+        return write_sweep(
+            compare={"arch": ["mobilenet_small"], "batch_size": [16, 32]},
+            tune={**TUNE, **tune},
+            fixed=FIXED,
+            seeds=[0],
+        )
+
+    results = tmp_path / "results"
+    assert run_local(write(), results, data_dir).states == {"complete": 8}
+    other = run_local(write(seed=1), results, data_dir)
+    assert (other.ran, other.states) == (8, {"complete": 8})
+    # Back to the first seed: every trial is there already.
+    back = cnngrid("run", write(), "--local", "--results", results)
+    assert "4 suggestions of an earlier version" in back.stderr
+    assert "nothing to do, 8 complete" in back.stdout
+    # With a suggestion more, one cell trains while the other's are not suggested again yet.
+    run_local(write(seed=1), results, data_dir)
+    more = cnngrid("run", write(trials=3), "--local", "--results", results)
+    assert more.returncode == 0, more.stderr
+    assert "10 complete" in more.stdout.splitlines()[0]
