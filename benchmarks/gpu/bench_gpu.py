@@ -67,7 +67,7 @@ def sides(arch: str, precision: str, steps: int = 200) -> dict[str, Callable[[],
 
 def busy_share(arch: str, precision: str, steps: int = 30) -> dict[str, float]:
     """Return kernels, device time and wall time of a step of `train`, from the profiler."""
-    from torch.autograd import DeviceType  # type: ignore[attr-defined]
+    from torch.autograd import DeviceType  # type: ignore[attr-defined]  # absent from torch's stubs
     from torch.profiler import ProfilerActivity, profile
 
     epoch = ours(arch, precision, steps)

@@ -84,7 +84,7 @@ def wait_for_device() -> None:
 
 def new_stream() -> Any:
     """A CUDA stream of its own."""
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]  # untyped
 
 
 def autocast(precision: str) -> Any:
@@ -197,7 +197,7 @@ class Member:
         with autocast(self.precision):
             logits = self.model(x)
         loss = F.cross_entropy(logits.float(), self.y)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # untyped
         self.optimizer.step()
         self.loss += loss.detach()
         self.correct += (logits.detach().argmax(1) == self.y).sum()
@@ -273,7 +273,7 @@ def tutorial(arch: str, workers: int, steps: int) -> Callable[[], float]:
             x, y = x.to(DEVICE), y.to(DEVICE)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped
             optimizer.step()
             total += loss.item()
         return steps * BATCH_SIZE / (time.perf_counter() - started)

@@ -218,7 +218,7 @@ def measure_stacked(arch: str, k: int, memory_format: torch.memory_format) -> di
     def step() -> None:
         with autocast("bf16"):
             logits = model(x)
-        stacked_loss(logits, y, k, smoothing).sum().backward()  # type: ignore[no-untyped-call]
+        stacked_loss(logits, y, k, smoothing).sum().backward()  # type: ignore[no-untyped-call]  # untyped
         optimizer.step()
 
     side = new_stream()

@@ -26,7 +26,7 @@ class StackedConv2d(nn.Module):
         super().__init__()
         one = layers[0]
         if shared and one.groups > 1:
-            raise NotImplementedError("a first convolution in groups")
+            raise ValueError("a first convolution in groups cannot be stacked")
         self.k, self.shared = len(layers), shared
         self.stride: Any = one.stride
         self.padding: Any = one.padding
@@ -79,7 +79,7 @@ def stack(models: Sequence[nn.Module]) -> nn.Module:
         elif isinstance(module, nn.BatchNorm2d):
             new = stacked_batch_norm(same)
         elif isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.MultiheadAttention, nn.Dropout)):
-            raise NotImplementedError(type(module).__name__)
+            raise ValueError(f"{type(module).__name__} cannot be stacked")
         else:
             continue
         parent, _, leaf = name.rpartition(".")

@@ -74,8 +74,8 @@ def seconds_of(run: Callable[[], Any], runs: int = 10) -> float:
         run()
     found_s: list[float] = []
     for _ in range(runs):
-        first: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        last: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        first: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # untyped
+        last: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # untyped
         first.record()
         run()
         last.record()

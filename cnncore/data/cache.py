@@ -182,5 +182,5 @@ def _mean_std(images: Images) -> tuple[tuple[float, float, float], tuple[float, 
     mean = share @ levels
     std = np.sqrt(np.maximum(share @ levels**2 - mean**2, 0))
     std[std == 0] = 1
-    red, green, blue = (float(value) for value in mean)
-    return (red, green, blue), tuple(float(value) for value in std)  # type: ignore[return-value]
+    means, stds = mean.tolist(), std.tolist()
+    return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])

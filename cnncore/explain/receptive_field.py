@@ -100,7 +100,7 @@ class _FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
     """
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self._known: dict[int, tuple[Tensor, Fields]] = {id(image): (image, (Field(), Field()))}
         self.window: Geometry | None = None
 

@@ -94,13 +94,13 @@ def _block(
     middle: Tensor,
     output: Tensor,
 ) -> SeparableBlock:
+    geometry: dict[str, Any] = {  # pairs, which torch types as any tuples
+        key: getattr(depthwise, key) for key in ("kernel_size", "stride", "padding", "dilation")
+    }
     standard = nn.Conv2d(
         depthwise.in_channels,
         pointwise.out_channels,
-        depthwise.kernel_size,  # type: ignore[arg-type]  # a pair, which torch types as any tuple
-        depthwise.stride,  # type: ignore[arg-type]
-        depthwise.padding,  # type: ignore[arg-type]
-        depthwise.dilation,  # type: ignore[arg-type]
+        **geometry,
         bias=False,
         device="meta",
     )

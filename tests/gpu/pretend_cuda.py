@@ -111,7 +111,7 @@ FREE = {
 class OnCuda(torch.Tensor):
     """A CPU tensor that reports the device `cuda:0`."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # private
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]

@@ -25,14 +25,25 @@ REQUIRED = "CNNGRID_REQUIRE_SLURM"
 
 pytestmark = [pytest.mark.soak, pytest.mark.slurm, pytest.mark.ray, pytest.mark.slow]
 
-# The environment sets the time of a step, so that a sweep takes equally long on any machine.
+# The environment sets the time of a step, so that a sweep takes equally long on any machine. In
+# MEET each host leaves its name, and trials wait for two: one node alone would otherwise end all
+# of them before a slow second one is ready.
 SLOW_NETWORK = """
-import os, time
+import os, socket, time
+from pathlib import Path
 from torch import nn
+
+def meet(folder):
+    (folder / socket.gethostname()).touch()
+    end = time.monotonic() + 120
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < end:
+        time.sleep(0.2)
 
 class Slow(nn.Sequential):
     def forward(self, images):
         if self.training:
+            if "MEET" in os.environ:
+                meet(Path(os.environ["MEET"]))
             time.sleep(float(os.environ.get("STEP_S", "0")))
         return super().forward(images)
 
@@ -74,6 +85,14 @@ def write_sweep(folder: Path, name: str, **changes: Any) -> None:
     (folder / f"{name}.json").write_text(json.dumps({**content, **changes}))
 
 
+def meeting(slurm: Slurm) -> dict[str, str]:
+    """Return the environment by which trials wait until both nodes train one."""
+    if not slurm.nodes_are_isolated:
+        return {}
+    (slurm.folder / "meet").mkdir()
+    return {"MEET": str(slurm.folder / "meet")}
+
+
 def local_metrics(slurm: Slurm, name: str) -> dict[str, list[dict[str, Any]]]:
     slurm.call("cnngrid", "run", f"{name}.json", "--local", "--results", "local")
     return metrics(slurm.folder / "local" / name)
@@ -89,7 +108,8 @@ def hosts(folder: Path) -> set[str]:
 def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
     write_sweep(slurm.folder, "two", seeds=[0, 1])
     folder = slurm.folder / "results" / "two"
-    job = slurm.launch("two.json", "--nodes", "2", "--time", "10:00", STEP_S="0.1")
+    words = ("two.json", "--nodes", "2", "--time", "10:00")
+    job = slurm.launch(*words, STEP_S="0.1", **meeting(slurm))
     # Later edits of the file do not change a job that waits.
     (slurm.folder / "two.json").rename(slurm.folder / "edited.json")
     slurm.wait("the first trial", lambda: list((folder / "run" / "trials").glob("*.json")))
@@ -143,7 +163,7 @@ def test_two_jobs_share_a_sweep(slurm: Slurm) -> None:
     write_sweep(slurm.folder, "shared", seeds=[0, 1, 2], fixed={"epochs": 6})
     folder = slurm.folder / "results" / "shared"
     words = ("shared.json", "--array", "2", "--cpus-per-node", "3", "--time", "10:00")
-    job = slurm.launch(*words, STEP_S="0.3")
+    job = slurm.launch(*words, STEP_S="0.3", **meeting(slurm))
     jobs = [f"{job}_{place}" for place in (1, 2)]
     for one in jobs:
         slurm.wait(f"the end of {one}", partial(slurm.completed, one))
