@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zipfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,16 @@ def save_checkpoint(path: str | PathLike[str], payload: dict[str, Any]) -> None:
             part.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any] | None:
+def load_checkpoint(path: str | PathLike[str], *, checksums: bool = True) -> dict[str, Any] | None:
     """Return the payload, its tensors on the CPU, or None if there is no file.
 
-    Only tensors and plain values are read, so a stranger's file cannot run code. Raises
-    `DamagedCheckpoint` if the file is truncated or no checkpoint.
+    Only tensors and plain values are read, so a stranger's file cannot run code. With `checksums`
+    the content is compared with the file's own, which `torch.save` writes unless told not to.
+    Raises `DamagedCheckpoint` if the file is truncated, was changed or is no checkpoint.
     """
     try:
+        if checksums:
+            _verify(path)
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
@@ -55,3 +59,15 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any] | None:
     if not isinstance(payload, dict):
         raise DamagedCheckpoint(f"{path}: holds a {type(payload).__name__}, not a checkpoint")
     return payload
+
+
+def _verify(path: str | PathLike[str]) -> None:
+    """Compare each entry of a checkpoint with its CRC-32; `torch.load` reads without a look at it.
+
+    Raises `zipfile.BadZipFile`.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise zipfile.BadZipFile("an entry is compressed")  # not ours, and it could be huge
+        if entry := archive.testzip():
+            raise zipfile.BadZipFile(f"the content of {entry} was changed")

@@ -15,13 +15,15 @@ from grid.store.folder import Store
 MAX_LOSSES = 10
 # This many processes in a row that could not be started count as a problem of the cluster.
 MAX_UNSTARTED = 20
+# A trial that ran when a local driver was killed, this often in a row, gets a process of its own.
+SUSPECT = 2
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Cause of a loss: the process died alone, the node was lost, or no process could start."""
+    """Cause of a loss: the process died alone, with its driver or its node, or never started."""
 
-    what: Literal["process", "node", "start"]
+    what: Literal["process", "driver", "node", "start"]
     reason: str = ""
 
     @property
@@ -29,21 +31,36 @@ class Cause:
         """The cause in words."""
         return {
             "process": self.reason or "its process died",
+            "driver": "its driver died",
             "node": "its node was lost",
             "start": f"its process could not be started: {self.reason}",
         }[self.what]
 
 
+# What a loss counts as in a claim: alone, with a local driver, with its node. A process that could
+# not start counts as nothing.
+COUNTED = {"process": "deaths", "driver": "cut_offs", "node": "losses"}
+
+
 def note_loss(store: Store, trial_id: str, cause: Cause) -> None:
     """Count a lost attempt in the trial's claim."""
     claim = store.claims.read(trial_id)
-    deaths, losses = _counts(claim)
-    reasons = claim.get("reasons", []) if deaths else []
+    counts = _counts(claim)
+    if (counted := COUNTED.get(cause.what)) is not None:
+        counts[counted] += 1
+    reasons = claim.get("reasons", []) if counts["deaths"] else []
     if cause.what == "process":
-        deaths, reasons = deaths + 1, [*reasons, cause.text]
-    losses += cause.what == "node"
-    counts = {"deaths": deaths, "losses": losses, "further": False, "reasons": reasons}
-    store.claims.write(trial_id, {**claim, **counts, "heartbeat": 0})
+        reasons = [*reasons, cause.text]
+    left = {**counts, "further": False, "reasons": reasons, "heartbeat": 0}
+    store.claims.write(trial_id, {**claim, **left})
+
+
+def is_suspect(store: Store, trial_id: str) -> bool:
+    """Return whether a trial may be what ended the last local drivers, without a new checkpoint.
+
+    Whether they were killed from outside or by their trial cannot be told afterwards.
+    """
+    return _counts(store.claims.read(trial_id))["cut_offs"] >= SUSPECT
 
 
 def reason_to_give_up(store: Store, trial_id: str, max_attempts: int) -> str | None:
@@ -53,7 +70,8 @@ def reason_to_give_up(store: Store, trial_id: str, max_attempts: int) -> str | N
     while its node lived: it would do so for ever.
     """
     claim = store.claims.read(trial_id)
-    deaths, losses = _counts(claim)
+    counts = _counts(claim)
+    deaths, losses = counts["deaths"], counts["losses"]
     if deaths >= max_attempts:
         why = "; ".join(dict.fromkeys(claim.get("reasons", ())))
         return f"given up after {deaths} attempts: {why or 'its process died'}"
@@ -65,8 +83,8 @@ def reason_to_give_up(store: Store, trial_id: str, max_attempts: int) -> str | N
 def settle_claims(store: Store, finished: Collection[str], *, local: bool) -> None:
     """Close the claims that an earlier driver left.
 
-    The processes of a driver on Ray end with it, so this is no fault of their trials; a local
-    driver is its trial's own process, so its death counts as the trial's.
+    The processes of a driver on Ray end with it, so this is no fault of their trials. A local
+    driver is its trial's own process, so its death may be the trial's fault.
     """
     for trial_id, claim in store.claims.all().items():
         if trial_id in finished:
@@ -74,13 +92,13 @@ def settle_claims(store: Store, finished: Collection[str], *, local: bool) -> No
         elif not claim.get("heartbeat"):
             continue
         elif local:
-            note_loss(store, trial_id, Cause("process"))
+            note_loss(store, trial_id, Cause("driver"))
         else:
             store.claims.silence(trial_id)
 
 
-def _counts(claim: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the attempts in a row lost alone, and those lost with their node, without progress."""
-    if claim.get("further"):
-        return 0, 0
-    return int(claim.get("deaths", 0)), int(claim.get("losses", 0))
+def _counts(claim: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many attempts in a row were lost without progress, by what is counted."""
+    return {
+        name: 0 if claim.get("further") else int(claim.get(name, 0)) for name in COUNTED.values()
+    }

@@ -38,7 +38,8 @@ def encode(table: str, rows: pa.Table) -> memoryview:
     """Return the content of a table's file."""
     sink = pa.BufferOutputStream()
     small = rows.num_rows < FEW_ROWS
-    pq.write_table(rows, sink, **(PLAIN if small else ENCODINGS.get(table, COMPRESSED)))
+    encoding = PLAIN if small else ENCODINGS.get(table, COMPRESSED)
+    pq.write_table(rows, sink, write_page_checksum=True, **encoding)
     return memoryview(sink.getvalue())
 
 
@@ -57,7 +58,9 @@ def read_files(
     parts = [pa.Table.from_batches([], schema=schema)]
     for file in files:
         try:
-            with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as opened:
+            with pq.ParquetFile(
+                file, memory_map=True, pre_buffer=False, page_checksum_verification=True
+            ) as opened:
                 parts.append(fit(opened.read(columns=columns, use_threads=False), schema))
         except FileNotFoundError:  # compacted a moment ago
             continue

@@ -38,6 +38,7 @@ class Attempt:
     saved: tuple[int, int]
     deaths: int
     losses: int
+    cut_offs: int
     reasons: list[str]
     further: bool = False
     # Times of the last heartbeat and of the last look for a later attempt, by `perf_counter`.
@@ -73,6 +74,7 @@ class Attempt:
             saved=(int(epoch), int(step)),
             deaths=int(claim.get("deaths", 0)),
             losses=int(claim.get("losses", 0)),
+            cut_offs=int(claim.get("cut_offs", 0)),
             reasons=claim.get("reasons", []),
         )
 
@@ -124,6 +126,7 @@ class Attempt:
                 "saved": self.saved,
                 "deaths": self.deaths,
                 "losses": self.losses,
+                "cut_offs": self.cut_offs,
                 "reasons": self.reasons,
                 "further": self.further,
             },

@@ -54,3 +54,16 @@ def test_a_damaged_file_is_named_and_runs_no_code(tmp_path, monkeypatch, damage)
     with pytest.raises(DamagedCheckpoint, match=r"last\.pt"):
         load_checkpoint(path)
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("part", ["tensor", "values"])
+def test_a_changed_bit_is_found(tmp_path, part):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, PAYLOAD)
+    content = bytearray(path.read_bytes())
+    where = PAYLOAD["weights"].numpy().tobytes() if part == "tensor" else b"names"
+    content[content.index(where) + len(where) // 2] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True), "torch reads it without a word"
+    with pytest.raises(DamagedCheckpoint, match="was changed"):
+        load_checkpoint(path)

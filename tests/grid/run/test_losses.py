@@ -14,7 +14,14 @@ import pytest
 from grid import load_sweep
 from grid.api import make_plan
 from grid.errors import Superseded
-from grid.run.lost_trials import MAX_LOSSES, Cause, note_loss, reason_to_give_up, settle_claims
+from grid.run.lost_trials import (
+    MAX_LOSSES,
+    Cause,
+    is_suspect,
+    note_loss,
+    reason_to_give_up,
+    settle_claims,
+)
 from grid.search.sweep_search import Search
 from grid.store.folder import Store
 from grid.trial.assignment import Assignment, Progress
@@ -52,13 +59,13 @@ def test_what_a_killed_driver_left_counts_only_where_it_was_the_trials_process(
     tmp_path: Path,
 ) -> None:
     store = Store(tmp_path)
-    for local, deaths in (False, 0), (True, 1):
+    for local, cut_offs in (False, 0), (True, 1):
         for name, heartbeat in ("ran", 5), ("stopped", 0), ("ended", 5):
             store.claims.write(name, {"attempt": 2, "heartbeat": heartbeat})
         settle_claims(store, {"ended"}, local=local)
         claims = store.claims.all()
-        assert {name: claim.get("deaths", 0) for name, claim in claims.items()} == {
-            "ran": deaths,
+        assert {name: claim.get("cut_offs", 0) for name, claim in claims.items()} == {
+            "ran": cut_offs,
             "stopped": 0,
         }
         assert {claim["heartbeat"] for claim in claims.values()} == {0}
@@ -155,7 +162,7 @@ def test_a_trial_that_died_after_its_row_was_stored_is_not_run_again(
 
 
 @pytest.mark.slow
-def test_a_trial_that_kills_the_driver_every_time_fails_and_the_rest_goes_on(
+def test_a_trial_that_kills_its_process_every_time_fails_and_the_rest_goes_on(
     write_sweep: Write,
     tmp_path: Path,
     cnngrid_process: Callable[..., subprocess.CompletedProcess[str]],
@@ -171,12 +178,41 @@ def test_a_trial_that_kills_the_driver_every_time_fails_and_the_rest_goes_on(
     sweep = write_sweep(compare={"arch": ["poison:kill", "poison:fine"]}, fixed=fixed, seeds=[0])
     store = Store(tmp_path / "results" / "small")
     poison = job(sweep, store, tmp_path).trial.trial_id
-    for _ in range(MAX_ATTEMPTS - 1):
-        note_loss(store, poison, DIED)
+    note_loss(store, poison, Cause("driver"))
     assert cnngrid_process("run", sweep, "--local").returncode == -signal.SIGKILL
     assert cnngrid_process("run", sweep, "--local").returncode == 1
     rows = store.finished().values()
     assert {row.state: row.reason for row in rows} == {
         "complete": None,
-        "failed": "given up after 3 attempts: its process died",
+        "failed": "given up after 3 attempts: its process was ended by SIGKILL",
     }
+
+
+@pytest.mark.slow
+def test_a_trial_whose_drivers_were_killed_ends_as_if_nothing_had_been(
+    write_sweep: Write, tmp_path: Path, data_dir: Path
+) -> None:
+    """A process of its own gives the numbers of the driver's, and can be stopped and go on."""
+    from grid.run.apart import run_apart
+    from grid.trial.trial import run_trial
+
+    sweep = write_sweep(fixed={"epochs": 2})
+    stores = Store(tmp_path / "undisturbed"), Store(tmp_path / "apart")
+    undisturbed, apart = (job(sweep, store, data_dir) for store in stores)
+    for _ in run_trial(undisturbed, stores[0]):
+        pass
+    trial_id = apart.trial.trial_id
+    for _ in range(MAX_ATTEMPTS):
+        note_loss(stores[1], trial_id, Cause("driver"))
+    assert reason_to_give_up(stores[1], trial_id, MAX_ATTEMPTS) is None
+    assert is_suspect(stores[1], trial_id)
+    first = run_apart(apart, stores[1])
+    assert epoch(first) == 1
+    first.close()
+    assert [progress.epoch for progress in run_apart(apart, stores[1]) if progress.done] == [2]
+    one, other = (
+        {name: value for name, value in store.row(trial_id).items() if "top1" in name}
+        for store in stores
+    )
+    assert one == other
+    assert [row["attempt"] for row in stores[1].epochs()] == [1, 2]
