@@ -10,6 +10,7 @@ import sys
 BENCHMARKS = {
     "ahead": "benchmarks.search.bench_ahead",
     "augmentation": "benchmarks.training.bench_augmentation",
+    "busy": "benchmarks.training.bench_busy",
     "commands": "benchmarks.sweeps.bench_commands",
     "overhead": "benchmarks.sweeps.bench_overhead",
     "replay": "benchmarks.search.bench_replay",

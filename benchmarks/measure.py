@@ -54,14 +54,16 @@ class Side:
     The process runs `python -m MODULE --side NAME ...`; that module calls `serve`.
     """
 
-    def __init__(self, module: str, *arguments: str, threads: int) -> None:
-        environ = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    def __init__(
+        self, module: str, *arguments: str, threads: int, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the process with these threads and changes of the environment."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, "--side", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environ,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), **(environ or {})},
         )
 
     def __call__(self) -> float:
@@ -102,11 +104,13 @@ def interleave(
     rounds: int,
     warm_up: int = 1,
     limit_s: float = inf,
+    *,
+    idle: bool = True,
 ) -> dict[str, list[float]]:
     """Return a value per round and side: the mean of two, measured in the order A B C C B A.
 
-    No further round begins after `limit_s` seconds. Before each measurement wait until the machine
-    is idle, at most `MAX_IDLE_WAIT_S` in all.
+    No further round begins after `limit_s` seconds. With `idle`, before each measurement wait until
+    the machine is idle, at most `MAX_IDLE_WAIT_S` in all.
     """
     started = perf_counter()
     remaining_wait_s = MAX_IDLE_WAIT_S
@@ -118,7 +122,8 @@ def interleave(
     for _ in range(rounds):
         pairs: dict[str, list[float]] = {name: [] for name in names}
         for name in [*names, *reversed(names)]:
-            remaining_wait_s -= wait_until_idle(remaining_wait_s)
+            if idle:
+                remaining_wait_s -= wait_until_idle(remaining_wait_s)
             pairs[name].append(sides[name]())
         for name in names:
             values[name].append(fmean(pairs[name]))

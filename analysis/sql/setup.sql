@@ -21,6 +21,7 @@ CREATE TABLE held.running (
     epoch BIGINT,
     epochs BIGINT,
     val_top1 DOUBLE,
+    cpu_wait DOUBLE,
     silent_s DOUBLE
 );
 -- results/<sweep> of results/<sweep>/<table>/<name>.parquet

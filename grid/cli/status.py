@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # A trial without a heartbeat for this time no longer counts as running.
 SILENT_S = 60.0
+# The machine is called busy if trials wait for a processor for more than this share of the time.
+BUSY = 0.15
 # Trials per hour are counted over this time, or since the driver started if that is shorter.
 PACE_S = 3600.0
 
@@ -60,6 +62,8 @@ def status(
     print_table(coverage, Console())
     for claim in claims:
         print(_claim_line(claim))
+    for line in _busy_machines(claims):
+        print(line)
     if drivers:
         print(_summary(claims, per_hour, left_s))
         for driver in drivers:
@@ -81,6 +85,22 @@ def _claim_line(claim: Row) -> str:
         f"epoch {claim['epoch']}/{claim['epochs']}{top1} "
         f"(process {claim['pid']}{attempt}, {heartbeat})"
     )
+
+
+def _busy_machines(claims: Iterable[Row]) -> Iterator[str]:
+    """Yield a line for each machine whose trials wait long for a processor."""
+    from statistics import median
+
+    waits: dict[str, list[float]] = defaultdict(list)
+    for claim in claims:
+        if claim["silent_s"] < SILENT_S and claim["cpu_wait"] is not None:
+            waits[claim["host"]].append(claim["cpu_wait"])
+    for host, shares in waits.items():
+        if (share := median(shares)) > BUSY:
+            yield (
+                f"{host} is busy: its trials wait for a processor {100 * share:.0f} % of the time; "
+                "other work runs there, so epoch times of now do not compare"
+            )
 
 
 def _summary(claims: Iterable[Row], per_hour: float | None, left_s: float | None) -> str:

@@ -16,6 +16,7 @@ from grid.trial.provenance import host
 from grid.trial.rows import config_columns, drop_checkpoints
 
 if TYPE_CHECKING:
+    from cnncore.training.busy_machine import BusyWatch
     from cnncore.training.train import EpochResult
 
 
@@ -41,6 +42,8 @@ class Attempt:
     cut_offs: int
     reasons: list[str]
     further: bool = False
+    # The look at other work on the machine; none where it is not watched.
+    machine: BusyWatch | None = None
     # Times of the last heartbeat and of the last look for a later attempt, by `perf_counter`.
     heartbeat_at: float = 0.0
     checked_at: float = 0.0
@@ -119,6 +122,7 @@ class Attempt:
                 "wall_time_s": self.earlier_s + time.perf_counter() - started,
                 "heartbeat": time.time(),
                 "trains": self.trains,
+                "cpu_wait": self.machine and self.machine.wait_share,
                 "arch": self.assignment.trial.config.arch,
                 "epoch": last.get("epoch", 0),
                 "epochs": self.assignment.trial.config.epochs,

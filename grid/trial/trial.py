@@ -27,6 +27,7 @@ from cnncore.measure.memory import (
     reset_peak_memory,
 )
 from cnncore.measure.metrics import classification_metrics
+from cnncore.training.busy_machine import BusyWatch
 from cnncore.training.train import Diverged, EpochResult, train
 from cnncore.training.train_state import TrainState, chosen_model
 from grid.errors import StoreError, Superseded
@@ -56,6 +57,8 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
     """
     started = time.perf_counter()
     attempt = Attempt.begin(assignment, store)
+    attempt.machine = machine = BusyWatch(assignment.threads)
+    machine.start()
     try:
         yield from _steps(assignment, store, attempt, started)
     except (StoreError, Superseded):
@@ -72,6 +75,8 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
             _write_log(store, assignment, error)
     else:
         return
+    finally:
+        machine.stop()
     # Outside the handler, because the traceback holds the network and its batches.
     release_unused_memory()
     yield attempt.retry_alone(reason) if retry else attempt.end("failed", reason, started)

@@ -15,6 +15,7 @@ SELECT
     to_timestamp(running.started_at) AT TIME ZONE 'UTC' AS started_at,
     running.wall_time_s,
     running.heartbeat,
+    running.cpu_wait,
     running.silent_s,
     running.results
 FROM held.running AS running

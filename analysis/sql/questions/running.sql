@@ -9,6 +9,7 @@ SELECT
     coalesce(device, 'cpu') AS device,
     pid,
     attempt,
+    cpu_wait,
     silent_s
 FROM newest.claims
 ORDER BY host, device, pid, trial_id;

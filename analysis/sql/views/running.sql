@@ -16,6 +16,7 @@ SELECT
     started_at,
     wall_time_s,
     heartbeat,
+    cpu_wait,
     silent_s,
     results
 FROM newest.claims

@@ -32,7 +32,7 @@ def test_status_says_what_runs_where_and_how_long_the_rest_takes(
         store.claims.write(
             trial_id,
             {"host": host, "pid": 7, "device": "gpu 1", "attempt": 2, "epoch": 1, "epochs": 3,
-             "val_top1": 0.5, "wall_time_s": 60.0, "heartbeat": time.time()},
+             "val_top1": 0.5, "wall_time_s": 60.0, "cpu_wait": 0.4, "heartbeat": time.time()},
         )  # fmt: skip
     ago = time.time() - 130
     os.utime(store.claims.path(silent), (ago, ago))
@@ -41,6 +41,8 @@ def test_status_says_what_runs_where_and_how_long_the_rest_takes(
     line = f"node1 gpu 1: {running} cnn3: epoch 1/3, val top-1 50.00 % (process 7, attempt 2, "
     assert re.search(re.escape(line) + r"heartbeat \d+ s ago\)", output)
     assert re.search(rf"node2 gpu 1: {silent} .*, silent for 2 min \d+ s\)", output)
+    assert "node1 is busy: its trials wait for a processor 40 % of the time" in output
+    assert "node2 is busy" not in output  # its claim is old
     assert "no driver is running" in output
 
     driver = {
