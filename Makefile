@@ -31,9 +31,12 @@ quick: setup
 test: setup
 	$(TEST) $(WORKERS) -m "not soak"
 
-# What else CI runs: Slurm, storms, long documents, real data sets, a pretended GPU.
+# What else CI runs: Slurm, storms, long documents, real data sets, a pretended GPU. Slurm's tests
+# wait most of the time, and only one Slurm runs at once, so they run beside the others.
 soak: setup
-	$(TEST) $(WORKERS) -m soak
+	@log=$$(mktemp); $(BIN)/python -m pytest -m "soak and slurm" >$$log 2>&1 & slurm=$$!; \
+	$(TEST) $(WORKERS) -m "soak and not slurm"; others=$$?; \
+	wait $$slurm; code=$$?; cat $$log; rm $$log; exit $$((others || code))
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -137,7 +137,7 @@ def test_a_sweep_on_two_nodes_and_its_secrets(slurm: Slurm) -> None:
     with ThreadPoolExecutor() as pool:
         for refused in pool.map(
             lambda stranger: slurm.run(
-                str(TESTBED), "exec", "node2", "timeout", "6", *join, **stranger
+                str(TESTBED), "exec", "node2", "timeout", "20", *join, **stranger
             ),
             strangers,
         ):

@@ -309,29 +309,3 @@ def test_stop_ends_a_sweep_in_order_and_logs_shows_its_trials(
     assert log_text.startswith(f"{trial_id} ")
     assert "epoch 3: train loss" in log_text
     assert "no such trial" in cnngrid("logs", folder, "zz").stderr
-
-
-@pytest.mark.soak
-@pytest.mark.slow
-def test_a_tuned_sweep_that_was_killed_asks_and_prunes_as_an_uninterrupted_one(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
-) -> None:
-    options: dict[str, Any] = {
-        "compare": {"arch": ["cnn3"], "optimizer": ["sgd", "adam"]},
-        "tune": {"trials": 6, "axes": {"lr": {"log_uniform": [1e-3, 0.1]}}},
-        "stop": {"asha": {"grace_epochs": 1, "reduction": 2}},
-        "fixed": {"epochs": 4, "limit_train": 160},
-        "seeds": [0],
-        "checkpoint_s": 0.05,
-    }
-    sweep = write_sweep(**options)
-    run_local(sweep, tmp_path / "whole", data_dir)
-    folder = tmp_path / "cut" / "small"
-    for wanted in (3, 10):
-        process = start("run", sweep, "--local", "--results", tmp_path / "cut")
-        wait_for("an epoch", partial(_has_epochs, folder, wanted), process)
-        process.kill_and_wait()
-    last = cnngrid("run", sweep, "--local", "--results", tmp_path / "cut")
-    assert last.returncode == 0, last.stderr
-    assert metrics(folder) == metrics(tmp_path / "whole" / "small")
-    assert states(folder) == states(tmp_path / "whole" / "small")

@@ -46,13 +46,23 @@ def test_slots_ray_and_local_give_the_same_metrics(
 
 
 @pytest.mark.soak
-def test_a_killed_trial_process_changes_no_bit(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start
+def test_killed_trials_a_killed_driver_and_signals_change_no_bit(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
 ) -> None:
-    sweep = write_sweep(checkpoint_s=0.1, fixed={"epochs": 24, "optimizer": "adam"}, seeds=[0])
+    sweep = write_sweep(
+        checkpoint_s=0.1, fixed={"epochs": 24, "optimizer": "adam"}, seeds=[0, 1, 2]
+    )
     run_local(sweep, tmp_path / "whole", data_dir)
     folder = tmp_path / "cut" / "small"
-    process = start("run", sweep, "--slots", "1", "--results", tmp_path / "cut")
+    words = ("run", sweep, "--results", tmp_path / "cut")
+
+    def ended() -> int:
+        return len(Store(folder).finished())
+
+    def further_than(finished: int) -> bool:
+        return ended() > finished
+
+    process = start(*words, "--slots", "1")
     killed: set[str] = set()
     while len(killed) < 2:
         wait_for(
@@ -67,51 +77,26 @@ def test_a_killed_trial_process_changes_no_bit(
             if name not in killed:
                 os.kill(claim["pid"], signal.SIGKILL)
                 killed.add(name)
-    output = process.end()
-    assert process.returncode == 0, output
-    assert output.count("lost: ") == 2
-    assert metrics(folder) == metrics(tmp_path / "whole" / "small")
-    rows = Store(folder).epochs()
-    assert {row["attempt"] for row in rows} == {1, 2}
-
-
-@pytest.mark.soak
-def test_a_killed_driver_changes_no_bit(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid_process: Command
-) -> None:
-    sweep = write_sweep(checkpoint_s=0.1, fixed={"epochs": 15})
-    run_local(sweep, tmp_path / "whole", data_dir)
-    folder = tmp_path / "cut" / "small"
-    process = start("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
-    wait_for("an epoch", lambda: len(Store(folder).epochs()) >= 5, process)
+    wait_for("the end of both trials", partial(further_than, 1), process)
+    assert process.output.count("lost: ") == 2
     process.kill_and_wait()
-    result = cnngrid_process("run", sweep, "--slots", "2", "--results", tmp_path / "cut")
-    assert result.returncode == 0, result.stderr
-    assert metrics(folder) == metrics(tmp_path / "whole" / "small")
-
-
-@pytest.mark.soak
-def test_a_signal_ends_in_order(
-    write_sweep: Write, tmp_path: Path, start: Start, cnngrid: Command
-) -> None:
-    sweep = write_sweep(fixed={"epochs": 20}, seeds=[0, 1, 2])
-    folder = tmp_path / "results" / "small"
-    kept = 0
-
-    def more_than(finished: int) -> bool:
-        return len(Store(folder).finished()) > finished
 
     for number in (signal.SIGINT, signal.SIGUSR1):
-        process = start("run", sweep, "--slots", "2")
-        wait_for("a trial", partial(more_than, kept), process)
+        before = ended()
+        process = start(*words, "--slots", "2")
+        wait_for("a trial", partial(further_than, before), process)
         process.send_signal(number)
         output = process.end()
         assert process.returncode == 130, output
         assert "Traceback" not in output
-        kept = len(Store(folder).finished())
-    result = cnngrid("run", sweep, "--local")
+
+    kept = ended()
+    assert kept < 6
+    result = cnngrid(*words, "--local")
     assert result.returncode == 0, result.stderr
     assert f"{counted(6 - kept, 'trial')} in" in result.stdout
+    assert metrics(folder) == metrics(tmp_path / "whole" / "small")
+    assert {row["attempt"] for row in Store(folder).epochs()} > {1}
 
 
 def test_more_slots_than_the_machine_has_is_an_error(
