@@ -41,6 +41,10 @@ def explain(
         typer.Option("-o", help="FILE.png of a figure; .md .csv .tex .html or .json of a table."),
     ] = None,
     data: DataDir = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run the networks and data sets of others that it names."),
+    ] = False,
 ) -> None:
     """Analyse the network of a finished trial; without an analysis, list them."""
     from grid.api import default_data_dir
@@ -56,7 +60,7 @@ def explain(
     from grid.explain.opened_trial import open_finished_trial
 
     with analysis_errors():
-        opened = open_finished_trial(results, trial, data or default_data_dir())
+        opened = open_finished_trial(results, trial, data or default_data_dir(), trust=trust)
         try:
             figure_or_table = analyse(opened, options)
         except ValueError as problem:

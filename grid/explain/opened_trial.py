@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from analysis.results.database import connect, rows
 from analysis.results.sql_files import sql
+from cnncore.catalog import NETWORKS
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
 from cnncore.config import TrialConfig
 from cnncore.data import DataError, Splits, load_dataset, open_splits
+from cnncore.data.sources.open import is_function
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
 from cnncore.seeding import derive_seed, seed_everything
@@ -78,14 +81,21 @@ class OpenedTrial:
                 "set `keep: best` in the sweep file and run it into another --results folder"
             )
         model = self.fresh()
-        model.load_state_dict(payload["weights"])
+        try:
+            model.load_state_dict(payload["weights"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise GridError(f"{path}: not the weights of {self.config.arch}: {reason}") from None
         return model.eval()
 
 
-def open_finished_trial(results: str, id_start: str | None, data_dir: Path) -> OpenedTrial:
+def open_finished_trial(
+    results: str, id_start: str | None, data_dir: Path, *, trust: bool = False
+) -> OpenedTrial:
     """Open the trial whose id starts with `id_start`, or the best of the best cell's winner.
 
-    Raises `GridError` if there is no such trial or more than one, or if its data have changed.
+    Functions outside cnngrid that its config names are called only with `trust`. Raises
+    `GridError` if there is no such trial or more than one, or if its data have changed.
     """
     store = open_store(results)
     row = _trial_row(results, id_start)
@@ -93,8 +103,18 @@ def open_finished_trial(results: str, id_start: str | None, data_dir: Path) -> O
         raise GridError(
             f"trial {row['trial_id']} is {row['state']}: only complete trials can be explained"
         )
-    config = TrialConfig.model_validate_json(row["config"])
-    use_own_modules()
+    try:
+        config = TrialConfig.model_validate_json(row["config"])
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise GridError(f"{results}: trial {row['trial_id']}: damaged config: {reason}") from None
+    if named := _foreign_functions(config):
+        if not trust:
+            raise GridError(
+                f"{results}: trial {row['trial_id']} needs {' and '.join(named)}, code that is not "
+                "cnngrid's; to run it give --trust, if you know where this folder comes from"
+            )
+        use_own_modules()
     try:
         data = load_dataset(
             config.dataset,
@@ -116,6 +136,12 @@ def open_finished_trial(results: str, id_start: str | None, data_dir: Path) -> O
         keep_freed_memory()
     splits = open_splits(config, data, device, _fold(store, config, row))
     return OpenedTrial(store, row["trial_id"], config, row["seed"], splits, device)
+
+
+def _foreign_functions(config: TrialConfig) -> list[str]:
+    """Return the functions that a config names and cnngrid does not bring itself."""
+    network = [] if config.arch in NETWORKS else [config.arch]
+    return network + ([config.dataset] if is_function(config.dataset) else [])
 
 
 def _fold(store: Store, config: TrialConfig, row: dict[str, Any]) -> tuple[int, int] | None:

@@ -24,6 +24,8 @@ from grid.store.records import columns_to_table, schema, to_table
 
 # Tables with a file per trial, merged by `compact`.
 PER_TRIAL = ("trials", "epochs", "classes", "predictions", "enhancement")
+# Names of files: ids and numbers.
+FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 # The key `sweep` at the start of a line, or in a file that is one line of JSON.
 SWEEP_LINE = re.compile(r"""(?:^|[{,])\s*["']?sweep["']?\s*:\s*["']?([\w.-]+)""", re.MULTILINE)
 
@@ -82,11 +84,11 @@ class Store:
 
     def table_path(self, table: str, name: str) -> Path:
         """Return a table's file of a trial, plan or suggestion."""
-        return self.folder / table / f"{name}.parquet"
+        return self.folder / table / f"{self._inside(name)}.parquet"
 
     def checkpoints(self, trial_id: str) -> Path:
         """Return the folder of a trial's checkpoints."""
-        return self.folder / "checkpoints" / trial_id
+        return self.folder / "checkpoints" / self._inside(trial_id)
 
     def last_checkpoint(self, trial_id: str) -> Path:
         """Return the checkpoint from which a trial resumes."""
@@ -94,7 +96,19 @@ class Store:
 
     def log(self, trial_id: str) -> Path:
         """Return the log of a trial, written if it fails."""
-        return self.folder / "logs" / f"{trial_id}.log"
+        return self.folder / "logs" / f"{self._inside(trial_id)}.log"
+
+    def _inside(self, name: str) -> str:
+        """Return a name that is to become a path; raise `ResultsError` if it leads elsewhere.
+
+        Ids come from the tables too, and a stranger may have written these.
+        """
+        if not FILE_NAME.fullmatch(name):
+            raise ResultsError(
+                f"{self.display_name}: {name!r} is not an id (letters, digits, ._-): the folder "
+                "was damaged, or made to reach files outside it"
+            )
+        return name
 
     # -- opening and closing ---------------------------------------------------------------
 

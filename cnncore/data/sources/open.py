@@ -77,10 +77,15 @@ def open_source(
             imagefolder.list_files, name, name.removeprefix(FOLDER_PREFIX), data_dir
         )
         return _folder(name, list_files, roots, image_size, skip_unreadable)
-    if ":" in name:
+    if is_function(name):
         return Source(name, None, None, lambda: None, lambda _: user_function.call(name))
     known = unknown_name("data set", name, DATASETS)
     raise DataError(f"{known}, {FOLDER_PREFIX}PATH or package.module:function")
+
+
+def is_function(name: str) -> bool:
+    """Return whether a data set is a user's function, `package.module:function`."""
+    return name not in DATASETS and not name.startswith(FOLDER_PREFIX) and ":" in name
 
 
 def label_set(name: str, labels: str) -> tuple[tuple[str, ...], Labels]:

@@ -4,7 +4,9 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -237,6 +239,84 @@ def test_a_results_folder_that_points_elsewhere_changes_nothing_there(
     (folder / "sweep.yaml").unlink()
     (folder / "sweep.yaml").symlink_to(secret)
     assert "holds the sweep 'another'" in cnngrid("run", sweep, "--local").stderr
+
+
+OWN_CODE = """
+from pathlib import Path
+from torch import nn
+import numpy as np
+Path("imported").touch()
+def build(classes): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(classes))
+def data():
+    images, labels = np.zeros((20, 8, 8, 3), np.uint8), np.arange(20) % 2
+    return images, labels, images, labels, ("a", "b")
+"""
+
+
+def change_row(folder: Path, config: dict[str, Any], **columns: Any) -> str:
+    """Change the only trial of a results folder as a stranger could; return its id."""
+    [file] = (folder / "trials").iterdir()
+    table = pq.read_table(file)
+    [row] = table.to_pylist()
+    config = {**json.loads(row["config"]), **config}
+    row = {**row, "config": json.dumps(config), "data_fingerprint": None, **columns}
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), file)
+    for table_name in ("plan", "asked"):
+        shutil.rmtree(folder / table_name, ignore_errors=True)
+    return str(row["trial_id"])
+
+
+@pytest.mark.slow
+def test_explain_calls_functions_that_a_folder_names_only_when_it_is_trusted(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+) -> None:
+    sweep = write_sweep(
+        compare={"arch": ["mobilenet_small"]},
+        fixed={"epochs": 1, "lr": 0.05, "image_size": 16},
+        seeds=[0],
+    )
+    run_local(sweep, tmp_path, data_dir)
+    (tmp_path / "others_code.py").write_text(OWN_CODE)
+    for named, value in (
+        ("arch", "others_code:build"),
+        ("dataset", "others_code:data"),
+        ("arch", "torch.hub:load"),
+    ):
+        folder = tmp_path / "copy"
+        shutil.copytree(tmp_path / "small", folder)
+        change_row(folder, {named: value})
+        refused = cnngrid("explain", folder, "receptive-field")
+        assert refused.returncode == 2
+        assert f"needs {value}" in refused.stderr
+        assert "give --trust" in refused.stderr
+        assert not (tmp_path / "imported").exists()
+        if named == "arch" and value.startswith("others_code"):
+            trusted = cnngrid("explain", folder, "receptive-field", "--trust")
+            assert trusted.returncode == 0, trusted.stderr
+            (tmp_path / "imported").unlink()
+            sys.modules.pop("others_code")
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_an_id_in_a_table_is_no_path_to_other_files(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+) -> None:
+    sweep = write_sweep(
+        compare={"arch": ["mobilenet_small"]},
+        fixed={"epochs": 1, "lr": 0.05, "image_size": 16},
+        seeds=[0],
+    )
+    run_local(sweep, tmp_path, data_dir)
+    (tmp_path / "secret.log").write_text("secret")
+    trial_id = change_row(tmp_path / "small", {}, trial_id="../../secret")
+    before = sorted(tmp_path.rglob("*"))
+    for words in (("logs", "small", trial_id), ("explain", "small", "enhancement")):
+        result = cnngrid(*words)
+        assert result.returncode == 2
+        assert "'../../secret' is not an id" in result.stderr
+        assert "secret\n" not in result.stdout
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.soak
