@@ -22,6 +22,7 @@ from grid.plan.plan import Plan, expand_sweep
 from grid.plan.resolve import DataFacts
 from grid.run.driver import RunOptions
 from grid.run.session import Summary, run_plan
+from grid.screen import open_console
 from grid.sweep.spec import SweepSpec
 
 
@@ -77,14 +78,12 @@ def run_sweep(
     Raises subclasses of `GridError` before anything starts, and `StoreError` if results can no
     longer be written.
     """
-    from rich.console import Console
-
     folder = Path(data_dir) if data_dir else default_data_dir()
     plan = make_plan(spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable)
     options = RunOptions(
         results, folder.absolute(), local, slots, address, frozenset(retry), share, on_error
     )
-    return run_plan(plan, options, Console(stderr=True, quiet=quiet))
+    return run_plan(plan, options, open_console(stderr=True, quiet=quiet))
 
 
 def use_own_modules() -> None:

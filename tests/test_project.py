@@ -47,6 +47,19 @@ def test_importing_loads_nothing_heavy(code: str, absent: tuple[str, ...]) -> No
     assert result.stdout.strip() == "[]", result.stderr
 
 
+def test_everything_is_printed_by_way_of_the_screen() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if path == ROOT / "grid" / "screen.py" or path.name == "svg.py":
+                continue  # the second prints in a process of its own
+            for word in ("print", "Console"):
+                used = re.search(rf"(?<![\w.\"`]){word}\(", text)
+                door = re.search(rf"^from grid\.screen import .*\b{word}\b", text, re.MULTILINE)
+                assert not used or door, f"{path}: {word}"
+            assert not re.search(r"std(out|err)\.write\(|print_exc\(", text), path
+
+
 def test_heavy_libraries_have_one_door() -> None:
     doors = {
         # The last two join a cluster and hand jobs to one, before or without any trial.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from analysis.results.location import as_folder, is_address, last_part
 from grid.cli.options import All, Results
 from grid.cli.terminal import analysis_errors, fail, print_table, write_errors
+from grid.screen import open_console, print, print_data, print_warning
 
 
 def sql(
@@ -22,8 +22,6 @@ def sql(
     all: All = False,
 ) -> None:
     """Ask the results anything: cnngrid sql results/digits "SELECT * FROM best"."""
-    from rich.console import Console
-
     if len(results) < 2:
         fail('give a results folder and a question, such as "SELECT * FROM best"')
     *folders, question = results
@@ -33,13 +31,13 @@ def sql(
 
         answer = ask(question, *folders, all=all)
         for warning in answer.warnings:
-            print(f"cnngrid: {warning}", file=sys.stderr)
+            print_warning(warning)
         if format == "parquet":
             if output is None:
                 fail("--format parquet needs -o FILE")
             answer.write_parquet(output)
         elif format == "table" and output is None:
-            print_table(answer_table(answer), Console())
+            print_table(answer_table(answer), open_console())
         else:
             text = render(answer_table(answer), "markdown" if format == "table" else format)
             _print_or_write(text, output)
@@ -55,8 +53,6 @@ def table(
     all: All = False,
 ) -> None:
     """Print a ready table; without a name, list them."""
-    from rich.console import Console
-
     with analysis_errors():
         from analysis import make_table
         from analysis.results.database import connect
@@ -70,7 +66,7 @@ def table(
             return
         ready_table = make_table(connect(results, all=all), name)
         if format == "table" and output is None:
-            print_table(ready_table, Console())
+            print_table(ready_table, open_console())
         else:
             text = render(ready_table, "markdown" if format == "table" else format)
             _print_or_write(text, output)
@@ -125,7 +121,7 @@ def _report_folder(results: str) -> Path:
 def _print_or_write(text: str, output: Path | None) -> None:
     """Write a text to a file, or print it if there is none."""
     if output is None:
-        print(text, end="" if text.endswith("\n") else "\n")
+        print_data(text)
         return
     with write_errors(output):
         output.write_text(text, encoding="utf-8")

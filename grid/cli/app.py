@@ -17,6 +17,7 @@ from grid.cli.launch import launch
 from grid.cli.run import Retry, plan, run
 from grid.cli.status import status
 from grid.cli.terminal import fail
+from grid.screen import print, show_log_messages
 
 app = typer.Typer(
     name="cnngrid",
@@ -29,8 +30,11 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; problems a user can cause end it with a short message and exit code 2."""
+    import traceback
+
     from grid.errors import GridError
 
+    show_log_messages()
     try:
         app(_with_retry_state(sys.argv[1:]), standalone_mode=True)
     except GridError as problem:
@@ -40,6 +44,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception:
+        print(traceback.format_exc(), file=sys.stderr, end="")
+        sys.exit(1)
 
 
 def _with_retry_state(arguments: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from grid.cli.terminal import fail, print_rich, write_errors
+from grid.screen import open_console, print
 
 
 def presets() -> None:
@@ -32,7 +33,6 @@ def archs(
     if name is not None:
         _print_layers(name, classes, image_size)
         return
-    from rich.console import Console
     from rich.table import Table
 
     from cnncore.catalog import NETWORKS, network_counts
@@ -56,12 +56,11 @@ def archs(
             network.standing,
             network.note,
         )
-    print_rich(table, Console())
+    print_rich(table, open_console())
 
 
 def datasets() -> None:
     """List the data sets and say if they are on this machine."""
-    from rich.console import Console
     from rich.table import Table
 
     from cnncore.catalog import DATASETS
@@ -80,7 +79,7 @@ def datasets() -> None:
         table.add_row(name, str(source.classes), str(source.image_size), available, source.note)
     table.add_row("imagefolder:PATH", "", "", "", "your own: a folder per class, of image files")
     table.add_row("package.module:function", "", "", "", "your own: a function that returns arrays")
-    console = Console()
+    console = open_console()
     print_rich(table, console)
     console.print(f"data folder: {data_dir}", highlight=False)
 
@@ -127,7 +126,6 @@ def _print_layers(arch: str, classes: int, image_size: int | None) -> None:
     Without `image_size`, the side is the smallest that the network accepts, and at least 32. An
     unknown network or an unsuitable side ends the command with a message.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -158,7 +156,7 @@ def _print_layers(arch: str, classes: int, image_size: int | None) -> None:
     count, complexity = count_parameters(model), measure_complexity(model, side)
     table.add_section()
     table.add_row("total", "", "", f"{count.trainable:,}", f"{count.non_trainable:,}")
-    print_rich(table, Console())
+    print_rich(table, open_console())
     print(
         f"{arch}, {classes} classes, {side}x{side} pixels: "
         f"{count.trainable + count.non_trainable:,} parameters in all, {complexity.macs:,} MACs"

@@ -13,6 +13,7 @@ import typer
 from grid.cli.options import Changes, DataDir, SkipUnreadable, Sweep, plan_sweep
 from grid.errors import GridError
 from grid.phrases import counted
+from grid.screen import print
 
 if TYPE_CHECKING:
     from grid.plan.ids import Trial
@@ -122,7 +123,7 @@ def debug(
         for line in lines:
             print(line)
     except Exception as error:
-        traceback.print_exc()
+        print(traceback.format_exc(), file=sys.stderr, end="")
         if sys.stdin.isatty():
             pdb.post_mortem(error.__traceback__)
         sys.exit(1)

@@ -10,6 +10,7 @@ import typer
 from grid.cli.options import DataDir, Results
 from grid.cli.terminal import analysis_errors, fail, print_table, write_errors
 from grid.explain.registry import ANALYSES, Options, find_analysis
+from grid.screen import open_console, print
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,12 +84,10 @@ def _save_figure(figure: Image, path: Path) -> None:
 
 def _print_or_save_table(table: Table, path: Path | None) -> None:
     """Save a table and print its path, or print the table if there is no path."""
-    from rich.console import Console
-
     from analysis.tables.table_formats import render
 
     if path is None:
-        print_table(table, Console())
+        print_table(table, open_console())
         return
     if path.suffix.lower() not in TABLE_FORMATS:
         fail(f"{path}: a table's suffix is one of {', '.join(TABLE_FORMATS)}")

@@ -9,6 +9,7 @@ import typer
 
 from grid.cli.options import Results
 from grid.cli.terminal import analysis_errors, fail
+from grid.screen import print
 
 # A driver looks for a request to stop about once a second; a shared disk delays it.
 STOP_TIMEOUT_S = 30.0

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from grid.cli.options import Changes, DataDir, ResultsDir, SkipUnreadable, Sweep, plan_sweep
+from grid.screen import print
 
 launch = typer.Typer(
     help="Run a sweep on a cluster; returns at once with the job's id.", no_args_is_help=True

@@ -10,6 +10,7 @@ import typer
 
 from grid.cli.options import Changes, DataDir, ResultsDir, SkipUnreadable, Sweep, plan_sweep
 from grid.cli.terminal import data_errors, fail, print_outcome
+from grid.screen import open_console, print
 
 
 class Retry(StrEnum):
@@ -58,8 +59,6 @@ def run(
     ] = False,
 ) -> None:
     """Plan a sweep, skip finished trials, resume interrupted ones, run the rest."""
-    from rich.console import Console
-
     from grid.api import default_data_dir
     from grid.run.driver import RunOptions
     from grid.run.session import run_plan
@@ -71,8 +70,8 @@ def run(
     states = retry.states if retry else frozenset()
     options = RunOptions(results, data_dir, local, slots, address, states, share, on_error.value)
     with data_errors():
-        summary = run_plan(plan, options, Console(stderr=True))
-    print_outcome(summary, Console())
+        summary = run_plan(plan, options, open_console(stderr=True))
+    print_outcome(summary, open_console())
     sys.exit(summary.exit_code)
 
 

@@ -15,6 +15,7 @@ import typer
 
 from grid.cli.options import Results
 from grid.cli.terminal import analysis_errors, print_table
+from grid.screen import on_one_line, open_console, print
 
 if TYPE_CHECKING:
     from grid.cost.forecast import CellWork
@@ -38,7 +39,6 @@ def status(
 
     List the trials on each node and device, the trials per hour and the time left.
     """
-    from rich.console import Console
 
     from grid.lock.hold import drivers_alive
     from grid.store.open import open_store
@@ -59,15 +59,15 @@ def status(
     if as_json:
         print(_json(cells, claims, drivers, per_hour, left_s))
         return
-    print_table(coverage, Console())
+    print_table(coverage, open_console())
     for claim in claims:
-        print(_claim_line(claim))
+        print(on_one_line(_claim_line(claim)))
     for line in _busy_machines(claims):
-        print(line)
+        print(on_one_line(line))
     if drivers:
         print(_summary(claims, per_hour, left_s))
         for driver in drivers:
-            print(f"running: process {driver['pid']} on {driver['host']}")
+            print(on_one_line(f"running: process {driver['pid']} on {driver['host']}"))
     else:
         print("no driver is running")
 

@@ -7,9 +7,10 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from analysis.results.location import as_folder, is_address
+from grid.screen import print, print_warning, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,16 +35,11 @@ def analysis_errors() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", ResultsWarning)
-        warnings.showwarning = _print_warning
+        warnings.showwarning = print_warning
         try:
             yield
         except AnalysisError as problem:
             fail(str(problem))
-
-
-def _print_warning(message: Any, *args: Any, **kwargs: Any) -> None:
-    """Print a warning; a replacement of `warnings.showwarning`."""
-    print(f"cnngrid: {message}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -104,11 +100,12 @@ def print_table(table: Table, console: Console) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    rich_table = RichTable(box=box.SIMPLE_HEAD, title=table.title or None, title_justify="left")
+    title = Text(shown(table.title), style="table.title") if table.title else None
+    rich_table = RichTable(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column, title in zip(table.columns, table.titles(), strict=True):
-        rich_table.add_column(Text(title), justify="right" if column.right else "left")
+        rich_table.add_column(Text(shown(title)), justify="right" if column.right else "left")
     for row in table.text_rows():
-        rich_table.add_row(*(Text(value) for value in row))
+        rich_table.add_row(*(Text(shown(value)) for value in row))
     print_rich(rich_table, console)
     if table.caption:
         console.print(Text(table.caption, style="dim"))

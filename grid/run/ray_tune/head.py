@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from grid.errors import HeadLost
 from grid.lock.hold import let_go
 from grid.run.ray_tune.environment import tune_folder
+from grid.screen import print
 
 if TYPE_CHECKING:
     from grid.run.driver import Driver

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -296,6 +297,50 @@ def test_explain_calls_functions_that_a_folder_names_only_when_it_is_trusted(
             (tmp_path / "imported").unlink()
             sys.modules.pop("others_code")
         shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_control_characters_of_a_folder_never_reach_the_terminal(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+) -> None:
+    sweep = write_sweep(
+        compare={"arch": ["mobilenet_small"]},
+        fixed={"epochs": 1, "lr": 0.05, "image_size": 16},
+        seeds=[0],
+    )
+    run_local(sweep, tmp_path, data_dir)
+    folder = tmp_path / "small"
+    bad = "a\x1b[31m\x07\r\x9b\x7f\u202eb"
+    trial_id = change_row(
+        folder, {"arch": bad}, trial_id=bad, arch=bad, host=bad, reason=f"{bad}\n{bad}"
+    )
+    (folder / "run" / "trials").mkdir(parents=True, exist_ok=True)
+    claim = {"host": bad, "device": bad, "epoch": 1, "epochs": 2, "heartbeat": time.time()}
+    (folder / "run" / "trials" / f"{bad}x.json").write_text(json.dumps(claim))
+    driver = {"host": bad, "pid": 1, "heartbeat": time.time(), "started_at": 0.0}
+    (folder / "run" / "driver.json").write_text(json.dumps(driver))
+    (folder / "trials" / f"{bad}.parquet").write_text("damaged")
+    question = ("SELECT trial_id, arch, host, reason FROM trials",)
+    file = tmp_path / "answer.csv"
+    assert cnngrid("sql", folder, *question, "--format", "csv", "-o", file).returncode == 0
+    assert bad.encode() in file.read_bytes()
+    printed = []
+    for words in (
+        ("status", folder),
+        ("status", folder, "--json"),
+        ("logs", folder, trial_id),
+        ("explain", folder, "samples"),
+        *(("table", folder, name) for name in ("comparison", "failures")),
+        *(("sql", folder, *question, "--format", kind) for kind in ("table", "csv", "json")),
+        ("run", sweep, "--local", "--results", tmp_path),
+    ):
+        if "run" in words:
+            (folder / "run" / "driver.json").unlink()  # else it waits whether that driver lives
+        result = cnngrid(*words)
+        assert "Traceback" not in result.stderr, words
+        printed.append(result.stdout + result.stderr)
+        assert not set(printed[-1]) & set("\x1b\x07\r\x9b\x7f\u202e"), words
+    assert "a\\x1b[31m\\x07\\x0d\\u009b\\u007f\\u202eb" in printed[2]
 
 
 @pytest.mark.slow
