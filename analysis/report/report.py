@@ -13,6 +13,7 @@ from analysis.charts.figure_formats import Spec, embedded, script
 from analysis.charts.svg import svg_process
 from analysis.results.database import Connection, held, rows
 from analysis.results.errors import AnalysisError
+from analysis.results.regular_file import read_small_text
 from analysis.results.sql_files import sql
 from analysis.results.table_files import damage, folders_of
 from analysis.tables.catalog import TABLES, make_table
@@ -218,7 +219,7 @@ def _sweep_files(connection: Connection) -> str:
         try:
             if path.is_symlink():  # a run writes a file; a link may lead to anything
                 continue
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = read_small_text(path, errors="replace")
         except OSError:
             continue
         parts.append(

@@ -6,7 +6,9 @@ question first needs them. Nothing is ever written into a results folder.
 
 from __future__ import annotations
 
-import os
+import atexit
+import functools
+import shutil
 import sys
 import tempfile
 import warnings
@@ -70,7 +72,7 @@ def open_database(*folders: str | Path, all: bool) -> Connection:
         config={
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
-            "temp_directory": os.path.join(tempfile.gettempdir(), f"cnngrid-{os.getpid()}"),
+            "temp_directory": _spill_folder(),
         }
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -88,6 +90,17 @@ def open_database(*folders: str | Path, all: bool) -> Connection:
     _create_views(connection)
     load(connection, *LOADED_FIRST)
     return connection
+
+
+@functools.cache
+def _spill_folder() -> str:
+    """Make the folder for what does not fit into memory; it goes with this process.
+
+    Nobody else may read it, and its name cannot be foreseen.
+    """
+    folder = tempfile.mkdtemp(prefix="cnngrid-sql-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _insert_folders(connection: Connection, folders: Sequence[str | Path]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from analysis.results.regular_file import open_regular
+
 MAGIC = b"PAR1"  # the first and the last four bytes of every Parquet file
 
 
@@ -38,7 +40,7 @@ def damage_at_ends(path: str | os.PathLike[str]) -> str | None:
 
 def _read_ends(path: str | os.PathLike[str]) -> tuple[int, bytes, bytes]:
     """Return the size in bytes, the first four bytes and the last eight, fewer if there are."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(4)
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 8))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.results.regular_file import read_small_text
+
 # The keys of a claim, in the order of `held.running`.
 KEYS: dict[str, type | tuple[type, ...]] = {
     "host": str,
@@ -69,9 +71,8 @@ def file_system_now(states: list[StateFile]) -> float:
 def read_state(path: Path) -> StateFile | None:
     """Return the content of a state file; None if it is gone or unreadable."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-            written = os.fstat(file.fileno()).st_mtime
-    except (OSError, ValueError):
+        content = json.loads(read_small_text(path))
+        written = os.stat(path).st_mtime
+    except (OSError, ValueError, RecursionError):
         return None
     return StateFile(content, written) if isinstance(content, dict) else None

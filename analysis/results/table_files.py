@@ -81,13 +81,20 @@ def list_files(connection: Connection, table: str) -> Iterator[tuple[str, str]]:
     for results, folder in folders_of(connection).items():
         complete(folder, table)
         try:
-            names = sorted(os.listdir(folder / table))
+            with os.scandir(folder / table) as entries:
+                files = sorted((entry.path, entry.is_file()) for entry in entries)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        for name in names:
-            file = str(folder / table / name)
-            if name.endswith(".parquet") and not name.startswith(".") and file not in damaged:
+        for file, regular in files:
+            name = os.path.basename(file)
+            if not name.endswith(".parquet") or name.startswith(".") or file in damaged:
+                continue
+            if regular:
                 yield results, file
+            else:  # to open a pipe would wait for a writer
+                _record_damage(
+                    connection, table, [(results, file)], {file: "it is not a regular file"}
+                )
 
 
 def size_in_bytes(file: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncore.catalog import NETWORKS
+from cnncore.regular_file import check_regular
 
 IMAGENET = "imagenet"
 # Options that change the shapes of layers, so that torchvision's weights do not fit.
@@ -36,6 +37,7 @@ def check_imagenet(arch: str, options: Mapping[str, Any]) -> str | None:
 def fingerprint(path: str | Path) -> str:
     """Return 16 hex digits of a weights file's hash. Raises `WeightsError` if it is unreadable."""
     try:
+        check_regular(path)
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:

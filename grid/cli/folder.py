@@ -13,6 +13,8 @@ from grid.screen import print
 
 # A driver looks for a request to stop about once a second; a shared disk delays it.
 STOP_TIMEOUT_S = 30.0
+# Bytes of a log that are printed.
+LONGEST_LOG_BYTES = 1_000_000
 
 
 def stop(
@@ -74,7 +76,11 @@ def logs(
     store = open_store(results)
     log = store.log(row["trial_id"])
     if store.files.fetch(log):
-        print(log.read_text(encoding="utf-8", errors="replace").rstrip())
+        with log.open("rb") as file:
+            text = file.read(LONGEST_LOG_BYTES).decode("utf-8", "replace").rstrip()
+        print(text)
+        if log.stat().st_size > LONGEST_LOG_BYTES:
+            print(f"... and more in {log}")
 
 
 def compact(results: Results) -> None:

@@ -123,7 +123,7 @@ def _trials_per_hour(work: Iterable[Row], drivers: Sequence[Row]) -> float | Non
         return None
     # The clocks of the machines that wrote the rows may be ahead of ours.
     now = max(datetime.now(UTC).replace(tzinfo=None), *end_times)
-    first_start = min(driver["started_at"] for driver in drivers)
+    first_start = min(driver.get("started_at", 0.0) for driver in drivers)
     started_at = datetime.fromtimestamp(first_start, UTC).replace(tzinfo=None)
     since = max(started_at, now - timedelta(seconds=PACE_S))
     count = sum(ended_at > since for ended_at in end_times)

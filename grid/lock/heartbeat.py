@@ -69,13 +69,24 @@ class HeartbeatWatch:
 
 def read_driver(path: Path) -> dict[str, Any] | None:
     """Return the content of a driver's file: None if there is none, empty if it is unreadable."""
-    content = read_json(path)
+    content = _checked(read_json(path))
     return content if content or path.exists() else None
 
 
 def read_bucket_driver(store: Store) -> dict[str, Any] | None:
     """Return what the driver of an object store wrote: None if it is absent or unreadable."""
-    return store.read_run("driver.json") or None
+    return _checked(store.read_run("driver.json")) or None
+
+
+def _checked(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a driver's content, empty if it is not what a driver writes."""
+    numbers = (content.get(key, 0.0) for key in ("heartbeat", "started_at"))
+    right = (
+        isinstance(content.get("host"), str)
+        and isinstance(content.get("pid"), int)
+        and all(isinstance(number, (int, float)) for number in numbers)
+    )
+    return content if right else {}
 
 
 def watch_file(path: Path) -> HeartbeatWatch:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis.results.regular_file import read_small_text
 from grid.errors import StoreError
 
 # Errors that say that there is no room, for anybody or for this user.
@@ -78,7 +79,7 @@ def remove_temporary(folder: Path, older_than_s: float = STALE_S) -> list[Path]:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a small state file; empty if it is absent or unreadable."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_small_text(path))
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

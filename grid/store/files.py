@@ -137,7 +137,11 @@ class DiskFiles(Files):
         """Return the sorted paths of the files in a folder."""
         try:
             with os.scandir(self.folder / folder) as entries:
-                return sorted(entry.path for entry in entries if entry.name.endswith(suffix))
+                return sorted(
+                    entry.path
+                    for entry in entries
+                    if entry.name.endswith(suffix) and entry.is_file()
+                )
         except FileNotFoundError:
             return []
 

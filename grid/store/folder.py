@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.results.parquet_file import looks_whole
+from analysis.results.regular_file import read_small_text
 from grid.errors import ResultsError
 from grid.store.atomic import FULL, STALE_S, remove_temporary
 from grid.store.claims import Claims
@@ -27,7 +28,7 @@ PER_TRIAL = ("trials", "epochs", "classes", "predictions", "enhancement")
 # Names of files: ids and numbers.
 FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 # The key `sweep` at the start of a line, or in a file that is one line of JSON.
-SWEEP_LINE = re.compile(r"""(?:^|[{,])\s*["']?sweep["']?\s*:\s*["']?([\w.-]+)""", re.MULTILINE)
+SWEEP_LINE = re.compile(r"""(?:^|[{,])[ \t]*["']?sweep["']?\s*:\s*["']?([\w.-]+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Store:
     def sweep_name(self) -> str | None:
         """Return the name of the sweep that the folder holds; None for a new folder."""
         try:
-            text = (self.folder / "sweep.yaml").read_text(encoding="utf-8")
+            text = read_small_text(self.folder / "sweep.yaml", errors="replace")
         except OSError:
             return None
         match = SWEEP_LINE.search(text)

@@ -24,7 +24,7 @@ def scratch_folder() -> Path:
     """
     for leftover in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError), open(leftover / LOCK, "r+") as lock:
-            if leftover.stat().st_uid == os.getuid():
+            if leftover.lstat().st_uid == os.getuid():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(leftover, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))

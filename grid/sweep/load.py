@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -9,15 +10,13 @@ from typing import Any, get_args
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
+from analysis.results.regular_file import read_small_text
 from cnncore.spelling import closest_hint
 from grid.errors import SweepError
 from grid.sweep.checks import Problems, cross_problems, value_problems
 from grid.sweep.config_keys import UNION_TAGS, check_value, config_keys, describe_error, unknown_key
 from grid.sweep.spec import Section, SweepSpec
 from grid.sweep.yaml_source import KeyPath, Source, read_yaml
-
-# A sweep file is written by hand; anything larger is something else.
-LARGEST_FILE_BYTES = 1_000_000
 
 
 def read_presets() -> dict[str, str]:
@@ -44,14 +43,16 @@ def load_sweep(sweep: str | Path) -> SweepSpec:
         text = f"no such file, and no preset of that name{hint}; presets: {', '.join(presets)}"
         raise SweepError([f"{sweep}: {text}"])
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise SweepError([f"{sweep}: larger than 1 MB, so not a sweep file"])
-        text = path.read_text(encoding="utf-8")
+        text = read_small_text(path)
     except FileNotFoundError:
         raise SweepError(
             [f"{sweep}: no such file; `cnngrid init {sweep}` writes one to start from"]
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        if error.errno in (errno.EFBIG, errno.EINVAL):
+            raise SweepError([f"{sweep}: {error.strerror}, so not a sweep file"]) from None
+        raise SweepError([f"{sweep}: cannot be read: {error}"]) from None
+    except UnicodeDecodeError as error:
         raise SweepError([f"{sweep}: cannot be read: {error}"]) from None
     return parse_sweep(text, name=str(sweep))
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grid.errors import SweepError
 
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
+
 # Values of a sweep file, aliases written out: a few lines of aliases can stand for billions.
 MOST_VALUES = 100_000
+# Limits on the text itself: reading 50,000 values takes two seconds, as do 1,000 merges (`<<`).
+MOST_NODES = 50_000
+MOST_MERGES = 1_000
+DEEPEST = 100
 
 # A key or item of a sweep file: `("tune", "axes", "lr")`.
 KeyPath = tuple[str | int, ...]
@@ -41,16 +49,17 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
 
     Raises `SweepError` if the text is not YAML.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
     lines: dict[KeyPath, int] = {}
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
+            tree = _limited_yaml(name).load(io.StringIO(text))
         # ruamel keeps an alias as the one value it names; here each becomes a value of its own.
-        limit = ValueLimit(name)
-        return _plain(YAML(typ="rt").load(io.StringIO(text)), (), lines, limit), lines
+        return _plain(tree, (), lines, ValueLimit(name)), lines
     except RecursionError:
-        raise SweepError([f"{name}: is nested too deeply, so not a sweep file"]) from None
+        raise _too_deep(name) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -58,6 +67,36 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
         raise SweepError([f"{name}{line}: not YAML: {problem}"]) from None
     except (YAMLError, ValueError) as error:
         raise SweepError([f"{name}: not YAML: {str(error).splitlines()[0]}"]) from None
+
+
+def _limited_yaml(name: str) -> YAML:
+    """Return ruamel's reader; it gives up early on a text that would take it minutes."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.composer import Composer
+
+    class LimitedComposer(Composer):
+        nodes = merges = level = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.nodes += 1
+            self.level += 1
+            if self.level > DEEPEST:
+                raise _too_deep(name)
+            node = super().compose_node(parent, index)
+            self.merges += getattr(node, "value", None) == "<<"
+            self.level -= 1
+            if self.nodes > MOST_NODES or self.merges > MOST_MERGES:
+                limits = f"{MOST_NODES:,} values or {MOST_MERGES:,} merges (<<)"
+                raise SweepError([f"{name}: has more than {limits}, so not a sweep file"])
+            return node
+
+    yaml = YAML(typ="rt")
+    yaml.Composer = LimitedComposer
+    return yaml
+
+
+def _too_deep(name: str) -> SweepError:
+    return SweepError([f"{name}: is nested too deeply, so not a sweep file"])
 
 
 @dataclass

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from cnncore.regular_file import check_regular
+
 
 def cached_for(
     name: str, paths: Sequence[Path], roots: Iterable[Path], compute: Callable[[], str]
@@ -63,6 +65,7 @@ def joint_digest(files: Iterable[tuple[str, str]]) -> str:
 
 
 def _file_digest(path: Path, method: str) -> str:
+    check_regular(path)
     with path.open("rb") as file:
         new = partial(hashlib.new, method, usedforsecurity=False)
         return hashlib.file_digest(file, new).hexdigest()

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,7 +22,9 @@ import pytest
 import torch
 from PIL import Image
 
+from analysis.results.database import open_database
 from analysis.tables.catalog import TABLES
+from grid.lock.heartbeat import read_driver
 from tests.small_sweeps import metrics, run_local
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,8 +122,77 @@ def test_a_sweep_file_too_large_or_that_unfolds_is_refused_at_once(
     refused("bad.yaml: unfolds to more than 100,000 values, so not a sweep file")
     sweep.write_text("sweep: s\ncompare: &a {arch: [*a]}\n")
     refused("bad.yaml:2: compare.arch[0]: input should be a valid string")
-    sweep.write_text("sweep: s\ncompare: " + "[" * 100_000)
-    refused("bad.yaml: is nested too deeply, so not a sweep file")
+    for bracket in "[{":
+        sweep.write_text("sweep: s\ncompare: " + bracket * 100_000)
+        refused("bad.yaml: is nested too deeply, so not a sweep file")
+    merges = [f"b{number}: {{<<: *a}}" for number in range(10_000)]
+    sweep.write_text("\n".join(["a: &a {x: 1}", *merges]))
+    refused("bad.yaml: has more than 50,000 values or 1,000 merges (<<), so not a sweep file")
+    sweep.write_text("\n" * 60_000)
+    refused("bad.yaml: a sweep file holds keys and values")
+    sweep.unlink()
+    sweep.symlink_to("/dev/zero")
+    refused("bad.yaml: not a regular file, so not a sweep file")
+    sweep.unlink()
+    os.mkfifo(sweep)
+    refused("bad.yaml: not a regular file, so not a sweep file")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "zip"])
+def test_weights_without_an_end_are_refused(
+    write_sweep: Write, tmp_path: Path, cnngrid: Command, kind: str
+) -> None:
+    path = tmp_path / "weights.pt"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(10_000_000))
+    sweep = write_sweep(fixed={"pretrained": str(path)})
+    result = cnngrid("plan", sweep)
+    assert result.returncode == 2
+    expected = "unpacks to 10,000,000 bytes" if kind == "zip" else "not a regular file"
+    assert expected in result.stderr
+
+
+@pytest.mark.slow
+def test_pipes_and_odd_state_files_in_a_results_folder_stop_nothing(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+) -> None:
+    sweep = write_sweep(seeds=[0])
+    run_local(sweep, tmp_path, data_dir)
+    folder = tmp_path / "small"
+    (folder / "sweep.yaml").write_text("\n" * 60_000 + (folder / "sweep.yaml").read_text())
+    for table in ("trials", "epochs", "plan"):
+        os.mkfifo(folder / table / "a.parquet")
+    (folder / "run" / "trials").mkdir(parents=True, exist_ok=True)
+    os.mkfifo(folder / "run" / "trials" / "a.json")
+    (folder / "run" / "trials" / "b.json").write_text("[" * 100_000)
+    driver = tmp_path / "driver.json"
+    for content in ("[" * 100_000, '{"host": 1, "pid": "x", "heartbeat": []}', "x" * 1_100_000):
+        driver.write_text(content)
+        assert read_driver(driver) == {}
+    driver.unlink()
+    os.mkfifo(driver)
+    assert read_driver(driver) == {}
+    result = cnngrid("status", folder)
+    assert result.returncode == 0, result.stderr
+    assert "a.parquet is damaged and left out: it is not a regular file" in result.stderr
+    result = cnngrid("run", sweep, "--local", "--results", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "nothing to do" in result.stdout
+
+
+def test_what_a_question_spills_to_disk_is_private(tmp_path: Path) -> None:
+    (tmp_path / "plan").mkdir()
+    with open_database(tmp_path, all=True) as connection:
+        answer = connection.execute("SELECT current_setting('temp_directory')").fetchone()
+    assert answer is not None
+    status = Path(answer[0]).stat()
+    assert str(os.getpid()) not in answer[0]
+    assert (status.st_mode & 0o777, status.st_uid) == (0o700, os.getuid())
 
 
 HOSTILE_NETWORK = """
