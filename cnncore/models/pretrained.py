@@ -1,4 +1,4 @@
-"""Loading of pre-trained weights: read without running code, checked layer by layer."""
+"""Loading of pre-trained weights, checked layer by layer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cnncore.catalog import NETWORKS
-from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
 from cnncore.models.classifier_head import AUXILIARY, HEADS, head_names
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
-
-Weights = dict[str, Tensor]
+from cnncore.models.weights_file import Weights, read_weights, with_names_of
 
 # Layers that a message names; it only counts the rest.
 NAMED_LAYERS = 4
@@ -41,34 +39,24 @@ def load_pretrained(
         if expected_fingerprint is not None and fingerprint(source) != expected_fingerprint:
             raise WeightsError(f"{source} has changed since the sweep was planned; plan it again")
         weights = read_weights(source)
-    add_frozen_scales(model, weights)
-    fitting = select_fitting(model, weights, source)
+    fitting = fit_to(model, weights, source)
     model.load_state_dict(fitting, strict=False)
     return set(fitting)
 
 
-def read_weights(path: str | Path) -> Weights:
-    """Read the tensors of a state dict, or of a checkpoint with `weights`. Raises `WeightsError`.
+def fit_to(model: nn.Module, weights: Weights, source: str) -> Weights:
+    """Return the `weights` that `model` takes, under its names, whatever wrapped them.
 
-    Only tensors and plain values are read; a file whose pickle would run code is refused.
+    Raises `WeightsError` if they do not fit.
     """
+    own = model.state_dict()
+    weights, prefix = with_names_of(weights, own, source)
+    add_frozen_scales(model, weights)
     try:
-        payload = load_checkpoint(path, checksums=False)
-    except DamagedCheckpoint as problem:
-        raise WeightsError(
-            f"{problem}; a weights file must hold tensors only (torch.save of a state_dict), so "
-            "that reading it cannot run code"
-        ) from None
-    if payload is None:
-        raise WeightsError(f"pretrained: there is no file {path}")
-    weights = payload.get("weights", payload)
-    if (
-        not isinstance(weights, dict)
-        or not weights
-        or not all(map(torch.is_tensor, weights.values()))
-    ):
-        raise WeightsError(f"{path}: expected a state dict, or a checkpoint with `weights`")
-    return weights
+        return select_fitting(model, weights, source)
+    except WeightsError as problem:
+        about = f" (names without their prefix {prefix})" if prefix else ""
+        raise WeightsError(f"{problem}{about}") from None
 
 
 def select_fitting(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Weights:
@@ -89,7 +77,11 @@ def select_fitting(model: nn.Module, weights: Mapping[str, Tensor], source: str)
         top = name.partition(".")[0]
         if name in own and name in weights:
             has, wants = tuple(weights[name].shape), tuple(own[name].shape)
-            if has == wants:
+            if weights[name].is_floating_point() < own[name].is_floating_point():
+                problems.append(
+                    f"{name} is {_dtype(weights[name])}, the network wants {_dtype(own[name])}"
+                )
+            elif has == wants:
                 fitting[name] = weights[name]
             elif has[1:] != wants[1:] or top not in heads or wants[0] != classes[top]:
                 problems.append(f"{name} is {_shape(has)}, the network wants {_shape(wants)}")
@@ -118,6 +110,10 @@ def _class_count(own: Mapping[str, Tensor], head: tuple[str, ...]) -> int:
     ]
 
 
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "a single number"
 
@@ -128,9 +124,7 @@ def check_fit(arch: str, image_size: int, options: Mapping[str, object], path: s
 
     with torch.device("meta"):
         model = build_model(arch, classes=2, image_size=image_size, **options)
-    weights = read_weights(path)
-    add_frozen_scales(model, weights)
-    select_fitting(model, weights, path)
+    fit_to(model, read_weights(path), path)
 
 
 def _download(network: str) -> Weights:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from analysis.results.database import connect, rows
@@ -105,8 +104,8 @@ def open_finished_trial(
         )
     try:
         config = TrialConfig.model_validate_json(row["config"])
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
         raise GridError(f"{results}: trial {row['trial_id']}: damaged config: {reason}") from None
     if named := _foreign_functions(config):
         if not trust:

@@ -1,8 +1,11 @@
+import argparse
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 from torchvision.models import get_model, get_model_weights
@@ -88,6 +91,60 @@ def test_shapes_that_do_not_fit_are_named_both(tmp_path):
         check_fit("mobilenet_small", 32, {}, path)
     with pytest.raises(WeightsError, match=r"0\.weight is not in the network|0\.bias is not in"):
         check_fit("cnn3", 32, {}, path)
+
+
+def under(prefix, state):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"epoch": 3, "state_dict": state, "optimizer": {"state": {}}},
+        lambda state: {"model_state_dict": state},
+        lambda state: {"net": under("module.", state)},
+        lambda state: {"my_network": state, "epoch": 1},
+        lambda state: under("module._orig_mod.", state),
+        lambda state: {name.replace("0.0.", "0._orig_mod.0."): v for name, v in state.items()},
+        lambda state: {"state_dict": {**under("model.", state), "loss.weight": torch.ones(3)}},
+        lambda state: {"model": under("module.", {k: v * 0 for k, v in state.items()}),
+                       "model_ema": {"n_averaged": torch.tensor(2), **under("module.", state)}},
+        lambda state: {"state_dict": state, "best": np.float64(71.3), "matrix": np.ones((2, 2)),
+                       "args": argparse.Namespace(lr=0.1, out=Path("x"))},
+    ],
+)  # fmt: skip
+def test_checkpoints_of_other_training_code_give_their_weights(tmp_path, wrap):
+    state, model = build("mobilenet_small").state_dict(), build("mobilenet_small")
+    path = saved(tmp_path, wrap(state))
+    check_fit("mobilenet_small", 32, {}, path)
+    load_pretrained(model, "mobilenet_small", path)
+    assert equal(model.state_dict(), state)
+
+
+def test_safetensors_give_their_weights(tmp_path):
+    state, model = build("mobilenet_small").state_dict(), build("mobilenet_small")
+    path = str(tmp_path / "model.safetensors")
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    load_pretrained(model, "mobilenet_small", path)
+    assert equal(model.state_dict(), state)
+    Path(path).write_bytes(b"x" * 100)
+    with pytest.raises(WeightsError, match="cannot be read as safetensors"):
+        check_fit("mobilenet_small", 32, {}, path)
+
+
+def test_weights_that_may_be_the_wrong_ones_are_refused(tmp_path):
+    state = build("mobilenet_small").state_dict()
+    for content, expected in (
+        ({**under("student.", state), **under("teacher.", state)}, r"several .*student\., teacher"),
+        ({"generator": state, "critic": state}, r"it has several: generator, critic"),
+        ({name: (value * 9).char() for name, value in state.items()}, "is int8, the network wants"),
+        ({f"x{name}": value for name, value in state.items()}, "none of its names .*: x"),
+        (under("net.", dict(list(state.items())[:-1])), r"not in the file .*without .* net\.\)"),
+    ):
+        with pytest.raises(WeightsError, match=expected):
+            check_fit("mobilenet_small", 32, {}, saved(tmp_path, content))
+    with pytest.raises(WeightsError, match=r"holds \S+\.Conv.*torch.save\(model.state_dict\(\)"):
+        check_fit("cnn3", 32, {}, saved(tmp_path, nn.Conv2d(1, 1, 1)))
 
 
 class Exploit:
