@@ -58,7 +58,8 @@ def load_checkpoint(path: str | PathLike[str], *, checksums: bool = True) -> dic
     except FileNotFoundError:
         return None
     except Exception as error:  # torch raises many types, depending on the damage
-        reason = str(error).partition("\n")[0]
+        # Without torch's advice to read the file in a way that runs its code.
+        reason = str(error).partition("\n")[0].partition(" In PyTorch ")[0]
         raise DamagedCheckpoint(f"{path}: {type(error).__name__}: {reason}") from error
     if not isinstance(payload, dict):
         raise DamagedCheckpoint(f"{path}: holds a {type(payload).__name__}, not a checkpoint")

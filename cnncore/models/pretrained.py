@@ -81,6 +81,8 @@ def select_fitting(model: nn.Module, weights: Mapping[str, Tensor], source: str)
                 problems.append(
                     f"{name} is {_dtype(weights[name])}, the network wants {_dtype(own[name])}"
                 )
+            elif weights[name].is_meta:
+                problems.append(f"{name} has a shape but no values (a tensor of the meta device)")
             elif has == wants:
                 fitting[name] = weights[name]
             elif has[1:] != wants[1:] or top not in heads or wants[0] != classes[top]:

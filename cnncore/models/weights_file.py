@@ -6,14 +6,12 @@ those of wrappers such as `module.` of `DataParallel`.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from pathlib import Path, PosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,37 +31,54 @@ CHECKPOINT_KEYS = (
 WRAPPERS = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # Names that a message lists.
 NAMED = 3
-# Values beside the weights that run no code: settings and measurements of others' training loops.
-_SCALAR, _ARRAY = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
-HARMLESS: list[Any] = [
-    *(argparse.Namespace, PosixPath, np.ndarray, np.dtype),
-    # By their names in NumPy 1 and 2.
-    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")),
-]
+
+
+class StandIn:
+    """Stand-in for an object of any class or the result of any function: it does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> StandIn:
+        """Ignore the arguments that a pickle gives."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignore the state."""
 
 
 def read_weights(path: str | Path) -> Weights:
     """Read the tensors of a state dict or of a checkpoint, `.safetensors` too.
 
-    Raises `WeightsError`. A file whose pickle would run code is refused.
+    Raises `WeightsError`. No code runs: what is no tensor or plain value becomes a `StandIn`.
     """
     if Path(path).suffix == ".safetensors":
         return _read_safetensors(path)
+    # Settings and measurements of others' training loops lie beside the weights.
+    foreign = _foreign_names(path)
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals([(StandIn, name) for name in foreign]):
             payload = load_checkpoint(path, checksums=False)
-    except DamagedCheckpoint as problem:
-        foreign = re.search(r"GLOBAL (\S+)", str(problem.__cause__))
-        reason = f"{path}: holds {foreign.group(1)}" if foreign else str(problem)
+        if payload is None:
+            raise WeightsError(f"pretrained: there is no file {path}")
+        return _state_dict(payload, path)
+    except (DamagedCheckpoint, WeightsError) as problem:
+        foreign = foreign or re.findall(r"GLOBAL (\S+)", str(problem.__cause__))
+        if isinstance(problem, WeightsError) and not foreign:
+            raise
+        reason = f"{path}: holds {_some(foreign)}" if foreign else str(problem)
         raise WeightsError(
             f"{reason}; a weights file must hold tensors only, so that reading it cannot run code: "
             "write it by torch.save(model.state_dict(), FILE)"
         ) from None
-    if payload is None:
-        raise WeightsError(f"pretrained: there is no file {path}")
-    return _state_dict(payload, path)
+
+
+def _foreign_names(path: str | Path) -> list[str]:
+    """Return the classes and functions that the pickle of a file names; none if it has no such."""
+    try:
+        check_regular(path)
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # of an older or damaged file; reading it tells more
+        return []
 
 
 def _read_safetensors(path: str | Path) -> Weights:

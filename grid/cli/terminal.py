@@ -100,8 +100,8 @@ def print_table(table: Table, console: Console) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    title = Text(shown(table.title), style="table.title") if table.title else None
-    rich_table = RichTable(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    heading = Text(shown(table.title), style="table.title") if table.title else None
+    rich_table = RichTable(box=box.SIMPLE_HEAD, title=heading, title_justify="left")
     for column, title in zip(table.columns, table.titles(), strict=True):
         rich_table.add_column(Text(shown(title)), justify="right" if column.right else "left")
     for row in table.text_rows():

@@ -110,15 +110,17 @@ def under(prefix, state):
         lambda state: {"model": under("module.", {k: v * 0 for k, v in state.items()}),
                        "model_ema": {"n_averaged": torch.tensor(2), **under("module.", state)}},
         lambda state: {"state_dict": state, "best": np.float64(71.3), "matrix": np.ones((2, 2)),
-                       "args": argparse.Namespace(lr=0.1, out=Path("x"))},
+                       "args": argparse.Namespace(lr=0.1, out=Path("x")), "own": Exploit()},
     ],
 )  # fmt: skip
-def test_checkpoints_of_other_training_code_give_their_weights(tmp_path, wrap):
+def test_checkpoints_of_other_training_code_give_their_weights(tmp_path, monkeypatch, wrap):
+    monkeypatch.chdir(tmp_path)
     state, model = build("mobilenet_small").state_dict(), build("mobilenet_small")
     path = saved(tmp_path, wrap(state))
     check_fit("mobilenet_small", 32, {}, path)
     load_pretrained(model, "mobilenet_small", path)
     assert equal(model.state_dict(), state)
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_safetensors_give_their_weights(tmp_path):
@@ -138,6 +140,7 @@ def test_weights_that_may_be_the_wrong_ones_are_refused(tmp_path):
         ({**under("student.", state), **under("teacher.", state)}, r"several .*student\., teacher"),
         ({"generator": state, "critic": state}, r"it has several: generator, critic"),
         ({name: (value * 9).char() for name, value in state.items()}, "is int8, the network wants"),
+        ({name: value.to("meta") for name, value in state.items()}, "a shape but no values"),
         ({f"x{name}": value for name, value in state.items()}, "none of its names .*: x"),
         (under("net.", dict(list(state.items())[:-1])), r"not in the file .*without .* net\.\)"),
     ):
