@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from cnncore.data.errors import DataError
 from cnncore.regular_file import check_regular
 
 
@@ -65,7 +66,10 @@ def joint_digest(files: Iterable[tuple[str, str]]) -> str:
 
 
 def _file_digest(path: Path, method: str) -> str:
-    check_regular(path)
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; remove it") from None
     with path.open("rb") as file:
         new = partial(hashlib.new, method, usedforsecurity=False)
         return hashlib.file_digest(file, new).hexdigest()

@@ -16,6 +16,7 @@ from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Ima
 from cnncore.data.errors import DataError
 from cnncore.data.sources.file_digests import cached_for, files_digest
 from cnncore.data.stratify import stratified_split
+from cnncore.regular_file import check_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -186,6 +187,7 @@ def _decoding_problem(path: Path, use: Callable[[Image.Image], None] | None = No
     from PIL import Image
 
     try:
+        check_regular(path)
         with Image.open(path) as image:
             decoded = image.convert("RGB")
             if use:

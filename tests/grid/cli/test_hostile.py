@@ -1,5 +1,7 @@
 """Hostile sweep files and results folders: refused with a message, or harmless."""
 
+import contextlib
+import io
 import json
 import os
 import pickle
@@ -25,6 +27,7 @@ from PIL import Image
 from analysis.results.database import open_database
 from analysis.tables.catalog import TABLES
 from grid.lock.heartbeat import read_driver
+from grid.screen import print_data
 from tests.small_sweeps import metrics, run_local
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -183,6 +186,36 @@ def test_pipes_and_odd_state_files_in_a_results_folder_stop_nothing(
     result = cnngrid("run", sweep, "--local", "--results", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "nothing to do" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_pipe_among_images_is_named(write_sweep: Write, tmp_path: Path, cnngrid: Command) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(
+                tmp_path / "photos" / label / f"{number}.png"
+            )
+    os.mkfifo(tmp_path / "photos" / "a" / "pipe.png")
+    images = {"dataset": "imagefolder:photos", "image_size": 8, "lr": 0.1}
+    sweep = write_sweep(
+        compare={"arch": ["mobilenet_small"]},
+        fixed={**images, "limit_train": None, "limit_test": None},
+    )
+    refused = cnngrid("plan", sweep)
+    assert refused.returncode == 2
+    assert "pipe.png: not a regular file; remove it" in refused.stderr
+    assert cnngrid("plan", sweep, "--skip-unreadable").returncode == 0
+
+
+def test_a_file_keeps_what_a_terminal_is_not_sent(tmp_path: Path) -> None:
+    text = "name\na\x1b]0;b\u202ec\n"
+    with (tmp_path / "a.csv").open("w") as file, contextlib.redirect_stdout(file):
+        print_data(text)
+    assert (tmp_path / "a.csv").read_text() == text
+    with contextlib.redirect_stdout(io.StringIO()) as pipe:
+        print_data(text)
+    assert pipe.getvalue() == "name\na\\x1b]0;b\\u202ec\n"
 
 
 def test_what_a_question_spills_to_disk_is_private(tmp_path: Path) -> None:
