@@ -12,12 +12,14 @@ class Allocation:
 
     `time` is in Slurm's format, such as `8:00:00`. `extra` are more options of sbatch, passed on
     unchanged. `array` is a number of jobs of `nodes` each, which start and end independently.
+    `gpu_request` is the request for `gpus_per_node` as Slurm reads it, None if `extra` has it.
     """
 
     nodes: int = 1
     array: int | None = None
     cpus_per_node: int = 1
     gpus_per_node: int = 0
+    gpu_request: str | None = None
     time: str | None = None
     partition: str | None = None
     account: str | None = None
@@ -47,9 +49,9 @@ class Job:
     shared: tuple[Path, ...]
     # Folders in which a new file proves that the command made progress.
     progress: tuple[Path, ...]
-    # Folder of the programs that launched the job, put first on the PATH.
-    programs: Path
-    # The user's shell file, sourced after the PATH is set.
+    # The Python that launched the job: it runs the job too, and its folder is first on the PATH.
+    python: Path
+    # The user's shell file, sourced first.
     env_setup: Path | None = None
     # Time between the interruption of the command and the time limit.
     stop_before_s: int = 120

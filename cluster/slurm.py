@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,6 +17,26 @@ from cluster.job import Job
 NEVER_STARTS = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")
 # A busy slurmctld answers late, one that is down never.
 TIMEOUT_S = 60
+# Prefixes of variables that Slurm's commands, and MPI below them, take as options. A shell inside a
+# job has that job's, and a job submitted there would take its memory, cores and id.
+ORDERS = ("SLURM_", *(f"{name}_" for name in ("SBATCH", "SRUN", "SALLOC", "SQUEUE", "SCANCEL")))
+MPI_ORDERS = ("PMI_", "PMIX_", "OMPI_")
+# Devices of the job, or machine, in which the command was typed.
+DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+# Variables that tell where Slurm is and how to reach it.
+SITE = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+SITE_PREFIX = "SLURM_SACK_"
+# Defaults of a site or user, which Slurm itself never sets, with the options of a script that they
+# would outrank.
+DEFAULTS = {
+    "SBATCH_ACCOUNT": r"--account\b|-A",
+    "SBATCH_PARTITION": r"--partition\b|-p",
+    "SBATCH_QOS": r"--qos\b|-q",
+    "SBATCH_CONSTRAINT": r"--constraint\b|-C",
+    "SBATCH_CLUSTERS": r"--clusters?\b|-M",
+    "SBATCH_RESERVATION": r"--reservation\b",
+    "SBATCH_WCKEY": r"--wckey\b",
+}
 
 
 def sbatch_script(job: Job) -> str:
@@ -49,7 +71,7 @@ def _options(job: Job) -> list[str]:
         "nodes": allocation.nodes,
         "ntasks-per-node": 1,
         "cpus-per-task": allocation.cpus_per_node,
-        "gpus-per-node": allocation.gpus_per_node or None,
+        "gpus-per-node": allocation.gpu_request,
         "time": allocation.time,
         "partition": allocation.partition,
         "account": allocation.account,
@@ -73,13 +95,16 @@ def _options(job: Job) -> list[str]:
 def _settings(job: Job) -> str:
     """Return the assignments that `slurm_job.sh` reads."""
     allocation = job.allocation
-    lines = [f"export PATH={_shell(job.programs)}:$PATH"]
+    lines = [f"export PATH={_shell(job.python.parent)}:$PATH", "pythonpath=$PYTHONPATH"]
     if job.env_setup:
-        lines.append(f"source {_shell(job.env_setup)} || exit 2")
+        message = _shell(f"cnngrid: --env-setup {job.env_setup}: its last command failed")
+        lines.append(f"source {_shell(job.env_setup)} || {{ echo {message}; exit 2; }}")
     lines += [
+        f"programs={_shell(job.python.parent)} python={_shell(job.python)}",
+        f"start_in={_shell(job.start_in)}",
         f"folder={_shell(job.folder)}",
         f"logs={_shell(job.logs)}",
-        f"nodes={allocation.nodes}",
+        f"nodes={allocation.nodes} array={allocation.array or ''}",
         f"export cpus={allocation.cpus_per_node} gpus={allocation.gpus_per_node}",
         f"shared=({' '.join(map(_shell, job.shared))})",
         f"progress=({' '.join(map(_shell, job.progress))})",
@@ -111,7 +136,7 @@ def submit(script: Path) -> str:
     """Submit a script and return the job's id. Raises `ClusterError` with Slurm's message."""
     if not shutil.which("sbatch"):
         raise ClusterError("no sbatch on the path: this machine does not submit to a Slurm cluster")
-    result = _run("sbatch", "--parsable", str(script))
+    result = _sbatch(script, "--parsable")
     if result.returncode:
         raise ClusterError(result.stderr.strip() or f"sbatch ended with {result.returncode}")
     job_id = result.stdout.strip().partition(";")[0]
@@ -126,7 +151,7 @@ def _withdraw_if_stuck(job_id: str, script: Path) -> None:
         reason = reason.partition("\n")[0]  # all jobs of an array have the same reason
         if reason not in NEVER_STARTS:
             return
-        message = _run("sbatch", "--test-only", str(script)).stderr.strip()
+        message = _sbatch(script, "--test-only").stderr.strip()
         _run("scancel", job_id)
     except ClusterError:  # the job is submitted all the same
         return
@@ -135,9 +160,34 @@ def _withdraw_if_stuck(job_id: str, script: Path) -> None:
     )
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def _sbatch(script: Path, option: str) -> subprocess.CompletedProcess[str]:
+    """Run sbatch on a script; the defaults of the environment give way to the script's options."""
+    text = script.read_text(encoding="utf-8")
+    defaults = {
+        name: os.environ[name]
+        for name, own in DEFAULTS.items()
+        if name in os.environ and not re.search(f"^#SBATCH ({own})", text, re.MULTILINE)
+    }
+    return _run("sbatch", option, str(script), **defaults)
+
+
+def site_environment() -> dict[str, str]:
+    """Return this process's environment without the orders and devices of a job around it."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in SITE
+        or name.startswith(SITE_PREFIX)
+        or not (name in DEVICES or name.startswith((*ORDERS, *MPI_ORDERS)))
+    }
+
+
+def _run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**site_environment(), **variables}
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment
+        )
     except subprocess.TimeoutExpired:
         raise ClusterError(f"{command[0]}: no answer from Slurm within {TIMEOUT_S} s") from None
     except OSError as error:

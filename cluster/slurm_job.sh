@@ -1,17 +1,48 @@
 # ---- The rest is the same in every job. ---------------------------------------------------------
 
+say() { echo "cnngrid: $*"; }
+
+# What --env-setup did to this shell (set -eu, cd, another Python first) does not change the job.
+set +eu +o pipefail
+trap - ERR EXIT
+unset IFS PYTHONHOME
+cd "$start_in" || exit 2
+export PATH="$programs:$PATH"
+[ -x "$python" ] || python=python3
+if [ "$PYTHONPATH" != "$pythonpath" ]; then # what it added is found, but after everything installed
+    installed=$(PYTHONPATH='' "$python" -P -c 'import sys; print(*filter(None, sys.path), sep=":")')
+    export PYTHONPATH="${pythonpath:+$pythonpath:}$installed${PYTHONPATH:+:$PYTHONPATH}"
+fi
+
+# Variables of the job in which this one was submitted are orders for srun and scancel: keep those
+# that say where Slurm is and which job this is.
+for name in ${!SLURM_@} ${!SRUN_@} ${!SBATCH_@} ${!SALLOC_@} ${!SCANCEL_@} ${!SCONTROL_@} \
+    ${!PMI_@} ${!PMIX_@} ${!OMPI_@}; do
+    case $name in
+    SLURM_CONF* | SLURM_JWT | SLURM_SACK_* | SLURM_CLUSTER_NAME | SLURM_RESTART_COUNT) ;;
+    SLURM_JOB_ID | SLURM_JOB_NODELIST | SLURM_SUBMIT_*) ;;
+    SLURM_ARRAY_JOB_ID | SLURM_ARRAY_TASK_ID) [ -n "$array" ] || unset "$name" ;;
+    *) unset "$name" ;;
+    esac
+done
+# Nor does this job's Ray follow settings for another one; those in small letters are Ray's limits.
+for name in ${!RAY_@} ${!TUNE_@}; do
+    case $name in *[a-z]*) ;; *) unset "$name" ;; esac
+done
+
 # A job of an array is named by the array's id and its index: one of them also has the array's id.
 id=$SLURM_JOB_ID
-[ -z "$SLURM_ARRAY_JOB_ID" ] || id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+[ -z "$array" ] || id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 export log="$logs/slurm-$id-ray.log"
 # Temporary files go to the node's own disk; the path must be short, because Ray puts sockets there.
 export disk="${CNNGRID_SCRATCH:-/tmp}"
+if [ "${#disk}" -gt 24 ]; then
+    say "CNNGRID_SCRATCH is too long for Ray's sockets (${#disk} characters, at most 24): using /tmp"
+    disk=/tmp
+fi
 # Only holders of this run's token can join this Ray or submit to it, and it joins no other Ray.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token-$id-${SLURM_RESTART_COUNT:-0}"
-unset RAY_ADDRESS RAY_AUTH_TOKEN RAY_TMPDIR
 export RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0
-
-say() { echo "cnngrid: $*"; }
 
 check_node() { # check the conditions that each node must meet before the start
     refuse() { echo "cnngrid: $SLURMD_NODENAME: $*" >&2; exit 1; }
@@ -64,7 +95,7 @@ start_ray() { # start Ray on all nodes, on this one first; return when all have 
     done
     address="$host:$port"
     # If grpc is installed, Ray also serves Ray Client, by default on the same port for all jobs.
-    if python3 -P -c "import grpc" 2>/dev/null; then
+    if "$python" -P -c "import grpc" 2>/dev/null; then
         client=(--ray-client-server-port=$((port + 1)))
     fi
     : >"$log"
@@ -116,7 +147,7 @@ trap finish EXIT
 
 say "job $id on $SLURM_JOB_NODELIST, run $((${SLURM_RESTART_COUNT:-0} + 1))"
 rm -f "$folder/token-$id"-*
-python3 -P -m cluster.security "$RAY_AUTH_TOKEN_PATH" || exit 2
+"$python" -P -m cluster.security "$RAY_AUTH_TOKEN_PATH" || exit 2
 srun --nodes="$nodes" --ntasks="$nodes" --cpus-per-task="$cpus" \
     bash -c 'check_node "$@"' check "${shared[@]}" || exit 2
 start_ray || exit 1

@@ -24,7 +24,9 @@ def launch_slurm(
         int | None,
         typer.Option(min=1, help="Number of jobs that share the sweep, each of --nodes."),
     ] = None,
-    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs on each node.")] = 0,
+    gpus_per_node: Annotated[
+        str | None, typer.Option(help="GPUs on each node, such as 2 or a100:2 (default: none).")
+    ] = None,
     cpus_per_node: Annotated[
         int | None, typer.Option(min=1, help="CPU cores on each node (default: for one trial).")
     ] = None,
@@ -51,15 +53,23 @@ def launch_slurm(
     """Run a sweep as a Slurm job, which requeues itself at the time limit while work is left."""
     from cluster.job import Allocation
     from grid.api import default_data_dir
-    from grid.launch.slurm import Launch, as_shared_folder, job_script, launch_slurm, slurm_job
+    from grid.launch.slurm import (
+        Launch,
+        as_shared_folder,
+        job_script,
+        launch_slurm,
+        request_gpus,
+        slurm_job,
+    )
 
+    gpus, gpu_request = request_gpus(gpus_per_node, extra or ())
     spec, plan = plan_sweep(sweep, change, data, skip_unreadable, download=not dry_run)
-    cpus = cpus_per_node or spec.resources.cpus * max(gpus_per_node, 1)
-    options = (time, partition, account, qos, constraint, tuple(extra or ()))
+    cpus = cpus_per_node or spec.resources.cpus * max(gpus, 1)
+    options = (gpu_request, time, partition, account, qos, constraint, tuple(extra or ()))
     settings = Launch(
         as_shared_folder(results), data or default_data_dir(), change or (), env_setup, stop_before
     )
-    job = slurm_job(plan, settings, Allocation(nodes, array, cpus, gpus_per_node, *options))
+    job = slurm_job(plan, settings, Allocation(nodes, array, cpus, gpus, *options))
     print(job_script(job) if dry_run else launch_slurm(plan, settings, job))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from analysis.results.location import as_folder, is_address
 from cluster.errors import ClusterError
+from cluster.gpus import count_gpus, gpus_of_options, option_names
 from cluster.job import Allocation, Job
 from cluster.security import write_private
 from cluster.slurm import log_path, sbatch_script, submit
@@ -20,6 +21,13 @@ from grid.lock.hold import drivers_alive
 from grid.phrases import counted
 from grid.plan.plan import Plan
 from grid.store.folder import Store
+
+# Options of sbatch that the job's script must know, so they are ours.
+OURS = {
+    **dict.fromkeys(("array", "a"), "--array"),
+    **dict.fromkeys(("nodes", "N"), "--nodes"),
+    **dict.fromkeys(("cpus-per-task", "c", "ntasks", "n", "ntasks-per-node"), "--cpus-per-node"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,35 @@ def as_shared_folder(results: str) -> Path:
             "so it wants a folder that all nodes see"
         )
     return as_folder(results)
+
+
+def request_gpus(gpus_per_node: str | None, extra: Sequence[str]) -> tuple[int, str | None]:
+    """Return the GPUs of a node, and the value of `--gpus-per-node` for sbatch.
+
+    That is None if options of `extra` ask for them, as at sites that know `--gres` only. Raises
+    `GridError` for options that contradict each other or that are the script's own.
+    """
+    for name in sorted(option_names(extra) & set(OURS)):
+        dashes = "-" if len(name) == 1 else "--"
+        raise GridError(f"--extra {dashes}{name}: the job must know it; give {OURS[name]} instead")
+    try:
+        by_options = gpus_of_options(extra)
+    except ValueError as problem:
+        if gpus_per_node is None:
+            raise GridError(str(problem)) from None
+        by_options = None
+    try:
+        given = None if gpus_per_node is None else count_gpus(gpus_per_node)
+    except ValueError as problem:
+        raise GridError(f"--gpus-per-node {problem}") from None
+    if by_options is None:
+        return given or 0, gpus_per_node if given else None
+    if given not in (None, by_options):
+        raise GridError(
+            f"--gpus-per-node {gpus_per_node}: --extra asks for {counted(by_options, 'GPU')} on "
+            "each node; leave one of them out"
+        )
+    return by_options, None
 
 
 def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:
@@ -66,7 +103,7 @@ def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:
         logs=results_folder / "logs",
         shared=(start_in, job_folder, data_dir),
         progress=(results_folder / "trials", results_folder / "checkpoints"),
-        programs=Path(sys.executable).parent,
+        python=Path(sys.executable),
         env_setup=launch.env_setup.absolute() if launch.env_setup else None,
         stop_before_s=launch.stop_before_s,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import ClusterError
+from cluster.gpus import gpus_of_options
 from cluster.job import Allocation, Job
 from cluster.security import write_private, write_token
 from cluster.slurm import sbatch_script, submit
@@ -23,6 +24,7 @@ JOB = Job(
         nodes=2,
         cpus_per_node=16,
         gpus_per_node=4,
+        gpu_request="a100:4",
         time="8:00:00",
         partition="gpu",
         account="vision",
@@ -35,7 +37,7 @@ JOB = Job(
     logs=Path("/home/me/results/lr-and-width/logs"),
     shared=(Path("/home/me"), Path("/data")),
     progress=(Path("/home/me/results/lr-and-width/trials"),),
-    programs=Path("/home/me/venv/bin"),
+    python=Path("/home/me/venv/bin/python"),
     env_setup=Path("/home/me/modules.sh"),
 )
 
@@ -100,6 +102,27 @@ def test_an_option_cannot_begin_another_line(field: str) -> None:
         sbatch_script(replace(JOB, allocation=allocation))
 
 
+def test_gpus_are_counted_in_the_options_that_ask_for_them() -> None:
+    counts = {
+        "--gres=gpu:a100:2": 2,
+        "--gres gpu:2": 2,
+        "--gres=gpu": 1,
+        "--gres=gpu:a100": 1,
+        "--gres=lustre:1,gpu:a100:1(S:0,1),gpu:1g.5gb:3": 4,
+        "--gres=gres/gpu:2": 2,
+        "--tres-per-node=gres/gpu=2": 2,
+        "--gres=shard:4": 1,
+        "--gpus-per-task=a100:2": 2,
+        "--mem=4G --gres='gpu:3'": 3,
+        "--gres=none": None,
+        "--mem=4G": None,
+    }
+    assert {option: gpus_of_options([option]) for option in counts} == counts
+    for unknown in ("--gpus=4", "-G4", "-G a100:4"):
+        with pytest.raises(ValueError, match="how many GPUs a node has"):
+            gpus_of_options([unknown])
+
+
 def test_a_machine_without_slurm_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ClusterError, match="no sbatch on the path"):
@@ -111,6 +134,7 @@ def test_the_message_of_slurm_is_passed_on(tmp_path: Path, monkeypatch: pytest.M
     fake.write_text("#!/bin/sh\necho 'sbatch: error: no allocation left' >&2\nexit 1\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "job.sh").touch()
     with pytest.raises(ClusterError, match=r"^sbatch: error: no allocation left$"):
         submit(tmp_path / "job.sh")
 
@@ -122,7 +146,33 @@ def test_the_id_is_read_without_the_clusters_name(
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "job.sh").touch()
     assert submit(tmp_path / "job.sh") == "17"
+
+
+def test_the_job_around_gives_no_orders_to_a_new_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\n/usr/bin/env > {tmp_path}/env\necho 17\n")
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho Priority\n")
+    for name in ("sbatch", "squeue"):
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "job.sh").write_text("#!/bin/bash\n#SBATCH --partition=gpu\n")
+    orders = {
+        name: "7"
+        for name in (
+            *("SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID", "SLURM_MEM_PER_CPU", "SLURM_CPU_BIND"),
+            *("SBATCH_MEM_PER_NODE", "SBATCH_PARTITION", "SRUN_CPUS_PER_TASK", "SQUEUE_STATES"),
+            *("PMI_RANK", "PMIX_RANK", "OMPI_MCA_rmaps", "CUDA_VISIBLE_DEVICES"),
+        )
+    }
+    kept = {"SLURM_CONF": "/etc/slurm.conf", "SLURM_JWT": "t", "SBATCH_ACCOUNT": "vision", "A": "b"}
+    for name, value in {**orders, **kept, "PATH": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    submit(tmp_path / "job.sh")
+    given = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
+    assert not set(given) & set(orders)
+    assert {name: given.get(name) for name in kept} == kept
 
 
 def test_a_token_is_new_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from grid.store.folder import Store
 from tests.slurm.testbed import TESTBED, NoSlurmError, Slurm, two_nodes
-from tests.small_sweeps import metrics
+from tests.small_sweeps import metrics, trial_rows
 
 # Set if a skipped test must count as a failure.
 REQUIRED = "CNNGRID_REQUIRE_SLURM"
@@ -209,6 +209,51 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
     attempts = {row["attempt"] for row in Store(folder).epochs()}
     assert attempts > {1}, "nothing went on from a checkpoint"
     assert metrics(folder) == local_metrics(slurm, "cut")
+    assert not slurm.temporary_files()
+
+
+def test_neither_the_job_around_nor_the_setup_file_gives_orders(slurm: Slurm) -> None:
+    one = {"compare": {"arch": ["slow:network"]}, "fixed": {"lr": 0.1}, "resources": {"gpus": 0}}
+    write_sweep(slurm.folder, "foreign", **one)
+    networks, wrong = slurm.folder / "networks", slurm.folder / "wrong"
+    for folder in (networks, wrong):
+        folder.mkdir()
+    # The network is found on the path that the file sets; the other Python and its torch are not.
+    (slurm.folder / "slow.py").rename(networks / "slow.py")
+    (wrong / "torch.py").write_text("raise SystemExit('the torch of another Python')")
+    (wrong / "python3").symlink_to("/bin/false")
+    (wrong / "python").symlink_to("/bin/false")
+    (slurm.folder / "setup.sh").write_text(
+        f"""set -euo pipefail
+        export PATH={wrong}:$PATH PYTHONHOME=/nowhere PYTHONPATH={wrong}:{networks}
+        cd /
+        """
+    )
+    # As if typed in a task of an array, with little memory and a Ray of its own.
+    around = {
+        "SLURM_ARRAY_JOB_ID": "4711",
+        "SLURM_ARRAY_TASK_ID": "1",
+        "SLURM_MEM_PER_CPU": "20",
+        "SLURM_CPU_BIND": "mask_cpu:0x100",
+        "SLURM_EXPORT_ENV": "NONE",
+        "SCANCEL_FULL": "1",
+        "RAY_ADDRESS": "127.0.0.1:9",
+        "RAY_OVERRIDE_RESOURCES": "{}",
+        "OMPI_MCA_x": "1",
+    }
+    words = ("foreign.json", "--env-setup", "setup.sh", "--extra=--mem=4000", "--time", "10:00")
+    login = {"PYTHONPATH": str(networks)}  # the plan needs the network too
+    job = slurm.launch(*words, "--extra=--gres=gpu:2", "--cpus-per-node", "2", **login, **around)
+    # A script that is submitted by hand has the whole environment of the job around.
+    (script,) = (slurm.folder / "results/foreign/run/slurm").glob("*/job.sh")
+    slurm.wait("the end of the launched job", partial(slurm.completed, job))
+    again = slurm.call("sbatch", "--parsable", str(script), **around).strip()
+    slurm.wait("the end of the job again", partial(slurm.completed, again))
+    for one in (job, again):
+        assert f"cnngrid: job {one} on " in slurm.log("results/foreign", one)
+        assert "ended with exit code 0" in slurm.log("results/foreign", one)
+    (row,) = trial_rows(slurm.folder / "results/foreign")
+    assert row.state == "complete"
     assert not slurm.temporary_files()
 
 

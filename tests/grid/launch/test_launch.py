@@ -64,11 +64,30 @@ def test_the_jobs_of_an_array_share_the_sweep(cnngrid: Command, write_sweep: Wri
 
 
 @pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("--gpus-per-node", "a100:2"), "--gpus-per-node=a100:2"),
+        (("--extra=--gres=gpu:a100:2",), "--gres=gpu:a100:2"),
+        (("--gpus-per-node", "2", "--extra=--gres=gpu:a100:2"), "--gres=gpu:a100:2"),
+    ],
+)
+def test_ray_is_told_of_gpus_however_slurm_is_asked_for_them(
+    cnngrid: Command, write_sweep: Write, words: tuple[str, ...], asked: str
+) -> None:
+    script = cnngrid("launch", "slurm", write_sweep(), "--dry-run", *words).stdout
+    assert "export cpus=2 gpus=2\n" in script
+    assert [line for line in script.splitlines() if "#SBATCH --g" in line] == [f"#SBATCH {asked}"]
+
+
+@pytest.mark.parametrize(
     ("changes", "words", "message"),
     [
         ({"seeds": []}, (), "sweep.yaml"),
         ({"resources": {"cpus": 4}}, ("--cpus-per-node", "2"), "a trial wants 4 CPU cores"),
         ({"resources": {"gpus": 1}}, (), "--gpus-per-node 0: a trial wants 1 GPUs"),
+        ({}, ("--gpus-per-node", "two"), "--gpus-per-node two: want a number of GPUs"),
+        ({}, ("--gpus-per-node", "1", "--extra=--gres=gpu:2"), "asks for 2 GPUs on each node"),
+        ({}, ("--extra=-N 2",), "--extra -N: the job must know it; give --nodes instead"),
         ({}, ("--env-setup", "gone.sh"), "--env-setup gone.sh: no such file"),
         ({}, ("--extra", "--mem=4G\n#SBATCH --uid=0"), "must be one line"),
     ],
