@@ -22,6 +22,8 @@ from time import perf_counter, sleep
 from types import TracebackType
 from typing import Any
 
+from cnncore.processors import machine_cpus
+
 RESULTS = Path(__file__).parent / "results"
 MAX_IDLE_WAIT_S = 240.0
 LIBRARIES = ("torch", "torchvision", "numpy")
@@ -31,7 +33,7 @@ def environment(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
     """Return the columns of a row for the machine and the versions of its measurement."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": machine_cpus(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{library: version(library) for library in libraries},

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from cnncore.processors import machine_cpus
 from grid.api import default_data_dir
-from grid.cost.slots import machine_cpus
 
 PACKAGES = ("grid", "cnncore", "cluster", "analysis")
 

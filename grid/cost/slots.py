@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
+from cnncore.processors import machine_cpus
 from grid.errors import GridError
 from grid.sweep.spec import Resources
-
-
-def machine_cpus() -> int:
-    """Count the CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def pick_device(resources: Resources) -> str:

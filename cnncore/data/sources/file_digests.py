@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cnncore.data.errors import DataError
+from cnncore.processors import machine_cpus
 from cnncore.regular_file import check_regular
 
 
@@ -49,7 +50,7 @@ def files_digest(root: Path, paths: Sequence[Path], roots: Iterable[Path], metho
     """
 
     def compute() -> str:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(machine_cpus()) as pool:
             digests = list(pool.map(partial(_file_digest, method=method), paths))
         names = (path.relative_to(root).as_posix() for path in paths)
         return joint_digest(zip(names, digests, strict=True))

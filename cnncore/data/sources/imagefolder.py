@@ -16,6 +16,7 @@ from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Ima
 from cnncore.data.errors import DataError
 from cnncore.data.sources.file_digests import cached_for, files_digest
 from cnncore.data.stratify import stratified_split
+from cnncore.processors import machine_cpus
 from cnncore.regular_file import check_regular
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def unreadable(files: FolderFiles, roots: Iterable[Path]) -> frozenset[Path]:
     paths = [path for path, _ in (*files.train, *files.test)]
 
     def compute() -> str:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(machine_cpus()) as pool:
             problems = list(pool.map(_decoding_problem, paths))
         bad = [path for path, problem in zip(paths, problems, strict=True) if problem]
         return json.dumps([path.relative_to(files.root).as_posix() for path in bad])
@@ -100,7 +101,7 @@ def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> 
             if workspace is None
             else np.lib.format.open_memmap(workspace / f"{split}_images.npy", "w+", np.uint8, shape)
         )
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(machine_cpus()) as pool:
             tasks = [
                 pool.submit(_decode_into, images, i, path) for i, (path, _) in enumerate(members)
             ]
