@@ -6,6 +6,7 @@ is left, summarise.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -310,6 +311,10 @@ def _run(driver: Driver) -> None:
 def _run_on_ray(driver: Driver) -> None:
     from grid.run.ray_tune.environment import ray_environment
 
+    if not driver.options.address and os.environ.get("RAY_ADDRESS"):
+        driver.display.note(
+            "RAY_ADDRESS is not used: this run has a Ray of its own (--address joins another)"
+        )
     with ray_environment(driver.options.address) as scratch:
         from grid.run.ray_tune.tune import run_tune
 

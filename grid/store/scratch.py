@@ -16,18 +16,19 @@ LOCK = "lock"
 _locks: dict[Path, int] = {}
 
 
-def scratch_folder() -> Path:
-    """Make a folder with a short path that no other user may read; `drop_scratch` removes it.
+def scratch_folder(parent: Path | None = None) -> Path:
+    """Make a folder that no other user may read, by default in `TMPDIR`; `drop_scratch` removes it.
 
     First remove the folders that killed processes of ours left. Containers, and machines that share
     such a folder, have the same process ids: only the kernel knows whether a lock is held.
     """
-    for leftover in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), open(leftover / LOCK, "r+") as lock:
+    parent = parent or Path(tempfile.gettempdir())
+    for leftover in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), open(leftover / LOCK, "r+", encoding="utf-8") as lock:
             if leftover.lstat().st_uid == os.getuid():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(leftover, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     # Locked until this process ends, however it ends.
     _locks[folder] = os.open(folder / "locking", os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(_locks[folder], fcntl.LOCK_EX)

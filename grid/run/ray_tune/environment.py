@@ -7,9 +7,12 @@ import functools
 import os
 import secrets
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from grid.errors import GridError
 from grid.store.folder import Store
 from grid.store.scratch import drop_scratch, scratch_folder
 
@@ -32,6 +35,12 @@ SETTINGS = {
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+# A socket's path has at most 107 characters on Linux, 103 on a Mac; Ray's longest one is this below
+# the folder of temporary files.
+RAY_SOCKET = "/cnngrid-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+LONGEST_FOLDER = (103 if sys.platform == "darwin" else 107) - len(RAY_SOCKET)
+# Used if the path of `TMPDIR` is too long.
+SHORT_FOLDERS = ("/tmp", "/var/tmp")
 
 
 def tune_folder(store: Store) -> Path:
@@ -44,15 +53,16 @@ def ray_environment(address: str | None) -> Iterator[Path]:
     """Set the variables while the block runs; yield a temporary folder.
 
     Its path is short, as Ray's sockets require, and no other user's Ray shares it. A Ray of our own
-    gets a token of its own: by default it would write a readable one into the home directory. For
-    a cluster at `address` the user's settings stay.
+    follows none of the user's settings for another one, such as `RAY_ADDRESS`, and gets a token of
+    its own: by default it would write a readable one into the home directory. For a cluster at
+    `address` the user's settings of Ray stay, but those of Tune do not.
     """
+    before = {name: os.environ.pop(name) for name in [*os.environ] if _harms(name, address)}
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    scratch = scratch_folder()
-    own_token = address is None and "RAY_AUTH_MODE" not in os.environ
+    scratch = scratch_folder(_short_folder())
     try:
-        if own_token:
+        if address is None:
             path = scratch / "token"
             path.touch(mode=0o600)
             path.write_text(_token())
@@ -60,9 +70,34 @@ def ray_environment(address: str | None) -> Iterator[Path]:
             os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
         yield scratch
     finally:
-        if own_token:
+        if address is None:
             del os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"]
+        os.environ.update(before)
         drop_scratch(scratch)
+
+
+def _harms(name: str, address: str | None) -> bool:
+    """Return whether a variable of the user's may spoil a run."""
+    if not name.isupper():  # a limit of Ray's
+        return False
+    prefixes = ("TUNE_", "RAY_TUNE_") if address else ("TUNE_", "RAY_")
+    return name in SETTINGS or name.startswith(prefixes)
+
+
+def _short_folder() -> Path:
+    """Return the folder of temporary files, or if its path is too long another one.
+
+    Raises `GridError` if there is none.
+    """
+    usual = Path(tempfile.gettempdir())
+    for folder in (usual, *map(Path, SHORT_FOLDERS)):
+        if len(os.fsencode(folder)) <= LONGEST_FOLDER and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise GridError(
+        f"TMPDIR: the path {usual} has {len(os.fsencode(usual))} characters, Ray's sockets allow "
+        f"{LONGEST_FOLDER}, and {' and '.join(SHORT_FOLDERS)} cannot be written; set TMPDIR to a "
+        "folder with a short path, or run with --local"
+    )
 
 
 @functools.cache
