@@ -8,17 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopSignals:
-    """Ctrl-C, SIGTERM and SIGUSR1: the first one ends the sweep in order, the second at once."""
+    """Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP: the first ends the sweep in order, the second at once.
+
+    A terminal that closes may send SIGHUP twice, so that one never counts as the second. If it is
+    ignored from the start, as under `nohup`, it stays ignored.
+    """
 
     def __init__(self, note: Callable[[str], None]) -> None:
         """Write what happens to `note`."""
         self.received = False
         self._note = note
-        self._installed = False
+        self._installed: tuple[signal.Signals, ...] = ()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -26,24 +30,43 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = [signal.getsignal(number) for number in SIGNALS]
-        self._installed = True
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        if before[signal.SIGHUP] is signal.SIG_IGN:
+            del before[signal.SIGHUP]
+        self._installed = tuple(before)
         self.reinstall()
         try:
             yield
         finally:
-            self._installed = False
-            for number, handler in zip(SIGNALS, before, strict=True):
+            self._installed = ()
+            for number, handler in before.items():
                 signal.signal(number, handler)
 
     def reinstall(self) -> None:
         """Put the handlers back: `ray.init` and Tune replace them by their own."""
-        if self._installed:
-            for number in SIGNALS:
-                signal.signal(number, self._handle)
+        for number in self._installed:
+            signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGHUP:
+            return
         if self.received:
             raise KeyboardInterrupt
         self.received = True
         self._note("stopping: finished work is kept; press Ctrl-C again to stop at once")
+
+
+@contextmanager
+def hangup_ignored() -> Iterator[None]:
+    """Let processes that start while the block runs ignore SIGHUP: a driver ends its own in order.
+
+    A terminal that closes signals all processes of its command.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -24,6 +24,7 @@ from grid.run.ray_tune.cluster import check_nodes, join
 from grid.run.ray_tune.environment import tune_folder
 from grid.run.ray_tune.head import head_watched
 from grid.run.ray_tune.watchdog import Watchdog
+from grid.run.signals import hangup_ignored
 
 if TYPE_CHECKING:
     from grid.run.driver import Driver
@@ -354,7 +355,9 @@ def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
     if address:
         join(address, quiet)
     else:
-        ray.init(num_cpus=cpus, include_dashboard=False, _temp_dir=str(scratch / "ray"), **quiet)
+        own: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(scratch / "ray")}
+        with hangup_ignored():
+            ray.init(num_cpus=cpus, **own, **quiet)
     try:
         yield
     finally:

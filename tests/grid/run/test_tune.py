@@ -50,7 +50,7 @@ def test_killed_trials_a_killed_driver_and_signals_change_no_bit(
     write_sweep: Write, tmp_path: Path, data_dir: Path, start: Start, cnngrid: Command
 ) -> None:
     sweep = write_sweep(
-        checkpoint_s=0.1, fixed={"epochs": 24, "optimizer": "adam"}, seeds=[*range(5)]
+        checkpoint_s=0.1, fixed={"epochs": 24, "optimizer": "adam"}, seeds=[*range(7)]
     )
     run_local(sweep, tmp_path / "whole", data_dir)
     folder = tmp_path / "cut" / "small"
@@ -81,20 +81,23 @@ def test_killed_trials_a_killed_driver_and_signals_change_no_bit(
     assert process.output.count("lost: ") == 2
     process.kill_and_wait()
 
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         before = ended()
         process = start(*words, "--slots", "2")
         wait_for("a trial", partial(further_than, before), process)
-        process.send_signal(number)
+        if number == signal.SIGHUP:  # a terminal that closes tells all of the command's processes
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         output = process.end()
         assert process.returncode == 130, output
         assert "Traceback" not in output
 
     kept = ended()
-    assert kept < 10
+    assert kept < 14
     result = cnngrid(*words, "--local")
     assert result.returncode == 0, result.stderr
-    assert f"{counted(10 - kept, 'trial')} in" in result.stdout
+    assert f"{counted(14 - kept, 'trial')} in" in result.stdout
     assert metrics(folder) == metrics(tmp_path / "whole" / "small")
     assert {row["attempt"] for row in Store(folder).epochs()} > {1}
 
