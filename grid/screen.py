@@ -71,7 +71,8 @@ def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
             for text, style, control in super().render(renderable, options):
                 yield Segment(text if control else shown(text), style, control)
 
-    return ShownConsole(stderr=stderr, quiet=quiet)
+    # The stream itself, because rich must know its encoding.
+    return ShownConsole(file=sys.stderr if stderr else sys.stdout, quiet=quiet)
 
 
 class _ShownFormatter(logging.Formatter):

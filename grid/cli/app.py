@@ -14,6 +14,7 @@ from grid.cli.debug import debug
 from grid.cli.explain import explain
 from grid.cli.folder import compact, logs, stop
 from grid.cli.launch import launch
+from grid.cli.output import output_problem, prepare_output
 from grid.cli.run import Retry, plan, run
 from grid.cli.status import status
 from grid.cli.terminal import fail
@@ -34,6 +35,7 @@ def main() -> None:
 
     from grid.errors import GridError
 
+    prepare_output()
     show_log_messages()
     try:
         app(_with_retry_state(sys.argv[1:]), standalone_mode=True)
@@ -41,9 +43,11 @@ def main() -> None:
         fail(str(problem), problem.exit_code)
     except KeyboardInterrupt:
         fail("interrupted; everything that finished is kept", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    except SystemExit as end:
+        lost = output_problem()
+        if lost and not end.code:
+            fail(f"standard output: cannot be written ({lost.strerror})", 1)
+        raise
     except Exception:
         print(traceback.format_exc(), file=sys.stderr, end="")
         sys.exit(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from analysis.results.location import as_folder, is_address
+from grid.cli.output import plain
 from grid.screen import print, print_warning, shown
 
 if TYPE_CHECKING:
@@ -100,12 +101,15 @@ def print_table(table: Table, console: Console) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    heading = Text(shown(table.title), style="table.title") if table.title else None
+    def cell(text: str, style: str = "") -> Text:
+        return Text(plain(shown(text), console.encoding), style)
+
+    heading = cell(table.title, "table.title") if table.title else None
     rich_table = RichTable(box=box.SIMPLE_HEAD, title=heading, title_justify="left")
     for column, title in zip(table.columns, table.titles(), strict=True):
-        rich_table.add_column(Text(shown(title)), justify="right" if column.right else "left")
+        rich_table.add_column(cell(title), justify="right" if column.right else "left")
     for row in table.text_rows():
-        rich_table.add_row(*(Text(shown(value)) for value in row))
+        rich_table.add_row(*map(cell, row))
     print_rich(rich_table, console)
     if table.caption:
         console.print(Text(table.caption, style="dim"))

@@ -66,10 +66,15 @@ class Display:
         """Number of trials that have ended, in this run or before."""
         return self.earlier + sum(self.counts.values())
 
+    @property
+    def _draws(self) -> bool:
+        """True on a terminal that moves its cursor; a dumb one gets lines."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal
+
     @contextmanager
     def live(self) -> Iterator[None]:
-        """Draw while the block runs; without a terminal, `_line` prints a line now and then."""
-        if not self.console.is_terminal:
+        """Draw while the block runs; where that cannot be, `_line` prints a line now and then."""
+        if not self._draws:
             yield
             return
         from rich.live import Live
@@ -224,7 +229,7 @@ class Display:
         return Group(bar, table)
 
     def _line(self) -> None:
-        if self.console.is_terminal or time.monotonic() - self._last_line < LINE_EVERY_S:
+        if self._draws or time.monotonic() - self._last_line < LINE_EVERY_S:
             return
         self._last_line = time.monotonic()
         running = "; ".join(

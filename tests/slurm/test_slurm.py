@@ -213,8 +213,8 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
 
 
 def test_neither_the_job_around_nor_the_setup_file_gives_orders(slurm: Slurm) -> None:
-    one = {"compare": {"arch": ["slow:network"]}, "fixed": {"lr": 0.1}, "resources": {"gpus": 0}}
-    write_sweep(slurm.folder, "foreign", **one)
+    only = {"compare": {"arch": ["slow:network"]}, "fixed": {"lr": 0.1}, "resources": {"gpus": 0}}
+    write_sweep(slurm.folder, "foreign", **only)
     networks, wrong = slurm.folder / "networks", slurm.folder / "wrong"
     for folder in (networks, wrong):
         folder.mkdir()
