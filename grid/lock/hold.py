@@ -50,7 +50,7 @@ def hold(store: Store) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         driver = this_driver()
         _take(path, {**driver, "heartbeat": time.time()})
-    with _beating(path, driver):
+    with _beating(store, path, driver):
         if (holder := _living(_sharing(store))) is not None:
             raise _held(store.folder, holder, "shares")
         shutil.rmtree(store.run / "taken", ignore_errors=True)  # left by dead drivers
@@ -67,7 +67,7 @@ def join(store: Store) -> Iterator[str]:
     path = driver_file(store, _name(driver))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps({**driver, "heartbeat": time.time()}).encode(), flush=False)
-    with _beating(path, driver):
+    with _beating(store, path, driver):
         if (holder := _living([store.run / "driver.json"])) is not None:
             raise _held(store.folder, holder, "holds")
         yield path.stem
@@ -111,7 +111,7 @@ def ask_to_stop(store: Store, *, now: bool) -> None:
 
 
 @contextlib.contextmanager
-def _beating(path: Path, driver: dict[str, Any]) -> Iterator[None]:
+def _beating(store: Store, path: Path, driver: dict[str, Any]) -> Iterator[None]:
     """Renew the heartbeat in a driver's file, and obey its stop file, while the block runs."""
     request = path.with_suffix(".stop")
     request.unlink(missing_ok=True)  # meant for an earlier driver
@@ -124,8 +124,10 @@ def _beating(path: Path, driver: dict[str, Any]) -> Iterator[None]:
             if time.monotonic() - heartbeat_at < HEARTBEAT_S:
                 continue
             heartbeat_at = time.monotonic()
-            # A full disk must not end the sweep here; the next write of a result raises.
+            # A full disk, or results that are gone, must not end the sweep here; the next write of
+            # a result raises.
             with contextlib.suppress(Exception):
+                store.files.check_present()
                 content = json.dumps({**driver, "heartbeat": time.time()}).encode()
                 write_whole(path, content, flush=False)
 

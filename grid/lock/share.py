@@ -31,6 +31,7 @@ class Share:
     def take(self, unit: str) -> bool:
         """Take a unit, unless another driver has it that is alive or may be."""
         path = self._folder / unit
+        self._store.files.check_present()
         self._folder.mkdir(parents=True, exist_ok=True)
         while unit not in self._taken:
             try:

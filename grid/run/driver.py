@@ -101,6 +101,13 @@ class Driver:
         return self._start(trial)
 
     def _start(self, trial: Trial) -> Assignment:
+        try:
+            module_path = str(Path.cwd())
+        except FileNotFoundError:
+            raise StoreError(
+                "the folder in which this command was typed is gone: it was deleted while the "
+                "sweep ran; put it back and run the same command again"
+            ) from None
         self.running[trial.trial_id] = trial
         self.display.start(trial)
         self._prepare()
@@ -116,7 +123,7 @@ class Driver:
             keep_predictions=spec.keep_predictions,
             checkpoint_s=spec.checkpoint_s,
             git_commit=self.commit,
-            module_path=str(Path.cwd()),
+            module_path=module_path,
             skip_unreadable=self.plan.skip_unreadable,
             pause_epochs=self.search.pause_epochs(trial),
             continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,

@@ -133,6 +133,9 @@ class BucketFiles(Files):
 
     # -- writing -----------------------------------------------------------------------------
 
+    def check_present(self, *, expected: bool = False) -> None:
+        """Do nothing: an address stays where it is."""
+
     def write(self, path: Path, data: bytes | memoryview, *, flush: bool = True) -> None:
         """Upload a file; epochs at most once a minute, but before their trial's row."""
         name = self._name(path)

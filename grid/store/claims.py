@@ -51,7 +51,11 @@ class Claims:
         return {path.stem: claim for path in paths if (claim := self.read(path.stem))}
 
     def dropped(self, trial_id: str) -> bool:
-        """Return whether a trial certainly has no claim, as after its end."""
+        """Return whether a trial certainly has no claim, as after its end.
+
+        Raises `StoreError` if there are no results any more.
+        """
+        self._files.check_present()
         return not self._limits.may_be_lost and not self.path(trial_id).exists()
 
     def write(self, trial_id: str, claim: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ methods alone, so another place for results replaces nothing else (`grid/store/b
 
 from __future__ import annotations
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grid.errors import StoreError
 from grid.store.atomic import read_json, remove, storing, write_whole
 
 
@@ -85,6 +87,13 @@ class Files(ABC):
     # -- writing -----------------------------------------------------------------------------
 
     @abstractmethod
+    def check_present(self, *, expected: bool = False) -> None:
+        """Raise `StoreError` if the results were there before, or are `expected`, and are gone.
+
+        Every write would otherwise make a new folder in their place.
+        """
+
+    @abstractmethod
     def write(self, path: Path, data: bytes | memoryview, *, flush: bool = True) -> None:
         """Write a file atomically; with `flush` it survives a loss of power."""
 
@@ -118,6 +127,8 @@ class DiskFiles(Files):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        # True once the sweep file was there: a run writes it first.
+        self._seen = False
 
     @property
     def origin(self) -> Path:
@@ -163,8 +174,23 @@ class DiskFiles(Files):
         """Return a state file's content; empty if it is absent or unreadable."""
         return read_json(path)
 
+    def check_present(self, *, expected: bool = False) -> None:
+        """Raise `StoreError` if the folder is no longer the sweep's."""
+        try:
+            os.stat(self.folder / "sweep.yaml")
+        except OSError as error:
+            gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+            if gone and (expected or self._seen):
+                raise StoreError(
+                    f"{self.folder}: the results folder is gone: it was deleted, moved or renamed "
+                    "while the sweep ran; put it back and run the same command again"
+                ) from None
+        else:
+            self._seen = True
+
     def write(self, path: Path, data: bytes | memoryview, *, flush: bool = True) -> None:
         """Write a file atomically."""
+        self.check_present()
         write_whole(path, data, flush=flush)
 
     def upload(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from cnncore.config import NETWORK_KEYS, TrialConfig
 from cnncore.data import ImageData, Splits, load_dataset, open_splits
+from cnncore.data.sources.open import FOLDER_PREFIX
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
 from cnncore.models.classifier_head import freeze_features
@@ -18,7 +20,9 @@ from cnncore.models.pretrained import load_pretrained
 from cnncore.seeding import derive_seed, seed_everything
 from cnncore.training.train import start
 from cnncore.training.train_state import TrainState
+from grid.errors import StoreError
 from grid.plan.ids import Trial
+from grid.trial.provenance import host
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,7 @@ def open_trial(
     """
     config, seed = trial.config, trial.seed
     assert config.image_size is not None  # the plan fills it in
-    if module_path and module_path not in sys.path:
-        sys.path.append(module_path)
+    look_up_in(module_path)
     torch.set_num_threads(threads)
     torch_device = torch.device(device)
     data = load_dataset(
@@ -84,3 +87,31 @@ def network_options(config: TrialConfig) -> dict[str, Any]:
     """Return the options of `build_model` beside classes and image size."""
     options = {key: getattr(config, key) for key in NETWORK_KEYS}
     return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
+
+
+def look_up_in(module_path: str | None) -> None:
+    """Let modules be found in a folder, after everything installed."""
+    if module_path and module_path not in sys.path:
+        sys.path.append(module_path)
+
+
+def check_module(name: str) -> None:
+    """Raise `StoreError` if the module of `package.module:function` is not there, as it once was.
+
+    All trials that are left would fail otherwise. Names without a module pass.
+    """
+    module, colon, _ = name.partition(":")
+    if name.startswith(FOLDER_PREFIX) or not colon or module in sys.modules:
+        return
+    importlib.invalidate_caches()
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        found = error.name is None or not f"{module}.".startswith(f"{error.name}.")
+    except Exception:
+        return  # its package cannot be imported: the trial's own error
+    if not found:
+        raise StoreError(
+            f"{name}: the module {module} is gone on {host()}: it was deleted, moved or renamed "
+            "while the sweep ran; put it back and run the same command again"
+        )

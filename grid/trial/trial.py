@@ -36,7 +36,7 @@ from grid.store.atomic import remove, storing
 from grid.store.folder import Store, now
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.attempt import Attempt
-from grid.trial.open import ReadyTrial, network_options, open_trial
+from grid.trial.open import ReadyTrial, check_module, look_up_in, network_options, open_trial
 from grid.trial.rows import drop_checkpoints
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,9 @@ def _steps(
 ) -> Generator[Progress, None, None]:
     config = assignment.trial.config
     attempt.claim(started)
+    look_up_in(assignment.module_path)
+    for name in (config.arch, config.dataset):
+        check_module(name)
     trial = open_trial(
         assignment.trial,
         data_dir=assignment.data_dir,
@@ -231,6 +234,7 @@ def _save(assignment: Assignment, store: Store, attempt: Attempt, state: TrainSt
 
 
 def _write_checkpoint(store: Store, path: Path, payload: dict[str, Any]) -> None:
+    store.files.check_present()
     with storing(path):
         save_checkpoint(path, payload)
     store.files.upload(path)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +67,15 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
 
     def _begin(self, assignment: Assignment) -> None:
         from grid.store.open import open_store
-        from grid.trial.trial import run_trial
 
         self._store = open_store(assignment.results)
-        self._steps = run_trial(assignment, self._store)
+        self._steps = self._run(assignment)
+
+    def _run(self, assignment: Assignment) -> Generator[Progress, None, None]:
+        from grid.trial.trial import run_trial
+
+        self._store.files.check_present(expected=True)
+        yield from run_trial(assignment, self._store)
 
 
 class DriverHandle:
