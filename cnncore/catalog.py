@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
 
-from cnncore.spelling import closest_hint
+from cnncore.spelling import closest_hint, shown
 
 # Source of a network's counts. "printed": a study's paper; "upstream": the public code that a
 # study names, or torchvision; "derived": by arithmetic from one of these; "assumed": our own
@@ -261,7 +261,7 @@ def unknown_name(kind: str, name: str, known: dict[str, Network] | dict[str, Dat
     `kind` is "architecture" or "data set".
     """
     names = ", ".join(sorted(known))
-    return f"unknown {kind} {name!r}{closest_hint(name, known)}; known: {names}"
+    return f"unknown {kind} {shown(name)}{closest_hint(name, known)}; known: {names}"
 
 
 def check_labels(dataset: str, labels: str | None) -> str | None:
@@ -272,7 +272,7 @@ def check_labels(dataset: str, labels: str | None) -> str | None:
         return None
     if not known:
         return f"{dataset} has one set of labels; leave `labels` out"
-    return f"{dataset} has no labels {labels!r}; it has {' and '.join(known)}"
+    return f"{dataset} has no labels {shown(labels)}; it has {' and '.join(known)}"
 
 
 def check_network(arch: str, image_size: int, options: Mapping[str, Any]) -> str | None:
@@ -302,6 +302,11 @@ def _check_own_network(arch: str, given: list[str]) -> str | None:
     if not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         return f"architecture {arch!r} must be a known name or package.module:function"
     package = module.partition(".")[0]
+    if package == "__main__":
+        return (
+            f"{arch}: the processes that train cannot import what a script or notebook defines; "
+            f"write {function} into a file, such as my_nets.py, and name it my_nets:{function}"
+        )
     if importlib.util.find_spec(package) is None:
         return f"{arch}: no module named {package}; it must be installed or on PYTHONPATH"
     if reserved := [name for name in given if name in ("classes", "image_size")]:

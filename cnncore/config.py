@@ -14,10 +14,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -25,7 +21,27 @@ from pydantic import (
 
 from cnncore.catalog import AUX_WEIGHT, NETWORKS
 
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+def _refuse_boolean(value: Any) -> Any:
+    """Refuse `true` and `false`, which pydantic would read as the numbers 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, but got {str(value).lower()}")
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_refuse_boolean)]
+PositiveFloat = Annotated[Real, Field(gt=0.0)]
+NonNegativeFloat = Annotated[Real, Field(ge=0.0)]
+Fraction = Annotated[Real, Field(ge=0.0, lt=1.0)]
+Share = Annotated[Real, Field(gt=0.0, lt=1.0)]
+
+# Counts end far above what any machine trains, so that arithmetic with them fits 64 bits.
+Whole = Annotated[int, BeforeValidator(_refuse_boolean)]
+Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]  # stored in 64 bits
+Count = Annotated[Whole, Field(gt=0, le=1_000_000_000)]
+Epochs = Annotated[Whole, Field(gt=0, le=1_000_000)]
+EpochsFrom0 = Annotated[Whole, Field(ge=0, le=1_000_000)]
+Pixels = Annotated[Whole, Field(gt=0, le=65_536)]
 
 
 class ConfigPart(BaseModel):
@@ -44,7 +60,7 @@ class Step(ConfigPart):
     """Multiplication of the learning rate by `factor` after every `every` epochs."""
 
     kind: Literal["step"] = "step"
-    every: PositiveInt
+    every: Epochs
     factor: PositiveFloat = 0.1
 
 
@@ -55,7 +71,7 @@ class Milestones(ConfigPart):
     """
 
     kind: Literal["milestones"] = "milestones"
-    at: Annotated[tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], Field(min_length=1)]
+    at: Annotated[tuple[Share, ...], Field(min_length=1)]
     factor: PositiveFloat = 0.1
 
 
@@ -73,8 +89,8 @@ class Restarts(ConfigPart):
     """
 
     kind: Literal["restarts"] = "restarts"
-    first: PositiveInt
-    factor: PositiveInt = 1
+    first: Epochs
+    factor: Count = 1
     final: Fraction = 0.0
 
 
@@ -86,8 +102,8 @@ class Plateau(ConfigPart):
     """
 
     kind: Literal["plateau"] = "plateau"
-    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    patience: NonNegativeInt = 10
+    factor: Share = 0.1
+    patience: EpochsFrom0 = 10
     metric: Literal["val_loss", "val_top1"] | None = None
 
     @field_validator("metric")
@@ -109,21 +125,21 @@ class Crop(ConfigPart):
     """
 
     kind: Literal["crop"] = "crop"
-    padding: PositiveInt | None = None
+    padding: Pixels | None = None
 
 
 class Rotate(ConfigPart):
     """Rotation of each training image by up to `degrees`, either way; corners become black."""
 
     kind: Literal["rotate"] = "rotate"
-    degrees: Annotated[float, Field(gt=0.0, le=180.0)]
+    degrees: Annotated[Real, Field(gt=0.0, le=180.0)]
 
 
 class Translate(ConfigPart):
     """Shift of each training image by up to `fraction` of its side, along each axis."""
 
     kind: Literal["translate"] = "translate"
-    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    fraction: Share
 
 
 class FactorRange(ConfigPart):
@@ -177,7 +193,7 @@ class Erase(ConfigPart):
     """
 
     kind: Literal["erase"] = "erase"
-    size: PositiveInt
+    size: Pixels
 
 
 class Enhance(ConfigPart):
@@ -191,7 +207,7 @@ class Enhance(ConfigPart):
 class MeanStd(ConfigPart):
     """Per-channel mean and standard deviation of pixel values in [0, 1], red, green, blue."""
 
-    mean: tuple[float, float, float]
+    mean: tuple[Real, Real, Real]
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
@@ -199,7 +215,7 @@ class EarlyStop(ConfigPart):
     """End of the trial after `patience` epochs without a `metric` better by `min_delta`."""
 
     metric: Literal["val_loss", "val_top1"] = "val_loss"
-    patience: PositiveInt
+    patience: Epochs
     min_delta: NonNegativeFloat = 0.0
 
 
@@ -297,12 +313,12 @@ class TrialConfig(ConfigPart):
     dataset: str
     data_fingerprint: str | None = None
     labels: str | None = None
-    limit_train: PositiveInt | None = None
-    limit_test: PositiveInt | None = None
+    limit_train: Count | None = None
+    limit_test: Count | None = None
     # Null under `folds`, which set the validation images aside instead.
-    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = 0.1
-    split_seed: NonNegativeInt = 0
-    image_size: PositiveInt | None = None
+    val_fraction: Share | None = 0.1
+    split_seed: Seed = 0
+    image_size: Pixels | None = None
     normalize: Literal["dataset", "imagenet", "half"] | MeanStd = "dataset"
     enhance: Enhance | None = None
     augment: Annotated[tuple[Augment, ...], AfterValidator(_each_once)] = ()
@@ -319,15 +335,15 @@ class TrialConfig(ConfigPart):
     weight_decay: NonNegativeFloat
     l2: NonNegativeFloat | None = None
     schedule: Schedule = Constant()
-    warmup_epochs: NonNegativeInt | None = None
+    warmup_epochs: EpochsFrom0 | None = None
     grad_clip: PositiveFloat | None = None
-    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    ema: Share | None = None
     label_smoothing: Fraction | None = None
 
-    epochs: PositiveInt
+    epochs: Epochs
     early_stop: EarlyStop | None = None
     select: Literal["best", "last"] = "best"
-    batch_size: PositiveInt = 128
+    batch_size: Count = 128
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool | None = None
 

@@ -1,4 +1,4 @@
-"""Hints for misspelt names."""
+"""Names and values in messages: hints for misspelt names, values of a bounded length."""
 
 from __future__ import annotations
 
@@ -13,3 +13,21 @@ def closest_hint(name: object, known: Iterable[str], *, cutoff: float = 0.6) -> 
     """
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)
     return f" (closest: {close[0]})" if close else ""
+
+
+def shown(value: object, longest: int = 80) -> str:
+    """Return the value for a message, as the sweep file writes it, in `longest` characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and abs(value) >= 10**longest:
+        return f"a whole number of more than {longest} digits"
+    return shortened(repr(value), longest)
+
+
+def shortened(text: str, longest: int = 200) -> str:
+    """Return the text on one line, control characters escaped, cut to `longest` characters."""
+    if not text.isprintable():
+        text = "".join(
+            letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:longest]
+        )
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -23,6 +23,7 @@ from grid.plan.resolve import DataFacts
 from grid.run.driver import RunOptions
 from grid.run.session import Summary, run_plan
 from grid.screen import open_console
+from grid.sweep.load import check_changes, check_sweep
 from grid.sweep.spec import SweepSpec
 
 
@@ -44,6 +45,8 @@ def make_plan(
     `download` downloads absent data sets if possible; `skip_unreadable` leaves out image files that
     cannot be decoded. Raises `SweepError` with all problems.
     """
+    spec = check_sweep(spec)
+    changes = check_changes(changes or {}, spec)
     folder = Path(data_dir) if data_dir else default_data_dir()
     use_own_modules()
     facts = partial(
@@ -79,10 +82,12 @@ def run_sweep(
     longer be written.
     """
     folder = Path(data_dir) if data_dir else default_data_dir()
-    plan = make_plan(spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable)
+    if isinstance(retry, str):
+        raise ValueError(f"retry takes a list of states, such as [{retry!r}]")
     options = RunOptions(
         results, folder.absolute(), local, slots, address, frozenset(retry), share, on_error
     )
+    plan = make_plan(spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable)
     return run_plan(plan, options, open_console(stderr=True, quiet=quiet))
 
 

@@ -11,12 +11,23 @@ class GridError(Exception):
     exit_code = 2
 
 
+# A message stays on one screen: so many problems, each of so many characters.
+MOST_SHOWN = 20
+LONGEST_SHOWN = 1_500
+
+
 class SweepError(GridError):
     """Problems of a sweep file, each with its line; nothing was started."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        texts = [
+            text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+            for text in self.problems[:MOST_SHOWN]
+        ]
+        if more := len(self.problems) - len(texts):
+            texts.append(f"and {more:,} more problems")
+        super().__init__("\n".join(texts))
 
 
 class ResultsError(GridError):

@@ -108,7 +108,7 @@ class Curves:
 class FakeDataset:
     """The facts about a data set that a plan reads."""
 
-    image_size, fingerprint, skipped = 32, None, 0
+    image_size, class_count, fingerprint, skipped = 32, 10, None, 0
 
 
 def fake_dataset(name: str, image_size: int | None) -> FakeDataset:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from grid.cli.options import Changes, DataDir, ResultsDir, SkipUnreadable, Sweep, plan_sweep
-from grid.cli.terminal import data_errors, fail, print_outcome
+from grid.cli.terminal import data_errors, print_outcome
 from grid.screen import open_console, print
 
 
@@ -63,12 +63,10 @@ def run(
     from grid.run.driver import RunOptions
     from grid.run.session import run_plan
 
-    if local and (slots or address):
-        fail("--local runs one trial at a time here; leave --slots and --address out")
-    _, plan = plan_sweep(sweep, change, data, skip_unreadable, download=True)
     data_dir = (data or default_data_dir()).absolute()
     states = retry.states if retry else frozenset()
     options = RunOptions(results, data_dir, local, slots, address, states, share, on_error.value)
+    _, plan = plan_sweep(sweep, change, data, skip_unreadable, download=True)
     with data_errors():
         summary = run_plan(plan, options, open_console(stderr=True))
     print_outcome(summary, open_console())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cnncore.config import TrialConfig
+from cnncore.spelling import shortened
 from grid.errors import SweepError
+from grid.phrases import counted
 from grid.plan.ids import Trial, config_json, digest, identity, make_trial, plain
 from grid.plan.resolve import ConfigProblem, Inspect, Resolver, Values
 from grid.sweep.axes import Choice, finite_points, holds
@@ -137,6 +139,9 @@ def expand_sweep(
     settings = {key: value for key, value in changes.items() if key != "seeds"}
     resolver = Resolver(spec, settings, inspect)
     problems: list[tuple[KeyPath, str]] = []
+    # Problem of a config -> the cells that have it.
+    unfit: dict[tuple[KeyPath, str], list[Values]] = {}
+    same: list[tuple[Values, Values]] = []
     cells, configs = [], []
     seen: dict[str, Cell] = {}
     combinations = spec.combinations()
@@ -149,23 +154,28 @@ def expand_sweep(
             try:
                 resolved.append(resolver.resolve({**values, **tuned}))
             except ConfigProblem as problem:
-                problems.append((problem.path, f"{problem} ({_values_text(values)})"))
+                for reason in problem.reasons:
+                    unfit.setdefault(reason, []).append(values)
         if not resolved:
             continue
         epochs = max(config.epochs for config in resolved)
         cell = Cell(resolver.cell_id(values), values, epochs, _budget(spec, values))
         key = digest([identity(config) for config in resolved])
         if key in seen:
-            problems.append(
-                (
-                    ("compare",),
-                    f"cells {_values_text(seen[key].values)} and {_values_text(values)} are the "
-                    "same once keys that do not apply are left out; `exclude` one of them",
-                )
-            )
+            same.append((seen[key].values, values))
         seen.setdefault(key, cell)
         cells.append(cell)
         configs.append(resolved[0])
+    if same:
+        more = f" ({counted(len(same) - 1, 'more pair')})" if same[1:] else ""
+        problems.append(
+            (
+                ("compare",),
+                f"cells {_values_text(same[0][0])} and {_values_text(same[0][1])} are the same "
+                f"once keys that do not apply are left out; `exclude` one of them{more}",
+            )
+        )
+    problems += [(path, f"{text} ({_cells_text(where)})") for (path, text), where in unfit.items()]
     if not cells and not problems:
         problems.append((("exclude",), "leaves no cell to run"))
     problems += _late_comparisons(spec, cells)
@@ -316,6 +326,12 @@ def active_axes(spec: SweepSpec, values: Values) -> dict[str, Any]:
     }
 
 
+def _cells_text(cells: Sequence[Values]) -> str:
+    """Return the first of these cells and the count of the others."""
+    others = len({id(values) for values in cells}) - 1
+    return _values_text(cells[0]) + (f" and {counted(others, 'more cell')}" if others else "")
+
+
 def _values_text(values: Values) -> str:
     """Return values as `key=value` text for a message."""
-    return " ".join(f"{key}={plain(value)}" for key, value in values.items())
+    return shortened(" ".join(f"{key}={plain(value)}" for key, value in values.items()))

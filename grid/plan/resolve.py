@@ -18,8 +18,9 @@ from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 from grid.plan.ids import digest, plain
 from grid.sweep.axes import holds
+from grid.sweep.config_keys import described, missing_keys, required_keys
 from grid.sweep.spec import SweepSpec
-from grid.sweep.yaml_source import KeyPath
+from grid.sweep.yaml_source import KeyPath, dotted
 
 Values = Mapping[str, Any]
 
@@ -29,6 +30,8 @@ class DataFacts(Protocol):
 
     @property
     def image_size(self) -> int: ...
+    @property
+    def class_count(self) -> int: ...
     @property
     def fingerprint(self) -> str | None: ...
     @property
@@ -40,10 +43,10 @@ Inspect = Callable[[str, int | None], DataFacts]
 
 
 class ConfigProblem(Exception):
-    """Reason that a combination cannot be trained, and the key of the sweep file to look at."""
+    """Reasons that a combination cannot be trained, each with the key of the sweep file."""
 
-    def __init__(self, path: KeyPath, text: str) -> None:
-        self.path = path
+    def __init__(self, path: KeyPath, text: str, *more: tuple[KeyPath, str]) -> None:
+        self.reasons = ((path, text), *more)
         super().__init__(text)
 
 
@@ -62,7 +65,8 @@ class Resolver:
         try:
             config = TrialConfig.model_validate(self._merged(values))
         except ValidationError as error:
-            raise ConfigProblem(*self._describe(error)) from None
+            first, *more = self._describe(error)
+            raise ConfigProblem(*first, *more) from None
         return self._with_network(self._with_data(config))
 
     def _merged(self, values: Values) -> dict[str, Any]:
@@ -101,7 +105,25 @@ class Resolver:
         config = config.model_copy(update=update)
         if problem := check_quirk(config):
             raise ConfigProblem(self._key_path("quirk"), problem)
+        self._check_amounts(config, facts)
         return config
+
+    def _check_amounts(self, config: TrialConfig, facts: DataFacts) -> None:
+        """Refuse amounts with which the others make no sense. Raises `ConfigProblem`."""
+        warmup, limit = config.warmup_epochs or 0, config.limit_train
+        if warmup > config.epochs:
+            raise ConfigProblem(
+                self._key_path("warmup_epochs", "epochs"),
+                f"warmup_epochs: at most the epochs ({config.epochs}), but got {warmup}",
+            )
+        labels = DATASETS[config.dataset].labels if config.dataset in DATASETS else ()
+        first_labels = config.labels in (None, *labels[:1])
+        if limit is not None and first_labels and limit < facts.class_count:
+            raise ConfigProblem(
+                self._key_path("limit_train", "dataset"),
+                f"limit_train: {config.dataset} has {facts.class_count} classes, so at least "
+                f"{facts.class_count} images, but got {limit}",
+            )
 
     def _with_network(self, config: TrialConfig) -> TrialConfig:
         """Check that the network can be built, its image size and its weights; add their file."""
@@ -111,7 +133,8 @@ class Resolver:
         if problem := check_network(config.arch, config.image_size, options):
             known = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
             refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in known]
-            raise ConfigProblem(self._key_path(*refused, "image_size", "arch"), problem)
+            keys = (*refused, "image_size", "arch") if config.arch in NETWORKS else ("arch",)
+            raise ConfigProblem(self._key_path(*keys), problem)
         if config.pretrained is None:
             return config
         if config.pretrained != IMAGENET:
@@ -162,18 +185,26 @@ class Resolver:
         if key not in self._facts:
             try:
                 self._facts[key] = self.inspect(dataset, image_size)
+            except SystemExit as error:
+                text = f"{dataset} ends the program: sys.exit({error})"
+                raise ConfigProblem(self._key_path("dataset"), text) from None
             except Exception as error:  # a user's own data set may raise anything
                 raise ConfigProblem(self._key_path("dataset"), str(error)) from None
         return self._facts[key]
 
-    def _describe(self, error: ValidationError) -> tuple[KeyPath, str]:
-        """Return the path and the text of the first problem of a config."""
-        details = error.errors()[0]
-        key = str(details["loc"][0]) if details["loc"] else ""
-        if details["type"] == "missing":
-            return (), f"{key} is required: give it under fixed, compare or tune.axes"
-        message = details["msg"].removeprefix("Value error, ")
-        return self._key_path(key), f"{message}, but got {details['input']!r}"
+    def _describe(self, error: ValidationError) -> list[tuple[KeyPath, str]]:
+        """Return the problems of a config, the missing keys as one of them."""
+        errors = error.errors()
+        missing = [str(e["loc"][0]) for e in errors if e["type"] == "missing" and not e["loc"][1:]]
+        # Without an optimizer there is no default of its weight decay.
+        missing = [key for key in missing if key in required_keys()]
+        problems: list[tuple[KeyPath, str]] = [((), missing_keys(missing))] if missing else []
+        others = [e for e in errors if e["type"] != "missing" or e["loc"][1:]]
+        for path, text in described(others):
+            inner = dotted(path[1:])
+            key = str(path[0]) if path else ""
+            problems.append((self._key_path(key), f"{inner}: {text}" if inner else text))
+        return problems
 
     def _key_path(self, *keys: str) -> KeyPath:
         """Return the path of the first of these keys that the sweep file sets, or `()`."""

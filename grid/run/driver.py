@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +52,25 @@ class RunOptions:
     # Other drivers work on the same folder; each takes units that no other has.
     share: bool = False
     on_error: Literal["continue", "stop"] = "continue"
+
+    def __post_init__(self) -> None:
+        """Refuse values that the command cannot give. Raises `ValueError`."""
+        known = ("failed", "diverged")
+        if unknown := sorted(map(str, self.retry - set(known))):
+            raise ValueError(f"retry: states are {' and '.join(known)}, got {', '.join(unknown)}")
+        if self.on_error not in ("continue", "stop"):
+            raise ValueError(f"on_error must be 'continue' or 'stop', got {self.on_error!r}")
+        if self.slots is not None and not _is_count(self.slots):
+            raise ValueError(f"slots must be a whole number from 1, got {self.slots!r}")
+        if self.local and (self.slots or self.address):
+            raise GridError(
+                "--local runs one trial at a time here; leave --slots and --address out"
+            )
+
+
+def _is_count(value: object) -> bool:
+    """Check for a whole number from 1, of NumPy too."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
 
 
 @dataclass

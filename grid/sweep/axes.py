@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from cnncore.config import ConfigPart, Real, Whole
+from grid.sweep.plain_values import plain_value
 
 # A condition: each key must have the value, or one of the values.
 When = dict[str, Any]
@@ -24,10 +27,8 @@ def holds(when: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     return True
 
 
-class Axis(BaseModel):
+class Axis(ConfigPart):
     """One hyperparameter; it exists only if `when` holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     when: When | None = None
 
@@ -42,8 +43,8 @@ class Choice(Axis):
 class Span(Axis):
     """Numbers from `low` to `high`, both included."""
 
-    low: float
-    high: float
+    low: Real
+    high: Real
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -74,8 +75,8 @@ class IntRange(Axis):
     """Whole numbers from `low` to `high`, both included."""
 
     kind: Literal["int_range"] = "int_range"
-    low: int
-    high: int
+    low: Annotated[Whole, Field(ge=-(2**53), le=2**53)]
+    high: Annotated[Whole, Field(ge=-(2**53), le=2**53)]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -89,6 +90,7 @@ SPANS = ("uniform", "log_uniform", "int_range")
 
 def _read(value: Any) -> Any:
     """Read `[a, b]` as a choice and `{log_uniform: [low, high], when: {...}}` as a span."""
+    value = plain_value(value)
     if isinstance(value, (list, tuple)):
         return {"kind": "choice", "values": value}
     if not isinstance(value, dict) or "kind" in value:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from cnncore.spelling import closest_hint
+from cnncore.spelling import closest_hint, shortened, shown
 from grid.sweep.axes import Choice, contains, holds
-from grid.sweep.config_keys import check_value, config_keys, unknown_key
+from grid.sweep.config_keys import (
+    check_value,
+    config_keys,
+    missing_keys,
+    required_keys,
+    unknown_key,
+)
 from grid.sweep.yaml_source import KeyPath
 
 if TYPE_CHECKING:
@@ -15,6 +23,9 @@ if TYPE_CHECKING:
 
 # Seeds of confirming trials start here.
 FIRST_CONFIRM_SEED = 1_000_000
+# The plan checks every combination of a sweep, and lists its trials.
+MOST_COMBINATIONS = 100_000
+MOST_TRIALS = 1_000_000
 
 Problems = Iterable[tuple[KeyPath, str]]
 
@@ -27,17 +38,12 @@ def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
     if not isinstance(data, dict):
         return
     compare = data.get("compare")
-    for key, values in compare.items() if isinstance(compare, dict) else ():
+    for key, values in _items(compare):
         if key not in config_keys():
-            yield ("compare", key), unknown_key(str(key), config_keys())
+            yield ("compare", key), unknown_key(key, config_keys())
         elif isinstance(values, list):
-            for index, value in enumerate(values):
-                for problem in check_value(key, value)[1]:
-                    yield ("compare", key, index), problem
-            if len({repr(value) for value in values}) < len(values):
-                yield ("compare", key), "has a value twice, so cells would be duplicates"
-    fixed = data.get("fixed")
-    for key, value in fixed.items() if isinstance(fixed, dict) else ():
+            yield from _list_problems(("compare", key), values, "so cells would be duplicates")
+    for key, value in _items(data.get("fixed")):
         if key in sweep_keys and key not in config_keys():
             yield ("fixed", key), "is a key of the sweep file, not of a config: no indent before it"
             continue
@@ -45,29 +51,76 @@ def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
             yield ("fixed", key), problem
     rules = data.get("rules")
     for index, rule in enumerate(rules) if isinstance(rules, list) else ():
-        settings = rule.get("set") if isinstance(rule, dict) else None
-        for key, value in settings.items() if isinstance(settings, dict) else ():
+        for key, value in _items(rule.get("set") if isinstance(rule, dict) else None):
             for problem in check_value(key, value)[1]:
                 yield ("rules", index, "set", key), problem
     tune = data.get("tune")
-    axes = tune.get("axes") if isinstance(tune, dict) else None
-    for key in axes if isinstance(axes, dict) else ():
+    for key, _ in _items(tune.get("axes") if isinstance(tune, dict) else None):
         if key not in config_keys():
-            yield ("tune", "axes", key), unknown_key(str(key), config_keys())
+            yield ("tune", "axes", key), unknown_key(key, config_keys())
+
+
+def unset_problems(data: Any) -> Iterable[str]:
+    """Yield the required config keys that no section sets, of a file with other problems.
+
+    Of a good file the plan says so, as `--set` may give them.
+    """
+    tune, rules = data.get("tune"), data.get("rules")
+    sections = [data.get("compare"), data.get("fixed")]
+    sections.append(tune.get("axes") if isinstance(tune, dict) else None)
+    sections += [
+        rule.get("set")
+        for rule in (rules if isinstance(rules, list) else ())
+        if isinstance(rule, dict)
+    ]
+    # A key that stands anywhere, misspelt or at the wrong indent, is a problem of its own.
+    given = {key for section in (data, *sections) for key, _ in _items(section)}
+    unset = [
+        key
+        for key in required_keys()
+        if key not in given
+        and not any(key == _closest(other) for other in given - set(config_keys()))
+    ]
+    if unset and all(section is None or isinstance(section, dict) for section in sections):
+        yield missing_keys(unset)
+
+
+def _closest(key: str) -> str | None:
+    return next(iter(get_close_matches(key, config_keys(), n=1, cutoff=0.5)), None)
+
+
+def _items(section: Any) -> list[tuple[str, Any]]:
+    """Return the keys and values of a section; keys that are no text are said elsewhere."""
+    if not isinstance(section, dict):
+        return []
+    return [(key, value) for key, value in section.items() if isinstance(key, str)]
+
+
+def _list_problems(path: KeyPath, values: Sequence[Any], why: str) -> Problems:
+    """Yield the problems of a list of values of a config key, which must differ."""
+    seen = set()
+    for index, value in enumerate(values):
+        converted, problems = check_value(str(path[-1]), value)
+        for problem in problems:
+            yield (*path, index), problem
+        seen.add(repr(converted))
+    if len(seen) < len(values):
+        yield path, f"has a value twice, {why}"
 
 
 def cross_problems(spec: SweepSpec) -> Problems:
     """Yield problems of combinations: keys in two sections, conditions on unknown keys."""
+    if too_many := [*_size_problems(spec)]:
+        yield from too_many  # and do not go through them
+        return
     tuned = spec.tune.axes if spec.tune else {}
     for key, axis in tuned.items():
         if key in spec.compare:
             yield ("tune", "axes", key), "is also compared; an axis is compared or tuned, not both"
         if key in ("arch", "dataset"):
             yield ("tune", "axes", key), f"{key} can be compared, not tuned"
-        ends = axis.values if isinstance(axis, Choice) else (axis.low, axis.high)
-        for value in ends if key in config_keys() else ():
-            for problem in check_value(key, value)[1]:
-                yield ("tune", "axes", key), problem
+        if key in config_keys():
+            yield from _axis_problems(key, axis)
         yield from _when_problems(("tune", "axes", key, "when"), axis.when or {}, spec, own=key)
     if spec.tune:
         yield from _sampler_problems(spec.tune)
@@ -90,22 +143,71 @@ def cross_problems(spec: SweepSpec) -> Problems:
                     ("exclude", index, key),
                     f"there is no compared axis {key!r}; compared: {names}",
                 )
-    if len(set(spec.seeds)) < len(spec.seeds):
-        yield ("seeds",), "has a seed twice"
-    if spec.tune and spec.tune.confirm and max(spec.seeds) >= FIRST_CONFIRM_SEED:
-        yield ("seeds",), f"seeds of {FIRST_CONFIRM_SEED:,} and up are those of tune.confirm"
-    if spec.tune and spec.tune.drop and spec.tune.drop.after >= len(spec.seeds) * (spec.folds or 1):
-        yield (
-            ("tune", "drop", "after"),
-            f"must be below the number of seeds times folds ({len(spec.seeds) * (spec.folds or 1)})"
-            f", but got {spec.tune.drop.after}: nothing would be dropped",
-        )
+    yield from seed_problems(spec, spec.seeds)
     if spec.stop and not spec.tune:
         yield (
             ("stop",),
             "needs `tune`: without it a cell holds one config, and stopping some of its seeds "
             "would bias its mean",
         )
+
+
+def seed_problems(spec: SweepSpec, seeds: Sequence[int]) -> Problems:
+    """Yield problems of the seeds of a sweep, which `--set` may have changed."""
+    if not seeds:
+        yield ("seeds",), "is empty; give at least one value"
+        return
+    if len(set(seeds)) < len(seeds):
+        yield ("seeds",), "has a seed twice"
+    yield from _size_problems(spec, len(seeds))
+    if spec.tune is None:
+        return
+    if spec.tune.confirm and max(seeds) >= FIRST_CONFIRM_SEED:
+        yield ("seeds",), f"seeds of {FIRST_CONFIRM_SEED:,} and up are those of tune.confirm"
+    replicates = len(seeds) * (spec.folds or 1)
+    if spec.tune.drop and spec.tune.drop.after >= replicates:
+        yield (
+            ("tune", "drop", "after"),
+            f"must be below the number of seeds times folds ({replicates}), "
+            f"but got {spec.tune.drop.after}: nothing would be dropped",
+        )
+
+
+def _size_problems(spec: SweepSpec, seeds: int | None = None) -> Problems:
+    """Yield how a sweep is larger than a plan can be; `seeds` counts seeds of `--set`."""
+    combinations = math.prod(map(len, spec.compare.values()))
+    if combinations > MOST_COMBINATIONS:
+        yield ("compare",), f"at most {MOST_COMBINATIONS:,} combinations, but got {combinations:,}"
+        return
+    replicates = (len(spec.seeds) if seeds is None else seeds) * (spec.folds or 1)
+    trials = replicates
+    if tune := spec.tune:
+        corners = sum(len(axis.values) for axis in tune.axes.values() if isinstance(axis, Choice))
+        if combinations * corners > MOST_COMBINATIONS:
+            yield (
+                ("tune", "axes"),
+                f"at most {MOST_COMBINATIONS:,} choices over all combinations of `compare`, but "
+                f"got {corners:,} for each of {combinations:,}",
+            )
+        trials *= tune.trials
+        if tune.confirm:
+            trials += tune.confirm.top * tune.confirm.seeds * (spec.folds or 1)
+    if combinations * trials > MOST_TRIALS:
+        yield (
+            ("tune",) if spec.tune else ("compare",),
+            f"at most {MOST_TRIALS:,} trials in a sweep, but got {combinations * trials:,}",
+        )
+
+
+def _axis_problems(key: str, axis: Any) -> Problems:
+    """Yield the problems of the values of a tuned axis."""
+    path = ("tune", "axes", key)
+    if isinstance(axis, Choice):
+        yield from _list_problems(path, axis.values, "so it would be chosen twice as often")
+        return
+    for value in (axis.low, axis.high):
+        for problem in check_value(key, value)[1]:
+            yield path, problem
 
 
 def _sampler_problems(tune: Tune) -> Problems:
@@ -193,4 +295,8 @@ def _values_of(key: str, spec: SweepSpec) -> str:
 
 
 def _listed(values: Iterable[Any]) -> str:
-    return ", ".join(map(str, values))
+    """Return values as text, the first ten of many."""
+    values = list(values)
+    texts = [value if isinstance(value, str) else shown(value) for value in values[:10]]
+    more = f" and {len(values) - 10:,} more" if values[10:] else ""
+    return shortened(", ".join(texts)) + more

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, get_args
 
@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from cnncore.catalog import DATASETS, NETWORKS, unknown_name
 from cnncore.config import AugmentKind, ScheduleKind, TrialConfig
-from cnncore.spelling import closest_hint
+from cnncore.spelling import closest_hint, shown
 from grid.sweep.axes import AxisKind
-from grid.sweep.yaml_source import dotted
+from grid.sweep.yaml_source import KeyPath, dotted
 
 # Keys that the planner fills in; a sweep file may not.
 FILLED_BY_PLAN = ("data_fingerprint", "pretrained_fingerprint")
@@ -31,6 +31,21 @@ def config_keys() -> tuple[str, ...]:
     return tuple(key for key in TrialConfig.model_fields if key not in FILLED_BY_PLAN)
 
 
+@cache
+def required_keys() -> tuple[str, ...]:
+    """Return the config keys that have no default; each optimizer has one for `weight_decay`."""
+    fields = TrialConfig.model_fields.items()
+    return tuple(key for key, field in fields if field.is_required() and key != "weight_decay")
+
+
+def missing_keys(keys: Iterable[str]) -> str:
+    """Describe config keys that a sweep has to set and does not."""
+    names = list(keys)
+    text = f"{', '.join(names[:-1])} and {names[-1]} are" if names[1:] else f"{names[0]} is"
+    it = "them" if names[1:] else "it"
+    return f"{text} required: give {it} under fixed, compare or tune.axes"
+
+
 def check_value(key: str, value: Any) -> tuple[Any, list[str]]:
     """Return a config value converted to its type, and its problems."""
     if key not in config_keys():
@@ -38,7 +53,10 @@ def check_value(key: str, value: Any) -> tuple[Any, list[str]]:
     try:
         value = _key_model(key)(value=value).value  # type: ignore[attr-defined]  # made above
     except ValidationError as error:
-        return value, [_describe_nested(details) for details in error.errors()]
+        return value, [
+            f"{dotted(path)}: {text}" if path else text
+            for path, text in described(error.errors(), below=1)
+        ]
     problem = _unknown_choice(key, value)
     return value, [problem] if problem else []
 
@@ -54,58 +72,81 @@ def _unknown_choice(key: str, value: Any) -> str | None:
     return None
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
+def unknown_key(key: object, known: Iterable[str]) -> str:
     """Describe a key that is not among `known`."""
-    known = list(known)
-    hint = closest_hint(key, known, cutoff=0.5) or f"; known: {', '.join(sorted(known))}"
-    return f"unknown key {key!r}{hint}"
+    names = sorted(known)
+    hint = closest_hint(key, names, cutoff=0.5) or (f"; known: {', '.join(names)}" if names else "")
+    return f"unknown key {shown(key)}{hint}"
+
+
+def described(
+    errors: Sequence[Any], below: int = 0, known: Callable[[KeyPath], Iterable[str]] | None = None
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield pydantic's errors as problems, one a fault, with the path after `below` parts.
+
+    `known` returns the keys that a place may have.
+    """
+    names = {error["loc"][:-1] for error in errors if _is_word(error)}
+    for details in errors:
+        place, got = details["loc"][:-1], details["input"]
+        if details["type"] == "too_short" and got:
+            continue  # said of a list whose items are wrong
+        if details["type"] == "invalid_key" or details["loc"][-1:] == ("[key]",):
+            continue  # `form_problems` says it
+        if place in names and isinstance(got, str) != _is_word(details):
+            continue  # of a name or a number, only what the value tried to be
+        path = tuple(part for part in details["loc"][below:] if not _is_tag(part))
+        if details["type"] == "extra_forbidden":
+            keys = known(path[:-1]) if known else ()
+            yield path, unknown_key(path[-1], keys)
+        else:
+            yield path, describe_error(details)
+
+
+def _is_word(details: Any) -> bool:
+    """Check whether an error is that of the names in a union of names and other values."""
+    return details["type"] == "literal_error" and str(details["loc"][-1]).startswith("literal[")
+
+
+def _is_tag(part: Any) -> bool:
+    """Check whether a part of pydantic's path is a tag or a validator, no key of the file."""
+    return part in UNION_TAGS or str(part).startswith(("literal[", "function-"))
 
 
 def describe_error(details: Any) -> str:
     """Describe one of pydantic's errors in a phrase, with the value that was got."""
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     kind = details["type"]
-    got = details.get("input")
+    value = details.get("input")
+    got = shown(value)
     if kind == "missing":
         return "is required"
     if kind == "union_tag_invalid":
         context = details["ctx"]
         tags = context["expected_tags"].replace("'", "")
         hint = closest_hint(context["tag"], tags.split(", "))
-        return f"unknown name {context['tag']!r}{hint}; known: {tags}"
+        return f"unknown name {shown(context['tag'])}{hint}; known: {tags}"
     if kind == "literal_error":
         expected = details["ctx"]["expected"].replace("'", "")
-        hint = closest_hint(got, expected.replace(" or ", ", ").split(", "))
-        return f"unknown value {got!r}{hint}; known: {expected}"
+        hint = closest_hint(value, expected.replace(" or ", ", ").split(", "))
+        return f"unknown value {got}{hint}; known: {expected}"
     if kind in ("tuple_type", "list_type"):
-        return f"wants a list, such as [{got}], but got {got!r}"
+        example = f", such as [{value}]" if isinstance(value, (str, int)) and len(got) < 40 else ""
+        return f"wants a list{example}, but got {got}"
     if kind in ("dict_type", "model_type", "model_attributes_type", "union_tag_not_found"):
-        return f"wants keys and values, but got {got!r}"
+        return f"wants keys and values, but got {got}"
     if kind == "too_short":
         return "is empty; give at least one value"
-    if kind == "extra_forbidden":
-        return f"unknown key {details['loc'][-1]!r}"
     if kind == "string_pattern_mismatch":
-        return f"a name of letters, digits, '.', '_' and '-' (it becomes a folder), but got {got!r}"
+        return f"a name of letters, digits, '.', '_' and '-' (it becomes a folder), but got {got}"
     if kind == "value_error":
         return str(message)
-    return f"{message[0].lower()}{message[1:]}, but got {got!r}"
-
-
-def _describe_nested(details: Any) -> str:
-    """Describe an error inside a value with keys of its own: `every: is required`."""
-    path = [part for part in details["loc"][1:] if part not in UNION_TAGS]
-    if details["type"] == "extra_forbidden":
-        path = path[:-1]
-    key = dotted(tuple(path))
-    return f"{key}: {describe_error(details)}" if key else describe_error(details)
+    return f"{message[0].lower()}{message[1:]}, but got {got}"
 
 
 WITH_KIND = AxisKind | ScheduleKind | AugmentKind
 # Tags of unions and validators appear in pydantic's path, not in the file.
 UNION_TAGS = {
     *(get_args(part.model_fields["kind"].annotation)[0] for part in get_args(WITH_KIND)),
-    *("literal['auto']", "constrained-float", "float"),
-    *("literal['dataset','imagenet','half']", "MeanStd"),
-    *("keep_name", "keep_top"),
+    *("MeanStd", "keep_name", "keep_top"),
 }

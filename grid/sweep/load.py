@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from analysis.results.regular_file import read_small_text
-from cnncore.spelling import closest_hint
+from cnncore.config import Seed
+from cnncore.spelling import closest_hint, shortened, shown
 from grid.errors import SweepError
-from grid.sweep.checks import Problems, cross_problems, value_problems
-from grid.sweep.config_keys import UNION_TAGS, check_value, config_keys, describe_error, unknown_key
+from grid.sweep.checks import (
+    Problems,
+    cross_problems,
+    seed_problems,
+    unset_problems,
+    value_problems,
+)
+from grid.sweep.config_keys import check_value, config_keys, described
+from grid.sweep.plain_values import form_problems, plain_value
 from grid.sweep.spec import Section, SweepSpec
 from grid.sweep.yaml_source import KeyPath, Source, read_yaml
 
@@ -60,18 +68,35 @@ def load_sweep(sweep: str | Path) -> SweepSpec:
 def parse_sweep(text: str, name: str = "sweep") -> SweepSpec:
     """Check the text of a sweep file; `name` opens every message. Raises `SweepError`."""
     data, lines = read_yaml(text, name)
-    source = Source(name, text, lines)
     if not isinstance(data, dict):
         keys = ", ".join(SweepSpec.model_fields)
         raise SweepError([f"{name}: a sweep file holds keys and values; its keys: {keys}"])
+    return _checked(data, Source(name, text, lines))
+
+
+def check_sweep(spec: SweepSpec) -> SweepSpec:
+    """Check a sweep made in Python as its file would be. Raises `SweepError`."""
+    if not isinstance(spec, SweepSpec):
+        raise TypeError(
+            f"a sweep must be a SweepSpec, such as load_sweep(path) returns, got {shown(spec)}"
+        )
+    return _checked(plain_value(spec.model_dump()), spec.source)
+
+
+def _checked(data: dict[Any, Any], source: Source) -> SweepSpec:
+    """Return the sweep of plain values. Raises `SweepError` with all its problems."""
+    form = [*form_problems(data)]
+    said = {path for path, _ in form}
     values = [*value_problems(data, SweepSpec.model_fields)]
     try:
         spec = SweepSpec.model_validate(data)
+        others = [*values, *(() if form else cross_problems(spec))]
     except ValidationError as error:
-        problems = _in_file_order(source, (*_pydantic_problems(error), *values))
-        raise SweepError(problems) from None
-    if problems := _in_file_order(source, (*values, *cross_problems(spec))):
-        raise SweepError(problems)
+        others = [*described(error.errors(), known=_known_keys), *values]
+    if form or others:
+        others = [problem for problem in others if problem[0] not in said]
+        unset = [f"{source.name}: {text}" for text in unset_problems(data)]
+        raise SweepError([*_in_file_order(source, [*form, *others]), *unset])
     spec._source = source
     return spec
 
@@ -83,36 +108,50 @@ def parse_changes(changes: Iterable[str], spec: SweepSpec) -> dict[str, Any]:
     for change in changes:
         key, equals, text = change.partition("=")
         key = key.strip()
+        option = f"--set {shortened(change)}"
         if not equals:
-            problems.append(f"--set {change}: write key=value")
+            problems.append(f"{option}: write key=value")
             continue
-        value, _ = read_yaml(text, f"--set {change}")
-        if key == "seeds":
-            seeds = value if isinstance(value, list) else [value]
-            try:
-                values[key] = TypeAdapter(tuple[NonNegativeInt, ...]).validate_python(seeds)
-            except ValidationError:
-                problems.append(
-                    f"--set {change}: seeds are whole numbers from 0, such as [0, 1, 2]"
-                )
-            continue
-        if key in set(SweepSpec.model_fields) - set(config_keys()):
-            problems.append(
-                f"--set {change}: {key} is a key of the sweep file, not of a config; change it in "
-                f"{spec.source.name}"
-            )
-            continue
-        if key in spec.axis_keys():
-            role = "compared" if key in spec.compare else "tuned"
-            problems.append(
-                f"--set {change}: {key} is {role} in {spec.source.name}; change it in the file"
-            )
-            continue
-        values[key], value_errors = check_value(key, value)
-        problems += [f"--set {change}: {problem}" for problem in value_errors]
+        value, _ = read_yaml(text, option)
+        values[key], value_problems = _check_change(key, value, spec)
+        problems += [f"{option}: {problem}" for problem in value_problems]
     if problems:
         raise SweepError(problems)
     return values
+
+
+def check_changes(changes: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
+    """Check the changes of a sweep that Python gives, as `--set` is. Raises `SweepError`."""
+    values: dict[str, Any] = {}
+    problems = []
+    for key, value in changes.items():
+        values[key], value_problems = _check_change(key, plain_value(value), spec)
+        problems += [f"changes[{shown(key)}]: {problem}" for problem in value_problems]
+    if problems:
+        raise SweepError(problems)
+    return values
+
+
+def _check_change(key: str, value: Any, spec: SweepSpec) -> tuple[Any, list[str]]:
+    """Return the value of a changed key converted to its type, and its problems."""
+    if form := [text for _, text in form_problems(value)]:
+        return value, form
+    if key == "seeds":
+        seeds = value if isinstance(value, list) else [value]
+        try:
+            checked = TypeAdapter(tuple[Seed, ...]).validate_python(seeds)
+        except ValidationError:
+            limit = "seeds are whole numbers from 0, below 2^63, such as [0, 1, 2]"
+            return value, [f"{limit}, but got {shown(value)}"]
+        return checked, [text for _, text in seed_problems(spec, checked)]
+    if key in set(SweepSpec.model_fields) - set(config_keys()):
+        return value, [
+            f"{key} is a key of the sweep file, not of a config; change it in {spec.source.name}"
+        ]
+    if key in spec.axis_keys():
+        role = "compared" if key in spec.compare else "tuned"
+        return value, [f"{key} is {role} in {spec.source.name}; change it in the file"]
+    return check_value(key, value)
 
 
 def _in_file_order(source: Source, problems: Problems) -> list[str]:
@@ -121,14 +160,9 @@ def _in_file_order(source: Source, problems: Problems) -> list[str]:
     return list(dict.fromkeys(f"{source.position(path)}: {text}" for path, text in ordered))
 
 
-def _pydantic_problems(error: ValidationError) -> Problems:
-    """Yield pydantic's errors about a sweep file as problems."""
-    for details in error.errors():
-        path = tuple(part for part in details["loc"] if part not in UNION_TAGS)
-        if details["type"] == "extra_forbidden":
-            yield path, unknown_key(str(path[-1]), _section_at(path[:-1]).model_fields)
-        else:
-            yield path, describe_error(details)
+def _known_keys(path: KeyPath) -> Iterable[str]:
+    """Return the keys that the section of the sweep file at `path` may have."""
+    return _section_at(path).model_fields
 
 
 def _section_at(path: KeyPath) -> type[Section]:

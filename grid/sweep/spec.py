@@ -6,38 +6,42 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    PrivateAttr,
-    Tag,
-    model_validator,
-)
+from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
+from cnncore.config import (
+    ConfigPart,
+    Count,
+    Epochs,
+    NonNegativeFloat,
+    PositiveFloat,
+    Real,
+    Seed,
+    Whole,
+)
 from grid.sweep.axes import TunedAxis
+from grid.sweep.plain_values import plain_value
 from grid.sweep.yaml_source import Source
 
 # A sweep's name becomes a folder's name.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+CountFrom2 = Annotated[Whole, Field(ge=2, le=1_000_000_000)]
 
 
-class Section(BaseModel):
+class Section(ConfigPart):
     """Part of the sweep file; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    @model_validator(mode="before")
+    @classmethod
+    def _convert(cls, data: Any) -> Any:
+        """Convert what only Python can give, such as NumPy's numbers."""
+        return plain_value(data)
 
 
 class Confirm(Section):
     """Confirmation: the `top` configs of each cell are trained again, with `seeds` fresh seeds."""
 
-    top: PositiveInt = 1
-    seeds: PositiveInt
+    top: Count = 1
+    seeds: Count
 
 
 class Drop(Section):
@@ -48,16 +52,16 @@ class Drop(Section):
     with `p` or less that it is worse.
     """
 
-    after: Annotated[int, Field(ge=2)] = 2
-    p: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    after: CountFrom2 = 2
+    p: Annotated[Real, Field(gt=0.0, lt=0.5)] = 0.1
 
 
 class Tune(Section):
     """Search inside each cell: `trials` different configs, as many in every cell."""
 
-    trials: PositiveInt
+    trials: Count
     sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     axes: Annotated[dict[str, TunedAxis], Field(min_length=1)]
     drop: Drop | None = None
     confirm: Confirm | None = None
@@ -87,8 +91,8 @@ class Asha(StopRule):
     and go on as soon as they are among the best.
     """
 
-    grace_epochs: PositiveInt = 1
-    reduction: Annotated[int, Field(ge=2)] = 3
+    grace_epochs: Epochs = 1
+    reduction: CountFrom2 = 3
 
 
 class Halving(StopRule):
@@ -102,10 +106,10 @@ class Halving(StopRule):
     config more than `gap` (a fraction of top-1) below the cell's best at that epoch stops there.
     """
 
-    grace_epochs: PositiveInt = 1
-    reduction: Annotated[int, Field(ge=2)] = 3
-    rungs: PositiveInt | None = None
-    gap: Annotated[float, Field(gt=0, lt=1)] | None = None
+    grace_epochs: Epochs = 1
+    reduction: CountFrom2 = 3
+    rungs: Count | None = None
+    gap: Annotated[Real, Field(gt=0, lt=1)] | None = None
 
 
 class Hyperband(StopRule):
@@ -115,8 +119,8 @@ class Hyperband(StopRule):
     last trains to the end; each gets as many configs as fit the same number of epochs.
     """
 
-    grace_epochs: PositiveInt = 1
-    reduction: Annotated[int, Field(ge=2)] = 3
+    grace_epochs: Epochs = 1
+    reduction: CountFrom2 = 3
 
 
 class Median(StopRule):
@@ -126,8 +130,8 @@ class Median(StopRule):
     the other configs' means up to this epoch, once `min_configs` of them came so far.
     """
 
-    grace_epochs: PositiveInt = 1
-    min_configs: Annotated[int, Field(ge=1)] = 5
+    grace_epochs: Epochs = 1
+    min_configs: Count = 5
 
 
 class FirstEpochs(StopRule):
@@ -135,8 +139,8 @@ class FirstEpochs(StopRule):
 
     first_comparison_key = "epochs"
 
-    epochs: PositiveInt = 1
-    keep: PositiveInt = 1
+    epochs: Epochs = 1
+    keep: Count = 1
 
 
 class Stop(Section):
@@ -178,14 +182,14 @@ class Rule(Section):
 class Resources(Section):
     """Resources of one trial: CPU threads, and a number or fraction of a GPU."""
 
-    cpus: PositiveInt = 1
-    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
+    cpus: Annotated[Whole, Field(gt=0, le=10_000)] = 1
+    gpus: Literal["auto"] | NonNegativeFloat = "auto"
 
 
 class Top(Section):
     """Best weights of the `top` complete trials of each cell with the highest `val_top1`."""
 
-    top: PositiveInt
+    top: Count
 
 
 Kept = Literal["none", "last", "best"]
@@ -204,11 +208,11 @@ class SweepSpec(Section):
         dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)
     ]
     tune: Tune | None = None
-    fixed: dict[str, Any] = {}
+    fixed: dict[str, Any] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     exclude: tuple[dict[str, Any], ...] = ()
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
-    folds: Annotated[int, Field(ge=2)] | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    folds: CountFrom2 | None = None
     stop: Stop | None = None
     resources: Resources = Resources()
     keep: Annotated[
@@ -216,13 +220,13 @@ class SweepSpec(Section):
         Discriminator(_keep_form),
     ] = "best"
     keep_predictions: Literal["all", "confirmed", "none"] = "all"
-    checkpoint_s: PositiveFloat = 30.0
+    checkpoint_s: Annotated[PositiveFloat, Field(le=1e9)] = 30.0
     # The most that the results folder may take.
-    disk_gib: PositiveFloat | None = None
+    disk_gib: Annotated[PositiveFloat, Field(le=1e9)] | None = None
     # A trial whose process dies this often fails.
-    max_attempts: PositiveInt = 3
+    max_attempts: Count = 3
     # A trial that gives no sign of life for this long is killed; 0 is never.
-    hung_after_s: NonNegativeFloat = 600.0
+    hung_after_s: Annotated[NonNegativeFloat, Field(le=1e9)] = 600.0
 
     _source: Source = PrivateAttr(default=Source("sweep", ""))
 

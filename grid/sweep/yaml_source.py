@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cnncore.spelling import shortened
 from grid.errors import SweepError
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def _plain(node: Any, path: KeyPath, lines: dict[KeyPath, int], limit: ValueLimi
 def dotted(path: KeyPath) -> str:
     """Write a key path as text: `rules[0].set.lr`."""
     return "".join(
-        f"[{part}]" if isinstance(part, int) else f"{'.' if index else ''}{part}"
+        f"[{part}]"
+        if isinstance(part, int)
+        else f"{'.' if index else ''}{shortened(str(part), 80)}"
         for index, part in enumerate(path)
     )

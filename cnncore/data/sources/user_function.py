@@ -13,6 +13,12 @@ def call(target: str) -> Any:
 
     Raises `DataError` if the module cannot be imported, has no such function, or the call fails.
     """
+    if target.startswith("__main__:"):
+        raise DataError(
+            f"data set {target}: the processes that train cannot import what a script or notebook "
+            "defines; write the function into a file, such as my_data.py, and name it "
+            f"my_data:{target.partition(':')[2]}"
+        )
     try:
         function = import_function(target)
     except ValueError as problem:

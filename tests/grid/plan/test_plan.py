@@ -17,7 +17,7 @@ FIXED = "fixed: {dataset: digits, image_size: 32, lr: 0.1, epochs: 3}\n"
 def inspect(name: str, image_size: int | None) -> SimpleNamespace:
     if name == "cifar10":
         raise ValueError("CIFAR-10 is not there: put it there")
-    return SimpleNamespace(image_size=8, fingerprint=None)
+    return SimpleNamespace(image_size=8, class_count=10, fingerprint=None)
 
 
 def plan(text: str, **changes: object) -> Plan:
@@ -258,3 +258,47 @@ def test_weights_count_by_their_content_not_their_path(
 
     assert ids("one.pt") == ids("same.pt")
     assert not set(ids("one.pt")) & set(ids("other.pt"))
+
+
+def test_missing_settings_are_one_problem() -> None:
+    with pytest.raises(SweepError) as caught:
+        plan(COMPARE)
+    assert caught.value.problems == (
+        "a.yaml: dataset, lr and epochs are required: give them under fixed, compare or tune.axes "
+        "(arch=cnn3 optimizer=sgd and 3 more cells)",
+    )
+
+
+def test_a_problem_of_many_cells_is_one_line_with_a_count() -> None:
+    rates = ", ".join(f"{n / 1000}" for n in range(1, 1000))
+    text = f"sweep: s\ncompare: {{arch: [alexnet], optimizer: [sgd], lr: [{rates}]}}\n"
+    with pytest.raises(SweepError) as caught:
+        plan(text + "fixed: {dataset: digits, image_size: 8, epochs: 1}\n")
+    (problem,) = caught.value.problems
+    assert "alexnet takes images of 63 pixels and more, got 8" in problem
+    assert problem.endswith("(arch=alexnet optimizer=sgd lr=0.001 and 998 more cells)")
+    text = text.replace("sgd", "adam").replace("lr:", "momentum:").replace("alexnet", "resnet18")
+    with pytest.raises(SweepError) as caught:
+        plan(text + "fixed: {dataset: digits, image_size: 32, epochs: 1, lr: 0.1}\n")
+    (problem,) = caught.value.problems
+    assert problem.endswith("are left out; `exclude` one of them (997 more pairs)")
+
+
+@pytest.mark.parametrize(
+    ("fixed", "expected"),
+    [
+        (
+            "warmup_epochs: 4",
+            r"a\.yaml:5: fixed\.warmup_epochs: .* at most the epochs \(3\), but got 4",
+        ),
+        ("limit_train: 9", r"a\.yaml:5: fixed\.limit_train: .* digits has 10 classes.* but got 9"),
+    ],
+)
+def test_amounts_without_a_meaning_are_refused(fixed: str, expected: str) -> None:
+    with pytest.raises(SweepError, match=expected):
+        plan(COMPARE + FIXED.replace("}", f", {fixed}}}"))
+
+
+def test_a_function_of_a_notebook_is_told_to_move_into_a_file() -> None:
+    with pytest.raises(SweepError, match=r"compare\.arch: __main__:net: .*name it my_nets:net"):
+        plan(COMPARE.replace("cnn3", "'__main__:net'") + FIXED)

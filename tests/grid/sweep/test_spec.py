@@ -1,9 +1,20 @@
 """Bad sweep files: all problems in one message, each with line, place and remedy."""
 
+import re
+
+import numpy as np
 import pytest
 
 from grid.errors import SweepError
-from grid.sweep.load import load_sweep, parse_changes, parse_sweep, read_presets
+from grid.sweep.load import (
+    check_changes,
+    check_sweep,
+    load_sweep,
+    parse_changes,
+    parse_sweep,
+    read_presets,
+)
+from grid.sweep.spec import SweepSpec
 
 GOOD = """\
 sweep: s
@@ -53,6 +64,43 @@ def test_a_good_file_is_read_with_types_of_yaml_1_2() -> None:
         ),
         ("epochs: 3", "epochs: x", "a.yaml:12: fixed.epochs: input should be a valid integer"),
         ("epochs: 3", "epochs: 0", "a.yaml:12: fixed.epochs: input should be greater than 0"),
+        ("epochs: 3", "epochs: true", "a.yaml:12: fixed.epochs: must be a number, but got true"),
+        (
+            "epochs: 3",
+            "epochs: 3\n  schedule: {step: {every: true}}",
+            "a.yaml:13: fixed.schedule: every: must be a number, but got true",
+        ),
+        (
+            "[1e-4, 1e-1]",
+            "[false, 1]",
+            "a.yaml:8: tune.axes.lr.low: must be a number, but got false",
+        ),
+        ("epochs: 3", "epochs: 1e300", "a.yaml:12: fixed.epochs: "),
+        (
+            "epochs: 3",
+            "epochs: 3\n  batch_size: 9223372036854775808",
+            "a.yaml:13: fixed.batch_size: input should be less than or equal to 1000000000",
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n  arch_options: {1: 2}",
+            "a.yaml:13: fixed.arch_options: keys are text, but got 1",
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n  ? [1]\n  : 2",
+            "a.yaml:10: fixed: keys are text, but got (1,)",
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n  arch_options: {x: [1, .nan]}",
+            "a.yaml:13: fixed.arch_options.x[1]: must be a finite number, but got nan",
+        ),
+        (
+            "{log_uniform: [1e-4, 1e-1]}",
+            "[0.1, 1e-1, 0.2]",
+            "a.yaml:8: tune.axes.lr: has a value twice, so it would be chosen twice as often",
+        ),
         ("trials: 4", "trials: 0", "a.yaml:6: tune.trials: input should be greater than 0"),
         (
             "[1e-4, 1e-1]",
@@ -70,6 +118,17 @@ def test_a_good_file_is_read_with_types_of_yaml_1_2() -> None:
         ("0.99]", "1.5]", "a.yaml:9: tune.axes.momentum: input should be less than 1"),
         ("  epochs: 3", "  epochs: 3\n  lr: 1", "a.yaml:13: fixed.lr: is also tuned"),
         ("  epochs: 3", "  epochs: 3\nseeds: [1, 1]", "a.yaml:13: seeds: has a seed twice"),
+        ("  epochs: 3", "  epochs: 3\nseeds: [true]", "a.yaml:13: seeds[0]: must be a number"),
+        (
+            "  epochs: 3",
+            "  epochs: 3\nseeds: [9223372036854775808]",
+            "a.yaml:13: seeds[0]: input should be less than or equal to 9223372036854775807",
+        ),
+        (
+            "  epochs: 3",
+            "  epochs: 3\nresources: {gpus: true}",
+            "a.yaml:13: resources.gpus: must be a number, but got true",
+        ),
         (
             "  epochs: 3",
             "  epochs: 3\nrules: [{when: {arc: cnn3}, set: {epochs: 1}}]",
@@ -120,6 +179,96 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
     text = GOOD.replace("cnn3", "cnn33").replace("trials: 4", "trials: x").replace("3\n", "-3\n")
     lines = [int(problem.split(":")[1]) for problem in problems(text)]
     assert lines == [3, 6, 12]
+
+
+def test_one_fault_is_one_line() -> None:
+    assert problems(GOOD + "seeds: [-1]\n") == [
+        "a.yaml:13: seeds[0]: input should be greater than or equal to 0, but got -1"
+    ]
+    assert problems(GOOD + "resources: {gpus: x}\n") == [
+        "a.yaml:13: resources.gpus: unknown value 'x'; known: auto"
+    ]
+    assert problems(GOOD.replace("epochs: 3", "epochs: 3\n  normalize: {mean: [1, 1, 1]}")) == [
+        "a.yaml:13: fixed.normalize: std: is required"
+    ]
+
+
+def test_missing_keys_are_said_at_once_beside_other_problems() -> None:
+    assert problems("sweep: s\nfixed: {dataset: digits, epoch: 3}\n") == [
+        "a.yaml: compare: is required",
+        "a.yaml:2: fixed.epoch: unknown key 'epoch' (closest: epochs)",
+        "a.yaml: arch, optimizer and lr are required: give them under fixed, compare or tune.axes",
+    ]
+
+
+def test_a_message_is_bounded() -> None:
+    many = GOOD + f"seeds: [{', '.join(['-1'] * 1000)}]\n"
+    with pytest.raises(SweepError, match="and 980 more problems") as caught:
+        parse_sweep(many, "a.yaml")
+    assert len(str(caught.value).splitlines()) == 21
+    for text in (
+        GOOD.replace("cnn3", "x" * 100_000),
+        GOOD.replace("3\n", f"[{'9, ' * 10_000}]\n"),
+        GOOD.replace("epochs", "x" * 1000),
+        GOOD.replace("dataset: digits", '"\\e[31m": 1'),
+    ):
+        for problem in problems(text):
+            assert len(problem) < 1500
+            assert problem.isprintable()
+
+
+def test_python_gets_every_check_of_a_file() -> None:
+    spec = parse_sweep(GOOD, "a.yaml")
+    assert check_sweep(spec) == spec
+    with pytest.raises(SweepError, match=r"a\.yaml: seeds: has a seed twice"):
+        check_sweep(spec.model_copy(update={"seeds": (0, 0)}))
+    fixed = {"dataset": "digits", "optimizer": "sgd", "epochs": 1}
+    for wrong, expected in (
+        ({"rules": [{"when": {"archh": "x"}, "set": {"lr": 9}}]}, "there is no axis 'archh'"),
+        ({"fixed": {**fixed, "lr": float("nan")}}, "fixed.lr: must be a finite number"),
+        ({"fixed": {**fixed, "lr": True}}, "fixed.lr: must be a number, but got true"),
+        ({"compare": {"arch": [build_me]}}, "give a function by its name, 'module:function'"),
+        ({"compare": {"arch": ["cnn3", "cnn3"]}}, "compare.arch: has a value twice"),
+    ):
+        keys = {"sweep": "s", "compare": {"arch": ["cnn3"]}, "fixed": fixed, **wrong}
+        with pytest.raises(SweepError, match=re.escape(expected)):
+            check_sweep(SweepSpec(**keys))
+    with pytest.raises(TypeError, match="must be a SweepSpec"):
+        check_sweep("a.yaml")  # type: ignore[arg-type]
+
+
+def build_me() -> None: ...
+
+
+def test_a_sweep_that_no_plan_can_hold_is_refused_at_once() -> None:
+    numbers = ", ".join(map(str, range(1, 400)))
+    more = f"  batch_size: [{numbers}]\n  split_seed: [{numbers}]\ntune:"
+    assert problems(GOOD.replace("tune:", more)) == [
+        "a.yaml:2: compare: at most 100,000 combinations, but got 318,402"
+    ]
+    assert problems(GOOD.replace("trials: 4", "trials: 1000000")) == [
+        "a.yaml:5: tune: at most 1,000,000 trials in a sweep, but got 2,000,000"
+    ]
+    spec = parse_sweep(GOOD.replace("trials: 4", "trials: 100000"), "a.yaml")
+    with pytest.raises(SweepError, match="but got 1,200,000"):
+        parse_changes(["seeds=[1, 2, 3, 4, 5, 6]"], spec)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    spec = check_sweep(
+        SweepSpec(
+            sweep="s",
+            compare={"lr": np.array([0.5, 0.25], "float32"), "batch_size": (np.int64(8), 16)},
+            tune={"trials": np.int32(2), "axes": {"momentum": {"uniform": np.linspace(0, 0.5, 2)}}},
+            seeds=range(3),
+        )
+    )
+    assert spec.compare == {"lr": (0.5, 0.25), "batch_size": (8, 16)}
+    assert {type(value) for values in spec.compare.values() for value in values} == {float, int}
+    assert spec.seeds == (0, 1, 2)
+    assert check_changes({"epochs": np.int64(2)}, spec) == {"epochs": 2}
+    with pytest.raises(SweepError, match=r"changes\['epoch'\]: unknown key 'epoch'"):
+        check_changes({"epoch": 2}, spec)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +361,10 @@ def test_every_preset_is_a_good_file() -> None:
         ("epochs", "write key=value"),
         ("epochs=many", "input should be a valid integer"),
         ("seeds=[-1]", "seeds are whole numbers"),
+        ("seeds=[]", "--set seeds=.*is empty"),
+        ("seeds=[0, 0]", "has a seed twice"),
+        ("seeds=[true]", "seeds are whole numbers"),
+        ("batch_size=true", "must be a number, but got true"),
     ],
 )
 def test_changes_are_checked(change: str, expected: str) -> None:
