@@ -25,9 +25,8 @@ def shown(value: object, longest: int = 80) -> str:
 
 
 def shortened(text: str, longest: int = 200) -> str:
-    """Return the text on one line, control characters escaped, cut to `longest` characters."""
+    """Return the text on one line, cut to `longest` characters."""
+    text = text[: longest + 1]
     if not text.isprintable():
-        text = "".join(
-            letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:longest]
-        )
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

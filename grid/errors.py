@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnncore.spelling import shortened
+
 
 class GridError(Exception):
     """Problem with its position and its remedy; ends the command with `exit_code`."""
@@ -22,7 +24,9 @@ class SweepError(GridError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         texts = [
-            text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+            "\n".join(
+                shortened(line, LONGEST_SHOWN) for line in text.split("\n", MOST_SHOWN)[:MOST_SHOWN]
+            )
             for text in self.problems[:MOST_SHOWN]
         ]
         if more := len(self.problems) - len(texts):

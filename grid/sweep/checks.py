@@ -138,10 +138,9 @@ def cross_problems(spec: SweepSpec) -> Problems:
     for index, excluded in enumerate(spec.exclude):
         for key in excluded:
             if key not in spec.compare:
-                names = ", ".join(spec.compare)
                 yield (
                     ("exclude", index, key),
-                    f"there is no compared axis {key!r}; compared: {names}",
+                    f"there is no compared axis {shown(key)}; compared: {_listed(spec.compare)}",
                 )
     yield from seed_problems(spec, spec.seeds)
     if spec.stop and not spec.tune:
@@ -249,8 +248,11 @@ def _when_problems(
     for key, wanted in when.items():
         if key not in known:
             hint = closest_hint(key, sorted(known))
-            names = ", ".join(sorted(known))
-            yield (*path, key), f"there is no axis {key!r}{hint}; compared, tuned or fixed: {names}"
+            yield (
+                (*path, key),
+                f"there is no axis {shown(key)}{hint}; compared, tuned or fixed: "
+                f"{', '.join(sorted(known & set(config_keys())))}",
+            )
         elif not any(_occurs(key, value, spec) for value in _options(wanted)):
             text, values = _listed(_options(wanted)), _values_of(key, spec)
             yield (*path, key), f"never holds: {key} is never {text}; its values: {values}"
