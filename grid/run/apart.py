@@ -1,18 +1,14 @@
-"""One trial in a process of its own: a trial that may have ended the last drivers ends only that.
-
-The two processes exchange pickles over the child's standard input and output. The user's code may
-print and read as it likes: it finds other files there.
-"""
+"""One trial in a process of its own: if it ended the last drivers, it now ends only that."""
 
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
 from collections.abc import Generator
-from typing import IO
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 
 from grid.errors import StoreError, Superseded
 from grid.store.folder import Store
@@ -25,68 +21,59 @@ class ProcessDied(Exception):
 
 def run_apart(assignment: Assignment, store: Store) -> Generator[Progress, None, None]:
     """Do as `run_trial` does, in a process of its own. Raises `ProcessDied` too."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", "from grid.run.apart import serve; serve()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        # The driver decides how a trial ends, so Ctrl-C must reach only the driver.
-        start_new_session=True,
-    )
-    requests, reports = child.stdin, child.stdout
-    assert requests is not None
-    assert reports is not None
-    try:
-        _send(requests, assignment)
-        while True:
-            try:
-                report = pickle.load(reports)  # of our own process
-            except (EOFError, pickle.UnpicklingError):
-                raise ProcessDied(_end_in_words(child.wait())) from None
-            if isinstance(report, Exception):
-                raise report
-            yield report
-            if report.done:
-                return
-            _send(requests, True)
-    except BrokenPipeError:
-        raise ProcessDied(_end_in_words(child.wait())) from None
-    finally:
+    here, there = Pipe()
+    with here:
+        with there:
+            child = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    f"from grid.run.apart import serve; serve({there.fileno()})",
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                # The driver decides how a trial ends, so Ctrl-C must reach only the driver.
+                start_new_session=True,
+            )
         try:
-            requests.close()  # a trial that is not done saves itself and ends
-        except BrokenPipeError:
-            pass
+            here.send(assignment)
+            while True:
+                report = here.recv()
+                if isinstance(report, Exception):
+                    raise report
+                yield report
+                if report.done:
+                    return
+                here.send(True)
+        except (EOFError, ConnectionError):
+            raise ProcessDied(_end_in_words(child.wait())) from None
         finally:
+            here.close()  # a trial that is not done saves itself and ends
             child.wait()
-            reports.close()
 
 
-def serve() -> None:
-    """Run the trial that comes over standard input; each `True` that comes lets it go on."""
+def serve(descriptor: int) -> None:
+    """Run the trial that comes over the connection; each `True` that comes lets it go on."""
     from grid.store.open import open_store
     from grid.trial.trial import run_trial
 
-    with os.fdopen(os.dup(0), "rb") as requests, os.fdopen(os.dup(1), "wb") as reports:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(2, 1)
-        assignment = pickle.load(requests)  # from the driver
+    with Connection(descriptor) as driver:
+        assignment: Assignment = driver.recv()
         store = open_store(assignment.results)
         trial = run_trial(assignment, store)
         try:
             for progress in trial:
-                _send(reports, progress)
-                if progress.done or not requests.read(len(pickle.dumps(True))):
+                driver.send(progress)
+                if progress.done or not driver.recv():
                     break
+        except (EOFError, ConnectionError):
+            pass  # the driver wants it to end, or has ended
         except (StoreError, Superseded) as problem:
-            _send(reports, problem)
+            driver.send(problem)
         finally:
             trial.close()
             store.close()
-
-
-def _send(pipe: IO[bytes], value: object) -> None:
-    pickle.dump(value, pipe)
-    pipe.flush()
 
 
 def _end_in_words(code: int) -> str:

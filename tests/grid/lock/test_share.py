@@ -113,7 +113,7 @@ def test_of_all_that_several_drivers_ended_only_the_best_are_kept(
 
 def test_a_unit_is_taken_once_and_free_again_when_its_driver_is_gone(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    write_whole(store.run / "drivers" / "far-1.json", b'{"host": "far", "heartbeat": 0}')
+    write_whole(store.run / "drivers" / "far-1.json", b'{"host": "far", "pid": 1, "heartbeat": 0}')
     with join(store) as name:
         near, far = Share(store, name), Share(store, "far-1")
         assert near.take("a")
