@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.search.simulate import simulate
+from grid.errors import SweepError
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan, expand_sweep
 from grid.search.outcomes import Outcome, worse
@@ -128,10 +129,10 @@ def test_a_config_is_asked_once_and_another_point_takes_its_place(
     assert first[:-1] + run(plan, cut) == started
 
 
-def test_values_that_make_the_same_config_are_one_point() -> None:
+def test_values_that_make_the_same_config_are_refused() -> None:
     axes = "{lr: [0.1], schedule: [{step: {every: 2}}, {step: {every: 2, factor: 0.1}}, cosine]}"
-    simulated = simulate(tuned(trials=4, axes=axes), lambda trial, epoch: 0.5)
-    assert len(simulated.trials) == len(simulated.outcomes) == 4
+    with pytest.raises(SweepError, match=r"tune\.axes\.schedule: has a value twice"):
+        tuned(trials=4, axes=axes)
 
 
 def test_trials_in_flight_are_not_handed_out_twice() -> None:
