@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cnncore.catalog import NETWORKS
 from cnncore.measure.evaluate import eval_mode
+from cnncore.measure.operations import counting
 from cnncore.models import build_model
+
+log = logging.getLogger(__name__)
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -33,11 +39,12 @@ class ParameterCount:
 class Complexity:
     """Multiply-accumulates (FLOPs are twice that) and output elements of one image's forward pass.
 
-    Both are sums over all convolutions and linear layers.
+    Multiply-accumulates are those of all convolutions and matrix products, output elements those
+    of convolutions and linear layers. Both are None if one of them cannot be counted.
     """
 
-    macs: int
-    activations: int
+    macs: int | None
+    activations: int | None
 
 
 @dataclass(frozen=True)
@@ -68,19 +75,20 @@ def measure_complexity(model: nn.Module, image_size: int) -> Complexity:
     """Measure multiply-accumulates and activations for one 3 x side x side image.
 
     Runs one image of zeros in eval mode on the model's device; weights, statistics, modes and
-    random state stay unchanged. Only modules count: a convolution called as a function is not
-    seen.
+    random state stay unchanged. Convolutions and matrix products count however they are written:
+    as modules, as functions, in TorchScript, inside attention. Both numbers are None if the
+    network does something whose count is not known.
     """
-    macs = activations = 0
-
-    def add(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal macs, activations
-        macs += layer_macs(module, inputs[0], output)
-        activations += output.numel()
-
-    layers = [m for m in model.modules() if isinstance(m, COUNTED_LAYERS)]
-    forward_with_hook(model, image_size, layers, add)
-    return Complexity(macs, activations)
+    try:
+        with counting() as counter:
+            _forward(model, image_size)
+    except Exception:
+        _forward(model, image_size)  # raises the network's own error, if it was not the counting
+        return Complexity(None, None)
+    if counter.unknown:
+        log.info("multiply-accumulates are not counted: %s", counter.unknown)
+        return Complexity(None, None)
+    return Complexity(counter.macs, counter.activations)
 
 
 def layer_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
@@ -143,10 +151,23 @@ def _describe(
         with torch.device("meta"):
             model = build_model(arch, **arguments)
         model.to_empty(device="cpu")
-    else:
-        with torch.random.fork_rng(devices=[]):
-            model = build_model(arch, **arguments)
-    return count_parameters(model), measure_complexity(model, image_size)
+        return count_parameters(model), measure_complexity(model, image_size)
+    states = random.getstate(), np.random.get_state()
+    # On `meta` attention is not fused, and nothing is computed; but not every network can go there.
+    for device in ("meta", "cpu"):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device(device):
+                model = build_model(arch, **arguments)
+            complexity = measure_complexity(model, image_size)
+        except Exception:
+            if device == "cpu":
+                raise
+        else:
+            if device == "cpu" or complexity.macs is not None:
+                return count_parameters(model), complexity
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    raise AssertionError("unreachable")
 
 
 def _count(parameters: list[nn.Parameter], buffers: list[Tensor]) -> ParameterCount:
@@ -172,8 +193,9 @@ def forward_with_hook(
 
 
 def _forward(model: nn.Module, image_size: int) -> None:
-    weight = next(model.parameters())
+    weight = next(model.parameters(), torch.empty(0))
     devices = [weight.device] if weight.device.type == "cuda" else []
     image = torch.zeros(1, 3, image_size, image_size, device=weight.device, dtype=weight.dtype)
-    with eval_mode(model), torch.inference_mode(), torch.random.fork_rng(devices=devices):
+    # Not `inference_mode`, under which operations do not arrive by their parts.
+    with eval_mode(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
         model(image)

@@ -157,9 +157,10 @@ def _print_layers(arch: str, classes: int, image_size: int | None) -> None:
     table.add_section()
     table.add_row("total", "", "", f"{count.trainable:,}", f"{count.non_trainable:,}")
     print_rich(table, open_console())
+    macs = "MACs not known" if complexity.macs is None else f"{complexity.macs:,} MACs"
     print(
         f"{arch}, {classes} classes, {side}x{side} pixels: "
-        f"{count.trainable + count.non_trainable:,} parameters in all, {complexity.macs:,} MACs"
+        f"{count.trainable + count.non_trainable:,} parameters in all, {macs}"
     )
 
 

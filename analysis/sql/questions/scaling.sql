@@ -25,7 +25,7 @@ SELECT
     best.test_top1_sd
 FROM best
 JOIN built ON built.results = best.results AND built.cell_id = best.cell_id
-WHERE best.macs IS NOT NULL
+WHERE best.macs > 0
 QUALIFY row_number() OVER (
     PARTITION BY
         best.results, best.arch, best.dataset, built.width, built.depth, best.image_size
