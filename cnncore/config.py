@@ -393,6 +393,12 @@ class TrialConfig(ConfigPart):
         return value
 
 
+def network_options(config: TrialConfig) -> dict[str, Any]:
+    """Return the options of `build_model` beside classes and image size."""
+    options = {key: getattr(config, key) for key in NETWORK_KEYS}
+    return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
+
+
 def check_quirk(config: TrialConfig) -> str | None:
     """Return the conflict between the quirk and other settings, or None; needs `image_size`."""
     if config.quirk is None:

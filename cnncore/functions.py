@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from cnncore.error_text import error_line, own_line
+
 
 def import_function(name: str) -> Callable[..., Any]:
     """Import a function. Raises `ValueError` if its module or the function itself is missing."""
@@ -15,6 +17,11 @@ def import_function(name: str) -> Callable[..., Any]:
     except ImportError as error:
         raise ValueError(
             f"{name}: {error}; the module must be installed or on PYTHONPATH"
+        ) from error
+    except (Exception, SystemExit) as error:
+        place = f" ({line})" if (line := own_line(error)) else ""
+        raise ValueError(
+            f"{name}: its module cannot be imported: {error_line(error)}{place}"
         ) from error
     function = getattr(module, attribute, None)
     if not callable(function):

@@ -54,3 +54,7 @@ class HeadLost(GridError):
     """Loss of a running sweep's Ray cluster; finished trials are kept."""
 
     exit_code = 1
+
+
+class StoppedAtOnce(KeyboardInterrupt):
+    """A signal to stop at once; any other `KeyboardInterrupt` is raised by the user's code."""

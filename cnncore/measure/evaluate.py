@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnncore.measure.metrics import Metrics
+from cnncore.models.logits import check_logits
 
 
 def predict(
@@ -30,7 +31,9 @@ def predict(
     labels: list[Tensor] = []
     with eval_mode(model), torch.inference_mode(), autocast(device, precision):
         for images, batch_labels in batches:
-            logits.append(model(images.to(device, non_blocking=True)).float())
+            output = model(images.to(device, non_blocking=True))
+            check_logits(output, len(batch_labels))
+            logits.append(output.float())
             labels.append(batch_labels)
     if not logits:
         raise ValueError("there must be at least one batch to predict, got none")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from cnncore.error_text import error_message
+
 MIB = 2**20
 UNITS_MIB = {"bytes": 2**-20, "KiB": 2**-10, "MiB": 1.0, "GiB": 2.0**10}
 # Libraries below PyTorch, and its allocator for the CPU, raise a plain RuntimeError.
@@ -53,15 +55,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
-        message in str(error) for message in OUT_OF_MEMORY_MESSAGES
+        message in error_message(error) for message in OUT_OF_MEMORY_MESSAGES
     )
 
 
 def needed_mib(error: BaseException, device: torch.device) -> float:
     """Return a lower bound of the memory needed: the peak so far plus the failed allocation."""
-    match = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMG]iB)", str(error))
+    match = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMG]iB)", error_message(error))
     requested_mib = float(match.group(1)) * UNITS_MIB[match.group(2)] if match else 0.0
-    if device.type == "cpu" and (match := re.search(r"allocate (\d+) bytes", str(error))):
+    if device.type == "cpu" and (match := re.search(r"allocate (\d+) bytes", error_message(error))):
         requested_mib = int(match.group(1)) / MIB
     return peak_memory_mib(device) + requested_mib
 

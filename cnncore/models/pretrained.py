@@ -124,8 +124,12 @@ def check_fit(arch: str, image_size: int, options: Mapping[str, object], path: s
     """Raise `WeightsError` if the file is unsafe or does not fit the network; builds no weights."""
     from cnncore.models.builder import build_model
 
-    with torch.device("meta"):
-        model = build_model(arch, classes=2, image_size=image_size, **options)
+    try:
+        with torch.device("meta"):
+            model = build_model(arch, classes=2, image_size=image_size, **options)
+    except Exception:  # not every network of the user's can go there
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(arch, classes=2, image_size=image_size, **options)
     fit_to(model, read_weights(path), path)
 
 

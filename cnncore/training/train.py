@@ -18,6 +18,7 @@ from cnncore.data.augment.mixing import Mix, draw_mix
 from cnncore.data.splits import Splits
 from cnncore.measure.evaluate import autocast, predict
 from cnncore.models.classifier_head import feature_norms
+from cnncore.models.logits import check_logits
 from cnncore.seeding import derive_seed, seed_torch
 from cnncore.training.glibc_allocator import keep_freed_memory
 from cnncore.training.optimizer import build_optimizer
@@ -149,6 +150,8 @@ def train(
                 outputs = model(images)
             # In training mode a network with auxiliary heads returns its own logits, then theirs.
             logits, *heads = outputs if isinstance(outputs, tuple) else (outputs,)
+            for head in (logits, *heads):
+                check_logits(head, len(labels), len(splits.class_names))
             loss = cross_entropy(logits, labels, mixed, smoothing)
             for head in heads:
                 loss = loss + aux_weight * cross_entropy(head, labels, mixed, smoothing)

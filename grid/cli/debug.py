@@ -122,7 +122,7 @@ def debug(
     try:
         for line in lines:
             print(line)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         print(traceback.format_exc(), file=sys.stderr, end="")
         if sys.stdin.isatty():
             pdb.post_mortem(error.__traceback__)

@@ -88,12 +88,15 @@ def plan(
 ) -> None:
     """Print the trials of a sweep and their cost; run nothing."""
     from grid.api import default_data_dir
-    from grid.cost.estimate import estimate
+    from grid.cost.estimate import estimate, with_tried_networks
     from grid.cost.plan_text import plan_json, plan_text
 
     _, plan = plan_sweep(sweep, change, data, skip_unreadable)
+    data_dir = (data or default_data_dir()).absolute()
+    with data_errors():
+        plan = with_tried_networks(plan, results, data_dir)
     if as_json:
         print(plan_json(plan))
         return
-    cost = estimate(plan, results, (data or default_data_dir()).absolute(), slots)
+    cost = estimate(plan, results, data_dir, slots)
     print(plan_text(plan, results, cost))

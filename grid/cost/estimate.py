@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.results.location import inside
-from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig
+from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig, network_options
+from cnncore.error_text import error_line, own_line
 from grid.cost.disk import DiskNeed, disk_need
+from grid.cost.slots import count_slots, pick_device
+from grid.errors import GridError, SweepError
 from grid.plan.plan import Plan, active_axes
 from grid.search.sweep_search import Search
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
+from grid.trial.network_check import try_networks, unfinished_configs
 
 # Batches of a measured epoch; the first epoch warms up, the second counts.
 PROBE_BATCHES = 3
@@ -58,8 +62,6 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
 
     Trials that the results folder has as finished cost nothing.
     """
-    from grid.cost.slots import count_slots, pick_device
-
     device = pick_device(plan.spec.resources)
     count = count_slots(plan.spec.resources, slots, device)
     store = open_store(inside(results, plan.folder))
@@ -93,7 +95,16 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     images = epochs = 0
     keys = Counter(_key(config) for config in left)
     for key, config in {_key(config): config for config in left}.items():
-        measured = _measure(plan, config, data_dir, device)
+        try:
+            measured = _measure(plan, config, data_dir, device)
+        except GridError:
+            raise
+        except (Exception, SystemExit) as error:
+            place = f" ({line})" if (line := own_line(error)) else ""
+            raise GridError(
+                f"{config.arch} on {config.dataset}: a few steps of training failed, so a trial "
+                f"would too: {error_line(error)}{place}"
+            ) from None
         trials = keys[key]
         trained = trials * config.epochs - saved[key]
         epochs += trained
@@ -116,6 +127,21 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
         epochs_saved=saved.total(),
         anew=tuple(obstacles),
     )
+
+
+def with_tried_networks(plan: Plan, results: Path | str, data_dir: Path) -> Plan:
+    """Try the networks of the trials that are left; return the plan with remarks on them.
+
+    Raises `SweepError` with the problem of each network that cannot be trained.
+    """
+    store = open_store(inside(results, plan.folder))
+    store.files.fetch_tables()
+    device = pick_device(plan.spec.resources)
+    tried = try_networks(plan, unfinished_configs(plan, store.finished()), data_dir, device)
+    if messages := tried.messages():
+        position = plan.spec.source.position(plan.resolver.key_path("arch"))
+        raise SweepError([f"{position}: {message}" for message in messages])
+    return replace(plan, remarks=tuple(tried.remarks()))
 
 
 def _rehearse(search: Search, replicates: int) -> None:
@@ -162,7 +188,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     from cnncore.data import load_dataset, open_splits
     from cnncore.training.train import EpochResult, train
     from grid.plan.ids import make_trial
-    from grid.trial.open import network_options, open_trial
+    from grid.trial.open import open_trial
 
     import torch  # isort: skip
 
@@ -206,7 +232,8 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     weights_mib = 4 * (parameters.trainable + parameters.non_trainable) / 2**20
     states = 1 + OPTIMIZER_MOMENTS[config.optimizer]  # the gradient and the moments
     # Each activation is held for the backward pass, before and after its non-linearity.
-    activations_mib = 2 * 4 * complexity.activations * config.batch_size / 2**20
+    # Where activations cannot be counted, the weights alone are the lower bound.
+    activations_mib = 2 * 4 * (complexity.activations or 0) * config.batch_size / 2**20
     return _Measured(
         images_per_s=rate,
         memory_mib=weights_mib * (1 + states) + activations_mib,

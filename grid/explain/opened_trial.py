@@ -13,7 +13,7 @@ from analysis.results.database import connect, rows
 from analysis.results.sql_files import sql
 from cnncore.catalog import NETWORKS
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
-from cnncore.config import TrialConfig
+from cnncore.config import TrialConfig, network_options
 from cnncore.data import DataError, Splits, load_dataset, open_splits
 from cnncore.data.sources.open import is_function
 from cnncore.models import build_model
@@ -28,7 +28,6 @@ from grid.store.folder import Store
 from grid.store.open import open_store
 from grid.sweep.load import load_sweep
 from grid.sweep.spec import Resources
-from grid.trial.open import network_options
 from grid.trial.trial import BEST
 
 

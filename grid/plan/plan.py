@@ -58,6 +58,8 @@ class Plan:
     resolver: Resolver = field(repr=False)
     # Image files that cannot be read do not count, here and in every trial.
     skip_unreadable: bool = False
+    # Remarks on the networks, once they were tried.
+    remarks: tuple[str, ...] = ()
 
     @property
     def planned(self) -> int:
@@ -90,9 +92,9 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about settings that are allowed but most often a mistake."""
+        texts = list(self.remarks)
         if (tune := self.spec.tune) is None:
-            return ()
-        texts = []
+            return tuple(texts)
         if tune.sampler in STARTUP_TRIALS and tune.trials <= STARTUP_TRIALS[tune.sampler]:
             texts.append(
                 f"tune.trials: {tune.sampler} starts with {STARTUP_TRIALS[tune.sampler]} random "

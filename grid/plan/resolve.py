@@ -15,6 +15,8 @@ from pydantic import ValidationError
 
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
 from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
+from cnncore.data.errors import DataError
+from cnncore.error_text import error_line
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 from grid.plan.ids import digest, plain
 from grid.sweep.axes import holds
@@ -89,10 +91,10 @@ class Resolver:
     def _with_data(self, config: TrialConfig) -> TrialConfig:
         """Add the facts of its data set to a config: image side, labels, fingerprint."""
         if problem := check_labels(config.dataset, config.labels):
-            raise ConfigProblem(self._key_path("labels"), problem)
+            raise ConfigProblem(self.key_path("labels"), problem)
         if config.val_fraction is None and not self.spec.folds:
             raise ConfigProblem(
-                self._key_path("val_fraction"), "val_fraction is null only under `folds`"
+                self.key_path("val_fraction"), "val_fraction is null only under `folds`"
             )
         facts = self._inspect(config.dataset, config.image_size)
         update: dict[str, Any] = {}
@@ -104,7 +106,7 @@ class Resolver:
             update["data_fingerprint"] = facts.fingerprint
         config = config.model_copy(update=update)
         if problem := check_quirk(config):
-            raise ConfigProblem(self._key_path("quirk"), problem)
+            raise ConfigProblem(self.key_path("quirk"), problem)
         self._check_amounts(config, facts)
         return config
 
@@ -113,14 +115,14 @@ class Resolver:
         warmup, limit = config.warmup_epochs or 0, config.limit_train
         if warmup > config.epochs:
             raise ConfigProblem(
-                self._key_path("warmup_epochs", "epochs"),
+                self.key_path("warmup_epochs", "epochs"),
                 f"warmup_epochs: at most the epochs ({config.epochs}), but got {warmup}",
             )
         labels = DATASETS[config.dataset].labels if config.dataset in DATASETS else ()
         first_labels = config.labels in (None, *labels[:1])
         if limit is not None and first_labels and limit < facts.class_count:
             raise ConfigProblem(
-                self._key_path("limit_train", "dataset"),
+                self.key_path("limit_train", "dataset"),
                 f"limit_train: {config.dataset} has {facts.class_count} classes, so at least "
                 f"{facts.class_count} images, but got {limit}",
             )
@@ -134,13 +136,13 @@ class Resolver:
             known = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
             refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in known]
             keys = (*refused, "image_size", "arch") if config.arch in NETWORKS else ("arch",)
-            raise ConfigProblem(self._key_path(*keys), problem)
+            raise ConfigProblem(self.key_path(*keys), problem)
         if config.pretrained is None:
             return config
         if config.pretrained != IMAGENET:
             return config.model_copy(update=self._weights(config, options))
         if problem := check_imagenet(config.arch, options):
-            raise ConfigProblem(self._key_path("pretrained", "arch"), problem)
+            raise ConfigProblem(self.key_path("pretrained", "arch"), problem)
         return config
 
     def _weights(self, config: TrialConfig, options: dict[str, Any]) -> dict[str, str]:
@@ -157,7 +159,10 @@ class Resolver:
                 check_fit(config.arch, config.image_size, options, path)
                 self._fitting[key] = value
         except (WeightsError, ValueError) as error:
-            raise ConfigProblem(self._key_path("pretrained", "arch"), str(error)) from None
+            raise ConfigProblem(self.key_path("pretrained", "arch"), str(error)) from None
+        except (Exception, SystemExit) as error:  # the user's own network may raise anything
+            text = f"{config.arch}: {error_line(error)}"
+            raise ConfigProblem(self.key_path("arch"), text) from None
         return {"pretrained": path, "pretrained_fingerprint": self._fitting[key]}
 
     def datasets(self) -> list[tuple[str, int | None]]:
@@ -185,11 +190,10 @@ class Resolver:
         if key not in self._facts:
             try:
                 self._facts[key] = self.inspect(dataset, image_size)
-            except SystemExit as error:
-                text = f"{dataset} ends the program: sys.exit({error})"
-                raise ConfigProblem(self._key_path("dataset"), text) from None
-            except Exception as error:  # a user's own data set may raise anything
-                raise ConfigProblem(self._key_path("dataset"), str(error)) from None
+            except DataError as error:
+                raise ConfigProblem(self.key_path("dataset"), str(error)) from None
+            except (Exception, SystemExit) as error:  # a user's own data set may raise anything
+                raise ConfigProblem(self.key_path("dataset"), error_line(error)) from None
         return self._facts[key]
 
     def _describe(self, error: ValidationError) -> list[tuple[KeyPath, str]]:
@@ -203,10 +207,10 @@ class Resolver:
         for path, text in described(others):
             inner = dotted(path[1:])
             key = str(path[0]) if path else ""
-            problems.append((self._key_path(key), f"{inner}: {text}" if inner else text))
+            problems.append((self.key_path(key), f"{inner}: {text}" if inner else text))
         return problems
 
-    def _key_path(self, *keys: str) -> KeyPath:
+    def key_path(self, *keys: str) -> KeyPath:
         """Return the path of the first of these keys that the sweep file sets, or `()`."""
         for key in keys:
             if key in self.spec.compare:

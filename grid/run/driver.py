@@ -23,6 +23,7 @@ from grid.search.sweep_search import Search
 from grid.store.folder import Store, moment
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.lineage import Lineage
+from grid.trial.network_check import TriedNetworks
 from grid.trial.rows import unstarted_row, write_failed, write_paused, write_pruned
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class Driver:
     commit: str | None
     # The earlier ends of trials that are run again, in microseconds.
     ended_before: Mapping[str, int] = field(default_factory=dict)
+    # Networks that were tried before the run; trials of those with a problem fail unstarted.
+    tried: TriedNetworks = field(default_factory=TriedNetworks)
     # Counts of the trials that this run ended, by state.
     states: dict[str, int] = field(default_factory=dict)
     running: dict[str, Trial] = field(default_factory=dict)
@@ -252,9 +255,11 @@ class Driver:
             self.fail(GridError(f"no trial can be started: {cause.reason}"))
 
     def _given_up(self, trial: Trial) -> bool:
-        """Mark a trial failed once it exceeds its allowed losses; return whether it did."""
+        """Mark a trial failed that exceeds its allowed losses or cannot work; return whether."""
         trial_id = trial.trial_id
-        reason = reason_to_give_up(self.store, trial_id, self.plan.spec.max_attempts)
+        reason = self.tried.problem(trial.config) or reason_to_give_up(
+            self.store, trial_id, self.plan.spec.max_attempts
+        )
         if reason is None:
             return False
         row = write_failed(self.store, trial, self.plan.spec.sweep, reason)

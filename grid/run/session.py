@@ -36,6 +36,7 @@ from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
+from grid.trial.network_check import TriedNetworks, try_networks, unfinished_configs
 from grid.trial.provenance import git_commit
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ def _make_driver(
         print_note(console, f"{name}: left {images} unreadable image(s) out")
     note = partial(print_note, console)
     capacity = _capacity(plan, options, note)
+    tried = _try_networks(plan, options, restored, capacity.device, note)
     display = Display(
         console,
         plan.folder,
@@ -280,8 +282,28 @@ def _make_driver(
         signals=StopSignals(note),
         commit=git_commit(Path.cwd()),
         ended_before=restored.ended_before,
+        tried=tried,
         states={"pruned": len(skipped)} if skipped else {},
     )
+
+
+def _try_networks(
+    plan: Plan,
+    options: RunOptions,
+    restored: Restored,
+    device: str,
+    note: Callable[[str], None],
+) -> TriedNetworks:
+    """Try the networks of the trials that are left, and say what is found."""
+    if options.address:  # the cluster's machines may have what this one lacks
+        return TriedNetworks()
+    configs = unfinished_configs(plan, restored.finished)
+    tried = try_networks(plan, configs, options.data_dir, device)
+    for remark in tried.remarks():
+        note(f"cnngrid: {remark}")
+    for message in tried.messages():
+        note(f"cnngrid: {message}; its trials fail")
+    return tried
 
 
 def _capacity(plan: Plan, options: RunOptions, note: Callable[[str], None]) -> Capacity:

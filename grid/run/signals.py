@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from grid.errors import StoppedAtOnce
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -51,7 +53,7 @@ class StopSignals:
         if self.received and number == signal.SIGHUP:
             return
         if self.received:
-            raise KeyboardInterrupt
+            raise StoppedAtOnce
         self.received = True
         self._note("stopping: finished work is kept; press Ctrl-C again to stop at once")
 

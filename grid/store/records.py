@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from cnncore.error_text import printable
+
 TEXT, INT, REAL = pa.string(), pa.int64(), pa.float64()
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -269,6 +271,11 @@ def to_table(table: str, rows: list[dict[str, Any]]) -> pa.Table:
     for row in rows:
         if unknown := row.keys() - known:
             raise ValueError(f"table {table} has no column {', '.join(sorted(unknown))}")
+    # Names of classes come from folders, whose names need not be text in any encoding.
+    rows = [
+        {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
+        for row in rows
+    ]
     return pa.Table.from_pylist(rows, schema=schema(table))
 
 

@@ -6,11 +6,10 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from cnncore.config import NETWORK_KEYS, TrialConfig
+from cnncore.config import network_options
 from cnncore.data import ImageData, Splits, load_dataset, open_splits
 from cnncore.data.sources.open import FOLDER_PREFIX
 from cnncore.models import build_model
@@ -81,12 +80,6 @@ def open_trial(
         freeze_features(model)
     state = start(config, model, seed, torch_device, pretrained)
     return ReadyTrial(data, splits, state, torch_device)
-
-
-def network_options(config: TrialConfig) -> dict[str, Any]:
-    """Return the options of `build_model` beside classes and image size."""
-    options = {key: getattr(config, key) for key in NETWORK_KEYS}
-    return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
 
 
 def look_up_in(module_path: str | None) -> None:

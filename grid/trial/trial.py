@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import threading
 import time
-import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
 from cnncore.complexity import count_parameters, describe_network
-from cnncore.config import TrialConfig
+from cnncore.config import TrialConfig, network_options
+from cnncore.error_text import error_line, error_report
 from cnncore.measure.device import device_memory_mib, device_name
 from cnncore.measure.energy import energy_meter
 from cnncore.measure.evaluate import class_rows, predict, prediction_columns
@@ -30,13 +32,13 @@ from cnncore.measure.metrics import classification_metrics
 from cnncore.training.busy_machine import BusyWatch
 from cnncore.training.train import Diverged, EpochResult, train
 from cnncore.training.train_state import TrainState, chosen_model
-from grid.errors import StoreError, Superseded
+from grid.errors import StoppedAtOnce, StoreError, Superseded
 from grid.plan.ids import config_json
 from grid.store.atomic import remove, storing
 from grid.store.folder import Store, now
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.attempt import Attempt
-from grid.trial.open import ReadyTrial, check_module, look_up_in, network_options, open_trial
+from grid.trial.open import ReadyTrial, check_module, look_up_in, open_trial
 from grid.trial.rows import drop_checkpoints
 
 log = logging.getLogger(__name__)
@@ -60,21 +62,30 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
     attempt.machine = machine = BusyWatch(assignment.threads)
     machine.start()
     try:
-        yield from _steps(assignment, store, attempt, started)
-    except (StoreError, Superseded):
-        raise
-    except Diverged as problem:
-        yield attempt.end("diverged", f"{problem}", started)
-        return
-    except Exception as error:
-        retry, reason = (
-            is_out_of_memory(error) and not assignment.alone,
-            _reason(assignment, attempt, error),
-        )
-        if not retry:
-            _write_log(store, assignment, error)
-    else:
-        return
+        # The steps do not see this generator's own end, so whatever they raise is the trial's.
+        with contextlib.closing(_steps(assignment, store, attempt, started)) as steps:
+            while True:
+                try:
+                    with _exits_raise():
+                        progress = next(steps, None)
+                except (StoreError, Superseded, StoppedAtOnce):
+                    raise
+                except Diverged as problem:
+                    yield attempt.end("diverged", f"{problem}", started)
+                    return
+                except BaseException as error:
+                    if hasattr(error, "ray_terminate_msg"):
+                        raise  # Ray ends this process on SIGTERM, by a `SystemExit` with this mark
+                    retry, reason = (
+                        is_out_of_memory(error) and not assignment.alone,
+                        _reason(assignment, attempt, error),
+                    )
+                    if not retry:
+                        _write_log(store, assignment, error)
+                    break
+                if progress is None:
+                    return
+                yield progress
     finally:
         machine.stop()
     # Outside the handler, because the traceback holds the network and its batches.
@@ -82,10 +93,30 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
     yield attempt.retry_alone(reason) if retry else attempt.end("failed", reason, started)
 
 
-def _reason(assignment: Assignment, attempt: Attempt, error: Exception) -> str:
+@contextlib.contextmanager
+def _exits_raise() -> Iterator[None]:
+    """Let `os._exit`, called by the trial's own thread, raise `SystemExit` in the block.
+
+    Without Ray a trial runs in the driver's process, which it must not end, least of all with 0.
+    """
+    end, own = os._exit, (os.getpid(), threading.get_ident())
+
+    def exit_trial(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) == own:
+            raise SystemExit(f"os._exit({status})")
+        end(status)
+
+    os._exit = exit_trial
+    try:
+        yield
+    finally:
+        os._exit = end
+
+
+def _reason(assignment: Assignment, attempt: Attempt, error: BaseException) -> str:
     """Return a line on the trial's failure; if memory ran out, with the amount needed."""
     if not is_out_of_memory(error):
-        return f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+        return error_line(error)
     device = torch.device(assignment.device)
     attempt.row["peak_memory_mib"] = needed = needed_mib(error, device)
     has = device_memory_mib(device)
@@ -172,7 +203,9 @@ def _steps(
     yield ended
 
 
-def _cost_columns(config: TrialConfig, model: torch.nn.Module, classes: int) -> dict[str, int]:
+def _cost_columns(
+    config: TrialConfig, model: torch.nn.Module, classes: int
+) -> dict[str, int | None]:
     assert config.image_size is not None
     # Counted on the trial's own network, because its frozen weights are not trainable.
     parameters = count_parameters(model)
@@ -295,9 +328,9 @@ def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: Ready
         _write_checkpoint(store, folder / BEST, {"weights": model.state_dict()})
 
 
-def _write_log(store: Store, assignment: Assignment, error: Exception) -> None:
+def _write_log(store: Store, assignment: Assignment, error: BaseException) -> None:
     about = (
         f"{now().isoformat()} {assignment.trial.trial_id} {config_json(assignment.trial.config)}\n"
     )
-    text = about + "".join(traceback.format_exception(error))
+    text = about + error_report(error)
     store.files.write(store.log(assignment.trial.trial_id), text.encode())

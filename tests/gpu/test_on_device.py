@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from cnncore.config import TrialConfig
+from cnncore.config import TrialConfig, network_options
 from cnncore.data import load_dataset, open_splits
 from cnncore.data import splits as splits_module
 from cnncore.models import build_model
@@ -24,7 +24,6 @@ from cnncore.training.train_state import TrainState
 from grid.plan.ids import make_trial
 from grid.store.folder import Store
 from grid.trial.assignment import Assignment
-from grid.trial.open import network_options
 from grid.trial.trial import run_trial
 from tests.gpu.pretend_cuda import LOG, pretend_cuda
 

@@ -24,7 +24,9 @@ def cached_for(
     listing = hashlib.sha256()
     for path in paths:
         status = path.stat()
-        listing.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        listing.update(
+            f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
+        )
     file_name = f"{name}-{listing.hexdigest()[:32]}"
     for folder in roots:
         try:
@@ -62,7 +64,7 @@ def joint_digest(files: Iterable[tuple[str, str]]) -> str:
     """Return the digest that `files_digest` gives for files with these names and hashes."""
     content = hashlib.sha256()
     for name, digest in files:
-        content.update(f"{name}\0{digest}\n".encode())
+        content.update(f"{name}\0{digest}\n".encode(errors="surrogateescape"))
     return content.hexdigest()[:16]
 
 

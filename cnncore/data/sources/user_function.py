@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cnncore.data.errors import DataError
+from cnncore.error_text import error_line, own_line
 from cnncore.functions import import_function
 
 
@@ -25,5 +26,6 @@ def call(target: str) -> Any:
         raise DataError(f"data set {problem}") from problem
     try:
         return function()
-    except Exception as error:
-        raise DataError(f"data set {target}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        place = f" ({line})" if (line := own_line(error)) else ""
+        raise DataError(f"data set {target}: {error_line(error)}{place}") from error

@@ -1,0 +1,156 @@
+"""Two images through a network before any trial of it, in a process of its own.
+
+The process may be changed, hang or die by what the network's code does: `grid/plan/networks.py`
+starts it and reads its answers, a line of JSON for each network.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import os
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnncore.error_text import error_line, is_own_file, own_line
+from cnncore.models.builder import build_model, import_network
+from cnncore.models.classifier_head import freeze_features
+from cnncore.models.logits import check_logits, describe_extra
+
+# Last operations of networks that return probabilities, as autograd names them.
+PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
+
+
+def main() -> None:
+    """Answer the requests on standard input; the first argument is the answers' descriptor."""
+    answers = int(sys.argv[1])
+    os.set_inheritable(answers, False)
+    torch.set_num_threads(1)
+    for request in json.load(sys.stdin):
+        answer = check(**request)
+        answer["files"] = own_files()
+        os.write(answers, json.dumps(answer).encode() + b"\n")
+
+
+def check(
+    arch: str,
+    classes: int,
+    image_size: int,
+    options: dict[str, Any],
+    freeze: bool,
+    copied: bool,
+    device: str,
+) -> dict[str, Any]:
+    """Build a network and pass images through it; return its `problem`, or None, and `notes`.
+
+    On the device `meta` nothing is computed; a network that cannot go there goes to `device`.
+    """
+    notes: list[str] = []
+    for place in ("meta", device):
+        try:
+            torch.manual_seed(0)
+            if place == "meta":
+                with torch.device("meta"):
+                    model = build_model(arch, classes=classes, image_size=image_size, **options)
+            else:
+                model = build_model(arch, classes=classes, image_size=image_size, **options)
+                model.to(place)
+            if freeze:
+                freeze_features(model)
+            notes = pass_images(model, classes, image_size, copied=copied)
+        except BaseException as error:  # `sys.exit` too: it is the network's own
+            if place == device:
+                return {"problem": _problem(arch, error), "notes": []}
+        else:
+            break
+    return {"problem": None, "notes": notes}
+
+
+def pass_images(model: nn.Module, classes: int, image_size: int, *, copied: bool) -> list[str]:
+    """Train `model` on two images as a trial does, then show it one; return remarks.
+
+    Raises `ValueError` if the outputs are no logits or no weight gets a gradient.
+    """
+    weight = next(model.parameters(), torch.empty(0))
+    images = torch.rand(2, 3, image_size, image_size, device=weight.device)
+    images = images.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)
+    returned: list[Any] = []
+    if not isinstance(model, torch.jit.ScriptModule):
+        model.register_forward_hook(lambda m, i, output: returned.append(output), prepend=True)
+    model.train()
+    outputs = model(images)
+    logits, *heads = outputs if isinstance(outputs, tuple) and outputs else (outputs,)
+    for head in (logits, *heads):
+        check_logits(head, 2, classes)
+    loss = sum(F.cross_entropy(head.float(), torch.zeros(2, dtype=torch.int64, device=head.device))
+               for head in (logits, *heads))  # fmt: skip
+    assert isinstance(loss, Tensor)
+    if loss.requires_grad:
+        loss.backward()  # type: ignore[no-untyped-call]
+    if all(p.grad is None for p in model.parameters()):
+        raise ValueError(
+            "no weight gets a gradient from the logits: all are frozen (requires_grad), or the "
+            "network cuts the gradient off (no_grad, detach, argmax)"
+        )
+    notes = [describe_extra(returned[0])] if returned and not heads else []
+    last = PROBABILITIES.get(type(logits.grad_fn).__name__)
+    if last:
+        notes.append(
+            f"returns probabilities (its last step is a {last}), but the loss takes logits: leave "
+            "that step out"
+        )
+    model.zero_grad()
+    returned.clear()
+    if copied:
+        try:
+            copy.deepcopy(model)
+        except Exception as error:
+            raise ValueError(
+                f"the network cannot be copied, as `select: best` and `ema` do: {error_line(error)}"
+            ) from None
+    model.eval()
+    with torch.inference_mode():
+        check_logits(model(images[:1]), 1, classes)
+    return [note for note in notes if note]
+
+
+def own_files() -> dict[str, str]:
+    """Return the user's own files that were imported, with a hash of each."""
+    files: dict[str, str] = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str) and module.__name__ != "__main__" and is_own_file(path):
+            try:
+                with open(path, "rb") as file:
+                    files[os.path.abspath(path)] = hashlib.sha256(file.read()).hexdigest()
+            except OSError:
+                continue
+    return files
+
+
+def _problem(arch: str, error: BaseException) -> str:
+    """Return an error in a line, with the line of the user's code that it comes from."""
+    place = own_line(error)
+    # Without such a line a `ValueError` is of our own checks: its text says all.
+    ours = place is None and isinstance(error, ValueError)
+    text = str(error).removeprefix(f"{arch}: ") if ours else error_line(error)
+    place = place or _defined_at(arch)
+    return f"{text} ({place})" if place else text
+
+
+def _defined_at(arch: str) -> str | None:
+    """Return the place of the user's function or class, None if there is none."""
+    try:
+        function = inspect.unwrap(import_network(arch))
+        file = inspect.getsourcefile(function)
+        line = inspect.getsourcelines(function)[1]
+    except BaseException:  # the message matters more
+        return None
+    return f"{os.path.basename(file)}:{line}" if file and is_own_file(file) else None
