@@ -90,7 +90,7 @@ TRIALS: tuple[Column, ...] = (
         INT,
         trainable_params="parameters with a gradient",
         non_trainable_params="BatchNorm statistics and frozen weights, as Keras counts",
-        macs="multiply-accumulates of one forward pass of one image",
+        macs="multiply-accumulates of one forward pass of one image; null where not known",
         activations="output elements of all convolutions and linears, one image",
     ),
     *_columns(

@@ -196,3 +196,57 @@ def test_describing_a_network_of_the_users_own_leaves_the_random_state(monkeypat
     assert costs == Complexity(macs=5 * 12 + 15, activations=5 + 3)
     describe_network("mobilenet_small", classes=3, image_size=4)
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+class Written(nn.Module):
+    """The same 10 outputs from 192 inputs, by a function of the module and the image."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.weight, self.form = nn.Parameter(torch.randn(10, 192)), form
+
+    def forward(self, x):
+        return self.form(self, x)
+
+
+def traced():
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(192, 10, bias=False))
+    return torch.jit.trace(layers, torch.zeros(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Written(lambda net, x: nn.functional.linear(x.flatten(1), net.weight)),
+        Written(lambda net, x: nn.functional.conv2d(x, net.weight.view(10, 3, 8, 8)).flatten(1)),
+        Written(lambda net, x: torch.tensordot(x.flatten(1), net.weight.T, 1)),
+        traced(),
+    ],
+    ids=["linear", "conv2d", "tensordot", "traced"],
+)
+def test_a_network_counts_the_same_however_it_is_written(model):
+    assert measure_complexity(model, 8) == Complexity(1920, 10)
+
+
+def test_attention_counts_on_every_device():
+    layer = nn.TransformerEncoderLayer(64, 4, dim_feedforward=32, batch_first=True)
+    model = Written(lambda net, x: net.layer(x.flatten(2)))
+    model.layer = layer
+    # 3 tokens of 64: query, key, value and output, scores and their sums, two dense layers.
+    macs = 3 * 64 * (4 * 64) + 2 * 3 * 3 * 64 + 2 * 3 * 64 * 32
+    for device in ("cpu", "meta"):
+        assert measure_complexity(model.to(device), 8).macs == macs
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda net, x: (x.flatten(1)[:, None] * net.weight).sum(2),
+        lambda net, x: torch.fft.fft2(x).real.flatten(1),
+        lambda net, x: torch.from_numpy(x.flatten(1).numpy() @ net.weight.detach().numpy().T),
+        lambda net, x: nn.functional.bilinear(x.mean(3), x.mean(3), net.weight.view(30, 8, 8)),
+    ],
+    ids=["by-hand", "fft", "numpy", "bilinear"],
+)
+def test_a_contraction_that_is_not_known_gives_no_number(form):
+    assert measure_complexity(Written(form), 8) == Complexity(None, None)

@@ -1,0 +1,134 @@
+"""Networks of the user's own: tried before a run, and what they raise in one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from grid import load_sweep, make_plan
+from grid.api import use_own_modules
+from grid.trial import network_check
+from grid.trial.network_check import try_networks, unfinished_configs
+from tests.small_sweeps import run_local, trial_rows
+
+NETWORKS = """
+import os, sys, time
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, outputs, form=lambda y: y):
+        super().__init__()
+        self.dense, self.form = nn.Linear(192, outputs), form
+    def forward(self, x):
+        return self.form(self.dense(x.flatten(1)))
+
+class Output:
+    def __init__(self, logits): self.logits = logits
+
+class Surprise(Exception):
+    def __str__(self): raise RuntimeError
+
+def thousand(classes): return Net(1000)
+def image(classes): return Net(classes, lambda y: y[:, :, None, None])
+def squeezed(classes): return Net(classes, lambda y: y.squeeze())
+def frozen(classes): return Net(classes).requires_grad_(False)
+def exits(classes): os._exit(0)
+def hangs(classes): time.sleep(1000)
+def typo(classes): return Net(clases)
+def needs(classes, width): return Net(classes)
+def pair(classes): return Net(classes, lambda y: (y, 0))
+def dictionary(classes): return Net(classes, lambda y: {"logits": y})
+def output(classes): return Net(classes, Output)
+def timm_like(pretrained=False, **kwargs): return inner(**kwargs)
+def inner(num_classes=1000): return Net(num_classes)
+def lazy(num_classes): return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+def good(classes): return Net(classes)
+
+def late(raises):
+    def form(y):
+        if y.requires_grad and not y.is_meta and len(y) > 2: raises()
+        return y
+    return lambda classes: Net(classes, form)
+
+def throw(error): raise error
+quits = late(lambda: sys.exit(0))
+leaves = late(lambda: os._exit(0))
+keyboard = late(lambda: throw(KeyboardInterrupt()))
+generator = late(lambda: throw(GeneratorExit()))
+silent = late(lambda: throw(Surprise()))
+name = late(lambda: throw(FileNotFoundError("no file caf\\udce9.npy")))
+"""
+FIXED = {"image_size": 8, "epochs": 1, "limit_train": 64, "limit_test": 20, "augment": []}
+
+
+@pytest.fixture
+def sweep(write_sweep, tmp_path, monkeypatch):
+    (tmp_path / "own_tried.py").write_text(NETWORKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(*names: str) -> Path:
+        archs = [f"own_tried:{name}" for name in names]
+        return write_sweep(compare={"arch": archs}, fixed={**FIXED, "lr": 0.01}, seeds=[0])
+
+    return write
+
+
+def tried(sweep: Path, data_dir: Path):
+    use_own_modules()
+    plan = make_plan(load_sweep(sweep), data_dir=data_dir)
+    return try_networks(plan, unfinished_configs(plan, ()), data_dir, "cpu")
+
+
+def test_what_cannot_be_trained_is_found_with_its_line_before_the_run(sweep, data_dir):
+    expected = {
+        "thousand": "(batch, classes), here (2, 10), but got the shape (2, 1000) (own_tried.py:18)",
+        "image": "(2, 10, 1, 1)",
+        "squeezed": "here (1, 10), but got the shape (10,)",
+        "frozen": "no weight gets a gradient",
+        "exits": "ended the process with exit code 0",
+        "typo": "NameError: name 'clases' is not defined (own_tried.py:24)",
+        "needs": "also needs width: give it under arch_options",
+    }
+    cwd, state = os.getcwd(), os.environ.copy()
+    messages = tried(sweep(*expected, "good"), data_dir).messages()
+    assert [m.partition(":")[2].partition(":")[0] for m in messages] == list(expected)
+    for message, part in zip(messages, expected.values(), strict=True):
+        assert part in message
+    assert (os.getcwd(), os.environ.copy()) == (cwd, state)
+
+
+@pytest.mark.soak
+def test_a_network_that_hangs_is_said_to(sweep, data_dir, monkeypatch):
+    monkeypatch.setattr(network_check, "HANG_S", 15.0)
+    (message,) = tried(sweep("hangs", "good"), data_dir).messages()
+    assert "own_tried:hangs: gave no answer to two images" in message
+
+
+def test_usual_forms_of_networks_train_and_are_not_tried_again(sweep, data_dir, monkeypatch):
+    path = sweep("pair", "dictionary", "output", "timm_like", "lazy")
+    found = tried(path, data_dir)
+    assert found.messages() == []
+    assert [line.split(": ")[0] for line in found.remarks()] == [
+        f"own_tried:{name}" for name in ("pair", "dictionary", "output")
+    ]
+    monkeypatch.setattr(network_check, "_ask", None)
+    assert tried(path, data_dir).remarks() == found.remarks()
+    summary = run_local(path, Path("results"), data_dir)
+    assert summary.states == {"complete": 5}
+
+
+def test_whatever_a_trial_raises_is_that_trials(sweep, data_dir):
+    expected = {
+        "quits": "SystemExit: 0",
+        "leaves": "SystemExit: os._exit(0)",
+        "keyboard": "KeyboardInterrupt",
+        "generator": "GeneratorExit",
+        "silent": "Surprise: (its message cannot be shown)",
+        "name": "FileNotFoundError: no file caf\\udce9.npy",
+        "thousand": "must return logits",
+    }
+    summary = run_local(sweep(*expected, "good"), Path("results"), data_dir)
+    assert (summary.states, summary.exit_code) == ({"complete": 1, "failed": 7}, 1)
+    reasons = {row.arch.partition(":")[2]: row.reason for row in trial_rows(summary.folder)}
+    assert all(part in reasons[name] for name, part in expected.items())
