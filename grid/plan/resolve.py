@@ -15,8 +15,7 @@ from pydantic import ValidationError
 
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
 from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
-from cnncore.data.errors import DataError
-from cnncore.error_text import error_line
+from cnncore.error_text import error_line, error_message
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 from grid.plan.ids import digest, plain
 from grid.sweep.axes import holds
@@ -190,10 +189,8 @@ class Resolver:
         if key not in self._facts:
             try:
                 self._facts[key] = self.inspect(dataset, image_size)
-            except DataError as error:
-                raise ConfigProblem(self.key_path("dataset"), str(error)) from None
-            except (Exception, SystemExit) as error:  # a user's own data set may raise anything
-                raise ConfigProblem(self.key_path("dataset"), error_line(error)) from None
+            except Exception as error:  # a user's own data set may raise anything
+                raise ConfigProblem(self.key_path("dataset"), error_message(error)) from None
         return self._facts[key]
 
     def _describe(self, error: ValidationError) -> list[tuple[KeyPath, str]]:
