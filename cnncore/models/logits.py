@@ -54,15 +54,13 @@ def check_logits(logits: Any, batch: int, classes: int | None = None) -> None:
     """Raise `ValueError` unless `logits` are numbers `(batch, classes)`; None is any count."""
     if not isinstance(logits, Tensor):
         got = type(logits).__name__
-    elif (
-        logits.dim() != 2 or len(logits) != batch or logits.shape[1] != (classes or logits.shape[1])
-    ):
+    elif logits.dim() != 2 or len(logits) != batch or classes not in (None, logits.shape[1]):
         got = f"the shape {tuple(logits.shape)}"
     elif not logits.is_floating_point():
         got = f"numbers of the type {str(logits.dtype).removeprefix('torch.')}"
     else:
         return
     raise ValueError(
-        f"the network must return logits of the shape (batch, classes), here "
+        "the network must return logits of the shape (batch, classes), here "
         f"({batch}, {classes or 'classes'}), but got {got}"
     )
