@@ -22,6 +22,8 @@ def on_meta(arch, image_size=64, classes=10, **options):
 def test_width_scales_macs_by_about_its_square(arch):
     unscaled = on_meta(arch)
     plain, wide = (measure_complexity(m, 64).macs for m in (unscaled, on_meta(arch, width=2.0)))
+    assert plain
+    assert wide
     # Less if depthwise convolutions and the first layer are a large part of the cost.
     assert 3.0 < wide / plain < 4.1
     assert repr(on_meta(arch, width=1.0)) == repr(unscaled)

@@ -130,5 +130,5 @@ def test_whatever_a_trial_raises_is_that_trials(sweep, data_dir):
     }
     summary = run_local(sweep(*expected, "good"), Path("results"), data_dir)
     assert (summary.states, summary.exit_code) == ({"complete": 1, "failed": 7}, 1)
-    reasons = {row.arch.partition(":")[2]: row.reason for row in trial_rows(summary.folder)}
+    reasons = {row.arch.partition(":")[2]: row.reason for row in trial_rows(Path(summary.folder))}
     assert all(part in reasons[name] for name, part in expected.items())
