@@ -39,6 +39,7 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
             f"  tune    {axes}: {spec.tune.trials} suggestions a cell ({spec.tune.sampler})"
         )
         lines += _search_lines(plan)
+    lines += [f"  note    {warning}" for warning in plan.warnings]
     lines.append(f"  seeds   {', '.join(map(str, plan.seeds))}")
     if spec.folds:
         lines.append(
@@ -124,7 +125,7 @@ def _bytes(count: float) -> str:
 
 
 def _search_lines(plan: Plan) -> list[str]:
-    """Describe how configs are stopped, dropped and confirmed, with the plan's warnings."""
+    """Describe how configs are stopped, dropped and confirmed."""
     lines, tune, stop = [], plan.spec.tune, plan.spec.stop
     if stop:
         settings = ", ".join(f"{key} {value}" for key, value in stop.rule.model_dump().items())
@@ -139,7 +140,7 @@ def _search_lines(plan: Plan) -> list[str]:
             f"  confirm the best {counted(tune.confirm.top, 'config')} of each cell with "
             f"{counted(tune.confirm.seeds, 'fresh seed')}"
         )
-    return [*lines, *(f"  note    {warning}" for warning in plan.warnings)]
+    return lines
 
 
 def _replicate(trial: Trial) -> str:

@@ -1,6 +1,7 @@
 """Networks of the user's own: tried before a run, and what they raise in one."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -90,12 +91,12 @@ def test_what_cannot_be_trained_is_found_with_its_line_before_the_run(sweep, dat
         "typo": "NameError: name 'clases' is not defined (own_tried.py:24)",
         "needs": "also needs width: give it under arch_options",
     }
-    cwd, state = os.getcwd(), os.environ.copy()
+    cwd, random_state = os.getcwd(), random.getstate()
     messages = tried(sweep(*expected, "good"), data_dir).messages()
     assert [m.partition(":")[2].partition(":")[0] for m in messages] == list(expected)
     for message, part in zip(messages, expected.values(), strict=True):
         assert part in message
-    assert (os.getcwd(), os.environ.copy()) == (cwd, state)
+    assert (os.getcwd(), random.getstate()) == (cwd, random_state)
 
 
 @pytest.mark.soak
