@@ -95,16 +95,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     images = epochs = 0
     keys = Counter(_key(config) for config in left)
     for key, config in {_key(config): config for config in left}.items():
-        try:
-            measured = _measure(plan, config, data_dir, device)
-        except GridError:
-            raise
-        except (Exception, SystemExit) as error:
-            place = f" ({line})" if (line := own_line(error)) else ""
-            raise GridError(
-                f"{config.arch} on {config.dataset}: a few steps of training failed, so a trial "
-                f"would too: {error_line(error)}{place}"
-            ) from None
+        measured = _measured(plan, config, data_dir, device)
         trials = keys[key]
         trained = trials * config.epochs - saved[key]
         epochs += trained
@@ -180,6 +171,21 @@ def _key(config: TrialConfig) -> str:
     more = ("augment", "limit_train", "limit_test", "val_fraction", "ema", "mixup", "cutmix")
     content = config.model_dump(mode="json", include={*NETWORK_KEYS, "freeze", *names, *more})
     return json.dumps(content, sort_keys=True)
+
+
+def _measured(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:
+    """Measure a config. Raises `GridError` if it cannot be trained here."""
+    try:
+        return _measure(plan, config, data_dir, device)
+    except GridError:
+        raise
+    except (Exception, SystemExit) as error:
+        place = f" ({line})" if (line := own_line(error)) else ""
+        raise GridError(
+            f"{config.arch} on {config.dataset} with image_size {config.image_size} and "
+            f"batch_size {config.batch_size} cannot be trained on this machine: "
+            f"{error_line(error)}{place}"
+        ) from None
 
 
 def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:

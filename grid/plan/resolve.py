@@ -117,6 +117,19 @@ class Resolver:
                 self.key_path("warmup_epochs", "epochs"),
                 f"warmup_epochs: at most the epochs ({config.epochs}), but got {warmup}",
             )
+        side = config.image_size or facts.image_size
+        for part in config.augment:
+            # Beyond these an image can be padding or noise alone.
+            if part.kind == "crop" and (part.padding or 0) > side:
+                key, most, got = "crop: padding", side, part.padding
+            elif part.kind == "erase" and part.size > 2 * side:
+                key, most, got = "erase: size", 2 * side, part.size
+            else:
+                continue
+            raise ConfigProblem(
+                self._key_path("augment"),
+                f"{key}: at most {most} for images of {side} pixels, but got {got}",
+            )
         labels = DATASETS[config.dataset].labels if config.dataset in DATASETS else ()
         first_labels = config.labels in (None, *labels[:1])
         if limit is not None and first_labels and limit < facts.class_count:

@@ -71,7 +71,7 @@ class RunOptions:
 
 def _is_count(value: object) -> bool:
     """Check for a whole number from 1, of NumPy too."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Wrong arguments from Python: refused as the command refuses them, before anything starts."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +40,12 @@ def test_a_sweep_made_in_python_is_checked(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="seeds: has a seed twice"):
         make_plan(SPEC.model_copy(update={"seeds": (0, 0)}), data_dir=tmp_path)
     assert len(make_plan(SPEC, {"seeds": range(3)}, data_dir=tmp_path).trials) == 3
+
+
+def test_what_this_machine_cannot_train_is_said_by_plan(
+    cnngrid: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "s.yaml").write_text(SPEC.text)
+    result = cnngrid("plan", "s.yaml", "--set", "batch_size=1000000000", "--set", "width=1000000")
+    assert result.returncode == 2
+    assert "cannot be trained on this machine" in result.stderr

@@ -291,6 +291,8 @@ def test_a_problem_of_many_cells_is_one_line_with_a_count() -> None:
             "warmup_epochs: 4",
             r"a\.yaml:5: fixed\.warmup_epochs: .* at most the epochs \(3\), but got 4",
         ),
+        ("augment: [{crop: {padding: 33}}]", r"crop: padding: at most 32 for images of 32 pixels"),
+        ("augment: [{erase: {size: 65}}]", r"erase: size: at most 64 for images of 32 pixels"),
         ("limit_train: 9", r"a\.yaml:5: fixed\.limit_train: .* digits has 10 classes.* but got 9"),
     ],
 )
