@@ -12,7 +12,7 @@ from grid.errors import GridError, SweepError
 
 SPEC = SweepSpec(
     sweep="s",
-    compare={"arch": ["mobilenet_small"]},
+    compare={"arch": ("mobilenet_small",)},
     fixed={"dataset": "digits", "image_size": 8, "epochs": 1, "optimizer": "sgd", "lr": 0.1},
 )
 

@@ -103,6 +103,19 @@ MORE: dict[str, Any] = {
     "deterministic": st.booleans(),
     "quirk": st.sampled_from(["simpson-scale", "hu-random-test"]),
 }
+
+
+def yaml(value: Any) -> str:
+    """Write a value as YAML in braces and brackets."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{yaml(key)}: {yaml(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(yaml, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+    return json.dumps(value)
+
+
 CHANGES = ("number", "add", "number", "replace", "drop", "rename", "list", "keys", "twice", "many")
 SPOILT = (
     "bom",
@@ -119,7 +132,7 @@ SPOILT = (
 )
 OPTIONS = st.one_of(
     st.tuples(st.just("--set"), st.builds("{}={}".format, KEYS, VALUES.map(str))),
-    st.tuples(st.just("--set"), st.builds("{}={}".format, KEYS, st.deferred(lambda: YAML))),
+    st.tuples(st.just("--set"), st.builds("{}={}".format, KEYS, VALUES.map(yaml))),
     st.tuples(st.just("--set"), st.text(max_size=20)),
     st.tuples(st.sampled_from(["--slots", "--retry", "--on-error", "--sets"]), SCALARS.map(str)),
     st.tuples(st.just("--results"), st.sampled_from(["", "file", "file/x", "é", "x" * 300])),
@@ -172,20 +185,6 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
         elif change == "many":
             parent[key] = [draw(SCALARS)] * draw(st.sampled_from([20, 2000]))
     return data
-
-
-def yaml(value: Any) -> str:
-    """Write a value as YAML in braces and brackets."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{yaml(key)}: {yaml(item)}' for key, item in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(yaml, value))}]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
-    return json.dumps(value)
-
-
-YAML = VALUES.map(yaml)
 
 
 def written(data: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Bad sweep files: all problems in one message, each with line, place and remedy."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,7 +231,12 @@ def test_python_gets_every_check_of_a_file() -> None:
         ({"compare": {"arch": [build_me]}}, "give a function by its name, 'module:function'"),
         ({"compare": {"arch": ["cnn3", "cnn3"]}}, "compare.arch: has a value twice"),
     ):
-        keys = {"sweep": "s", "compare": {"arch": ["cnn3"]}, "fixed": fixed, **wrong}
+        keys: dict[str, Any] = {
+            "sweep": "s",
+            "compare": {"arch": ["cnn3"]},
+            "fixed": fixed,
+            **wrong,
+        }
         with pytest.raises(SweepError, match=re.escape(expected)):
             check_sweep(SweepSpec(**keys))
     with pytest.raises(TypeError, match="must be a SweepSpec"):
@@ -255,14 +261,12 @@ def test_a_sweep_that_no_plan_can_hold_is_refused_at_once() -> None:
 
 
 def test_numpys_numbers_are_numbers() -> None:
-    spec = check_sweep(
-        SweepSpec(
-            sweep="s",
-            compare={"lr": np.array([0.5, 0.25], "float32"), "batch_size": (np.int64(8), 16)},
-            tune={"trials": np.int32(2), "axes": {"momentum": {"uniform": np.linspace(0, 0.5, 2)}}},
-            seeds=range(3),
-        )
-    )
+    keys: dict[str, Any] = {
+        "compare": {"lr": np.array([0.5, 0.25], "float32"), "batch_size": (np.int64(8), 16)},
+        "tune": {"trials": np.int32(2), "axes": {"momentum": {"uniform": np.linspace(0, 0.5, 2)}}},
+        "seeds": range(3),
+    }
+    spec = check_sweep(SweepSpec(sweep="s", **keys))
     assert spec.compare == {"lr": (0.5, 0.25), "batch_size": (8, 16)}
     assert {type(value) for values in spec.compare.values() for value in values} == {float, int}
     assert spec.seeds == (0, 1, 2)
