@@ -38,7 +38,10 @@ def stop(
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while (alive := drivers_alive(store)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    names = "; ".join(f"process {driver['pid']} on {driver['host']}" for driver in alive or drivers)
+    names = "; ".join(
+        f"process {driver.get('pid', '?')} on {driver.get('host', '?')}"
+        for driver in alive or drivers
+    )
     if alive:
         print(f"{results}: asked to stop and still ending: {names}; see `cnngrid status`")
     else:

@@ -67,7 +67,11 @@ def status(
     if drivers:
         print(_summary(claims, per_hour, left_s))
         for driver in drivers:
-            print(on_one_line(f"running: process {driver['pid']} on {driver['host']}"))
+            print(
+                on_one_line(
+                    f"running: process {driver.get('pid', '?')} on {driver.get('host', '?')}"
+                )
+            )
     else:
         print("no driver is running")
 

@@ -82,8 +82,8 @@ def _checked(content: dict[str, Any]) -> dict[str, Any]:
     """Return a driver's content, empty if it is not what a driver writes."""
     numbers = (content.get(key, 0.0) for key in ("heartbeat", "started_at"))
     right = (
-        isinstance(content.get("host"), str)
-        and isinstance(content.get("pid"), int)
+        isinstance(content.get("host", ""), str)
+        and isinstance(content.get("pid", 0), int)
         and all(isinstance(number, (int, float)) for number in numbers)
     )
     return content if right else {}
