@@ -315,7 +315,7 @@ class TrialConfig(ConfigPart):
     labels: str | None = None
     limit_train: Count | None = None
     limit_test: Count | None = None
-    # Null under `folds`, which set the validation images aside instead.
+    # Null if `folds` or a validation folder of the data set set the validation images aside.
     val_fraction: Share | None = 0.1
     split_seed: Seed = 0
     image_size: Pixels | None = None

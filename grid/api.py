@@ -21,6 +21,7 @@ from cnncore.data import (
 from grid.plan.plan import Plan, expand_sweep
 from grid.plan.resolve import DataFacts
 from grid.run.driver import RunOptions
+from grid.run.reading import reading_shown
 from grid.run.session import Summary, run_plan
 from grid.screen import open_console
 from grid.sweep.load import check_changes, check_sweep
@@ -87,8 +88,12 @@ def run_sweep(
     options = RunOptions(
         results, folder.absolute(), local, slots, address, frozenset(retry), share, on_error
     )
-    plan = make_plan(spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable)
-    return run_plan(plan, options, open_console(stderr=True, quiet=quiet))
+    console = open_console(stderr=True, quiet=quiet)
+    with reading_shown(console):
+        plan = make_plan(
+            spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable
+        )
+    return run_plan(plan, options, console)
 
 
 def use_own_modules() -> None:

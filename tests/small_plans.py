@@ -51,5 +51,5 @@ def tuned(
         f"tune: {{trials: {trials}, sampler: {sampler}, axes: {axes}{more}}}\nseeds: {seeds}\n"
         f"{stop}"
     )
-    facts = SimpleNamespace(image_size=8, class_count=10, fingerprint=None)
+    facts = SimpleNamespace(image_size=8, class_count=10, fingerprint=None, validation=0)
     return expand_sweep(parse_sweep(text), lambda name, size: facts)

@@ -108,7 +108,9 @@ class Curves:
 class FakeDataset:
     """The facts about a data set that a plan reads."""
 
-    image_size, class_count, fingerprint, skipped = 32, 10, None, 0
+    image_size, class_count, fingerprint, skipped, validation = 32, 10, None, 0, 0
+    contents = ""
+    notes: tuple[str, ...] = ()
 
 
 def fake_dataset(name: str, image_size: int | None) -> FakeDataset:

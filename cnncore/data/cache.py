@@ -28,7 +28,8 @@ class ImageData:
     Images are uint8 `(images, side, side, 3)`, memory-mapped; labels are int64 from 0.
     `fingerprint` is a hash of a folder's image files, or else of the arrays. `mean` and `std` are
     per channel over the training images, pixel values in [0, 1]. `skipped` counts image files that
-    were left out because they cannot be read.
+    were left out because they cannot be read. The last `validation` training images are a
+    validation split of the data set's own.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ImageData:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     skipped: int = 0
+    validation: int = 0
 
 
 def cache_roots(data_dir: Path) -> list[Path]:

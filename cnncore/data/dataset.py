@@ -25,9 +25,10 @@ def check_dataset(
     """Return the facts about data set `name` that are known before decoding; load no torch.
 
     `name` is one of the catalog, `imagefolder:PATH` or `package.module:function`. A user's function
-    is called. With `skip_unreadable` every image of a folder is decoded once, and those that
-    cannot be decoded are left out. Nothing else is read. Raises `DataMissing` if `prepare_dataset`
-    may be able to download the files, `DataError` if the data cannot be used.
+    is called. The files of a folder are read once, and again if they change; with `skip_unreadable`
+    every image is decoded as well, and those that cannot be decoded are left out. Raises
+    `DataMissing` if `prepare_dataset` may be able to download the files, `DataError` if the data
+    cannot be used.
     """
     folder = Path(data_dir).expanduser()
     roots = cache_roots(folder)
@@ -94,7 +95,9 @@ def _load(
     data = open_copy(name, source.key, roots) if source.key is not None else None
     if data is None:
         data = make_copy(name, source.key, info.fingerprint if info else None, roots, source.read)
-    return replace(data, skipped=info.skipped) if info and info.skipped else data
+    if info and (info.skipped or info.validation):
+        return replace(data, skipped=info.skipped, validation=info.validation)
+    return data
 
 
 @functools.lru_cache(maxsize=8)

@@ -44,13 +44,15 @@ def open_splits(
 ) -> Splits:
     """Return the splits of a config, with their batches on `device`.
 
-    Validation images are taken first: a stratified `val_fraction` of the training images, or one
-    fold of cross-validation if `fold` (number from 0, count) is given. `limit_train` and
-    `limit_test` then keep stratified subsets. The splits depend on `split_seed`, not on the trial's
-    seed. `image_size` defaults to that of the data.
+    Validation images are taken first: one fold of cross-validation if `fold` (number from 0, count)
+    is given, else the data set's own, else a stratified `val_fraction` of the training images.
+    `limit_train` and `limit_test` then keep stratified subsets. The splits depend on `split_seed`,
+    not on the trial's seed. `image_size` defaults to that of the data.
     """
     if fold is not None:
         train, val = stratified_fold(data.train_labels, *fold, config.split_seed)
+    elif data.validation:
+        train, val = np.split(np.arange(len(data.train_labels)), [-data.validation])
     else:
         assert config.val_fraction is not None  # the plan refuses null without folds
         train, val = stratified_split(data.train_labels, config.val_fraction, config.split_seed)

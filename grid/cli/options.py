@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grid.cli.terminal import data_errors
+from grid.screen import open_console
 
 if TYPE_CHECKING:
     from grid.plan.plan import Plan
@@ -51,11 +52,13 @@ def plan_sweep(
     With `download`, absent data sets are downloaded. Raises `GridError`; problems of a data set
     end the command with a message.
     """
+
     from grid.api import make_plan
+    from grid.run.reading import reading_shown
     from grid.sweep.load import load_sweep, parse_changes
 
     spec = load_sweep(sweep)
-    with data_errors():
+    with data_errors(), reading_shown(open_console(stderr=True)):
         plan = make_plan(
             spec,
             parse_changes(changes or [], spec),

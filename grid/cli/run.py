@@ -98,5 +98,6 @@ def plan(
     if as_json:
         print(plan_json(plan))
         return
-    cost = estimate(plan, results, data_dir, slots)
+    with data_errors():
+        cost = estimate(plan, results, data_dir, slots)
     print(plan_text(plan, results, cost))

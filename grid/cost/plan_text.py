@@ -51,6 +51,7 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
         lines.append(f"  note    image sizes differ between cells: {', '.join(map(str, sizes))}")
     for name in sorted({t.config.dataset for t in plan.trials if _not_published(t.config)}):
         lines.append(f"  note    {name}: other files than the published ones, such as a subset")
+    lines += [f"  data    {text}" for text in plan.resolver.about_data()]
     for name, skipped in plan.resolver.skipped().items() if plan.skip_unreadable else ():
         lines.append(f"  note    {name}: {skipped} unreadable image(s) left out")
     lines.append(

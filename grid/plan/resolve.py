@@ -37,6 +37,12 @@ class DataFacts(Protocol):
     def fingerprint(self) -> str | None: ...
     @property
     def skipped(self) -> int: ...
+    @property
+    def validation(self) -> int: ...
+    @property
+    def contents(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
 
 # Looks up a data set by name; raises an exception with a message for the user.
@@ -101,6 +107,15 @@ class Resolver:
             update["image_size"] = facts.image_size
         if config.labels is None and config.dataset in DATASETS:
             update["labels"] = next(iter(DATASETS[config.dataset].labels), None)
+        if facts.validation:  # the data set's own validation split counts
+            path = self._key_path("val_fraction")
+            if path and path[0] != "fixed":
+                raise ConfigProblem(
+                    path,
+                    f"val_fraction decides nothing: {config.dataset} has a validation folder; "
+                    "remove the axis or the folder",
+                )
+            update["val_fraction"] = None
         if facts.fingerprint is not None:
             update["data_fingerprint"] = facts.fingerprint
         config = config.model_copy(update=update)
@@ -184,6 +199,15 @@ class Resolver:
     def skipped(self) -> dict[str, int]:
         """Count the unreadable image files that were left out, by data set."""
         return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
+
+    def about_data(self) -> list[str]:
+        """Describe what the image folders hold, and what one may not expect of them."""
+        described = {name: facts for (name, _), facts in self._facts.items() if facts.contents}
+        return [
+            f"{name}: {text}"
+            for name, facts in described.items()
+            for text in (facts.contents, *facts.notes)
+        ]
 
     def cell_id(self, values: Values) -> str:
         """Hash the compared axes' names and values, image folders by their content."""

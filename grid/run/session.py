@@ -31,6 +31,7 @@ from grid.run.checkpoints import Keeper, open_keeper
 from grid.run.display import Display, print_note
 from grid.run.driver import Driver, RunOptions, end_skipped
 from grid.run.lost_trials import settle_claims
+from grid.run.reading import reading_shown
 from grid.run.signals import StopSignals
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
@@ -245,9 +246,13 @@ def _make_driver(
     skipped: Collection[Trial],
     console: Console,
 ) -> Driver:
-    for name, image_size in plan.resolver.datasets():
-        # Once here, not in every trial.
-        prepare_dataset(name, options.data_dir, image_size, skip_unreadable=plan.skip_unreadable)
+    for text in plan.resolver.about_data():
+        print_note(console, text)
+    with reading_shown(console):
+        for name, image_size in plan.resolver.datasets():
+            # Once here, not in every trial.
+            skip = plan.skip_unreadable
+            prepare_dataset(name, options.data_dir, image_size, skip_unreadable=skip)
     for name, images in plan.resolver.skipped().items() if plan.skip_unreadable else ():
         print_note(console, f"{name}: left {images} unreadable image(s) out")
     note = partial(print_note, console)

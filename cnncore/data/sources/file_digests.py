@@ -17,16 +17,15 @@ from cnncore.regular_file import check_regular
 def cached_for(
     name: str, paths: Sequence[Path], roots: Iterable[Path], compute: Callable[[], str]
 ) -> str:
-    """Return the result of `compute`, cached until a path, size or modification time changes.
+    """Return the result of `compute`, cached until a path or a file's `stamp` changes.
 
     The cache is a file `<name>-<hash>` in the first of `roots` that can be written.
     """
+    roots = list(roots)
     listing = hashlib.sha256()
     for path in paths:
-        status = path.stat()
-        listing.update(
-            f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
-        )
+        marks = "\0".join(map(str, (path, *stamp(path))))
+        listing.update(f"{marks}\n".encode("utf-8", "surrogateescape"))
     file_name = f"{name}-{listing.hexdigest()[:32]}"
     for folder in roots:
         try:
@@ -34,15 +33,34 @@ def cached_for(
         except OSError:
             continue
     value = compute()
+    write_cache(file_name, value, roots)
+    return value
+
+
+def stamp(path: Path) -> list[int]:
+    """Return what changes with a file: its size and its times of modification and of change.
+
+    The time of change also tells of a file whose modification time was set back (`cp -p`, `touch`).
+    """
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def below(root: Path, path: Path) -> str:
+    """Return the name of a path below `root`, with slashes; faster than `Path.relative_to`."""
+    return path.as_posix()[len(root.as_posix()) :].lstrip("/")
+
+
+def write_cache(file_name: str, text: str, roots: Iterable[Path]) -> None:
+    """Write a file of the cache into the first of `roots` that can be written, if one can."""
     for folder in roots:
         temporary = folder / f"{file_name}.{os.getpid()}.tmp"
         try:
-            temporary.write_text(value, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
             temporary.replace(folder / file_name)
-            break
+            return
         except OSError:
             continue
-    return value
 
 
 def files_digest(root: Path, paths: Sequence[Path], roots: Iterable[Path], method: str) -> str:
@@ -54,7 +72,7 @@ def files_digest(root: Path, paths: Sequence[Path], roots: Iterable[Path], metho
     def compute() -> str:
         with ThreadPoolExecutor(machine_cpus()) as pool:
             digests = list(pool.map(partial(_file_digest, method=method), paths))
-        names = (path.relative_to(root).as_posix() for path in paths)
+        names = (below(root, path) for path in paths)
         return joint_digest(zip(names, digests, strict=True))
 
     return cached_for("listing", paths, roots, compute)
@@ -64,7 +82,7 @@ def joint_digest(files: Iterable[tuple[str, str]]) -> str:
     """Return the digest that `files_digest` gives for files with these names and hashes."""
     content = hashlib.sha256()
     for name, digest in files:
-        content.update(f"{name}\0{digest}\n".encode(errors="surrogateescape"))
+        content.update(f"{name}\0{digest}\n".encode("utf-8", "surrogateescape"))
     return content.hexdigest()[:16]
 
 

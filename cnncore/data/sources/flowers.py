@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import Path
 
 from cnncore.data.errors import DataError
@@ -12,8 +12,10 @@ FOLDER = "flowers"
 CLASS_NAMES = ("daisy", "dandelion", "rose", "sunflower", "tulip")
 
 
-def list_flowers(data_dir: Path, without: Collection[Path] = ()) -> FolderFiles:
-    """List the image files, except those in `without`.
+def list_flowers(
+    data_dir: Path, roots: Iterable[Path], skip_unreadable: bool = False
+) -> FolderFiles:
+    """List the image files as `list_files` does.
 
     Raises `DataError` if the folder is missing or has other classes.
     """
@@ -23,7 +25,8 @@ def list_flowers(data_dir: Path, without: Collection[Path] = ()) -> FolderFiles:
             f"data set flowers: there is no folder {folder}; put the images there, a folder per "
             f"class ({', '.join(CLASS_NAMES)}), or name another data folder with --data"
         )
-    files = list_files("data set flowers", str(folder.absolute()), data_dir, without)
+    path = str(folder.absolute())
+    files = list_files("data set flowers", path, data_dir, roots, skip_unreadable)
     if files.classes != CLASS_NAMES:
         raise DataError(
             f"data set flowers: the classes must be {', '.join(CLASS_NAMES)}, but {folder} holds "

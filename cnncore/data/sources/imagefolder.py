@@ -1,48 +1,71 @@
-"""A folder of image files, a sub-folder per class, with or without `train/` and `test/` above."""
+"""A folder of picture files, a sub-folder per class, with or without folders of splits above."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Collection, Iterable
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Images
 from cnncore.data.errors import DataError
-from cnncore.data.sources.file_digests import cached_for, files_digest
+from cnncore.data.progress import tell_progress
+from cnncore.data.sources.file_digests import below, joint_digest
+from cnncore.data.sources.folder_text import and_more, describe, shown
+from cnncore.data.sources.picture_index import read_pictures
+from cnncore.data.sources.pictures import (
+    Picture,
+    Ranges,
+    change,
+    find_ranges,
+    read_rgb,
+    suffixes,
+)
+from cnncore.data.sources.split_folders import find_splits, split_kinds
 from cnncore.data.stratify import stratified_split
 from cnncore.processors import machine_cpus
-from cnncore.regular_file import check_regular
 
-if TYPE_CHECKING:
-    from PIL import Image
+Labelled = tuple[tuple[Path, int], ...]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test"})
+# Folders that archives and file servers add; with names that begin with a dot they are passed over.
+NOT_CLASSES = frozenset({"__MACOSX", "@eaDir"})
 
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """The image files of both splits and their labels, in a fixed order."""
+    """The picture files of both splits and their labels, in a fixed order.
+
+    The last `validation` of `train` are those of a validation folder. `contents` and `notes` tell a
+    person what was found. `skipped` counts unreadable files that are left out.
+    """
 
     name: str
     root: Path
     classes: tuple[str, ...]
-    train: tuple[tuple[Path, int], ...]
-    test: tuple[tuple[Path, int], ...]
+    train: Labelled
+    test: Labelled
+    validation: int
+    skipped: int
+    ranges: Ranges
+    fingerprint: str
+    contents: str
+    notes: tuple[str, ...]
 
 
-def list_files(name: str, path: str, data_dir: Path, without: Collection[Path] = ()) -> FolderFiles:
-    """List the files of data set `name` at `path`, except those in `without`.
+def list_files(
+    name: str, path: str, data_dir: Path, roots: Iterable[Path], skip_unreadable: bool = False
+) -> FolderFiles:
+    """List the pictures of data set `name` at `path`; each file is read once (`read_pictures`).
 
-    `path` is absolute, or below `data_dir` or the current folder. Without `train/` and `test/` a
+    `path` is absolute, or below `data_dir` or the current folder. Without folders of splits a
     fixed, stratified fifth of the images is the test split. Raises `DataError` for a folder in
-    another layout.
+    another layout and, unless they are left out, for unreadable pictures.
     """
     expanded = Path(path).expanduser()
     candidates = [data_dir / expanded, Path.cwd() / expanded]
@@ -50,41 +73,60 @@ def list_files(name: str, path: str, data_dir: Path, without: Collection[Path] =
     if root is None:
         folders_tried = " nor ".join(dict.fromkeys(str(folder) for folder in candidates))
         raise DataError(f"{name}: there is no folder {folders_tried}")
-    folders = _folders(root)
-    if {"train", "test"} <= set(folders):
-        return _official_splits(name, root, folders, without)
-    if set(folders) & SPLIT_NAMES:
-        raise DataError(
-            f"{name}: {root} holds {', '.join(folders)}; expected either train and test with the "
-            "classes inside, or the classes themselves"
+    splits = find_splits(name, root, _folders(name, root), lambda folder: _has_files(root / folder))
+    walk = _Walk(name, root)
+    files = {
+        split: walk.class_files(root / folder, least=2 if split == "train" else 1)
+        for split, folder in (splits or {"train": ""}).items()
+    }
+    classes = _same_classes(name, root, splits, files)
+    inside = {split: [paths for _, paths in members] for split, members in files.items()}
+    every = [path for lists in inside.values() for paths in lists for path in paths]
+    pictures = read_pictures(name, root, every, roots, fully=skip_unreadable)
+    bad = [path for path in every if pictures[path].problem]
+    if bad and not skip_unreadable:
+        problems = [f"{shown(path)} ({pictures[path].problem})" for path in bad]
+        raise unreadable(name, problems)
+    labelled = {
+        split: tuple(
+            (path, label)
+            for label, paths in enumerate(lists)
+            for path in _pictures_among(name, classes[label], paths, pictures)
         )
-    classes = _classes(name, root, folders)
-    files = _files(name, root, classes, without)
-    labels = np.array([label for _, label in files], np.int64)
-    kept, held_out = stratified_split(labels, TEST_FRACTION, TEST_SPLIT_SEED)
+        for split, lists in inside.items()
+    }
+    train, test = labelled["train"] + labelled.get("val", ()), labelled.get("test", ())
+    if not splits:
+        labels = np.array([label for _, label in train], np.int64)
+        kept, held_out = stratified_split(labels, TEST_FRACTION, TEST_SPLIT_SEED)
+        train, test = tuple(train[i] for i in kept), tuple(train[i] for i in held_out)
+    used = {path: pictures[path] for path, _ in (*train, *test)}
+    ranges = find_ranges(used.values())
+    passed = [path for path in every if path not in used and not pictures[path].problem]
     return FolderFiles(
-        name, root, classes, tuple(files[i] for i in kept), tuple(files[i] for i in held_out)
+        name=name,
+        root=root,
+        classes=classes,
+        train=train,
+        test=test,
+        validation=len(labelled.get("val", ())),
+        skipped=len(bad),
+        ranges=ranges,
+        fingerprint=_fingerprint(root, used, ranges),
+        **describe(
+            root=root,
+            classes=classes,
+            splits=splits,
+            train=[path for path, _ in train],
+            test=[path for path, _ in test],
+            validation=len(labelled.get("val", ())),
+            files=len(every) + len(walk.passed),
+            passed=[*passed, *walk.passed],
+            pictures=used,
+            labels=dict((*train, *test)),
+            ranges=ranges,
+        ),
     )
-
-
-def fingerprint(files: FolderFiles, roots: Iterable[Path]) -> str:
-    """Return 16 hex digits that change with a file's name, class or content (`files_digest`)."""
-    paths = [path for path, _ in (*files.train, *files.test)]
-    return files_digest(files.root, paths, roots, "sha256")
-
-
-def unreadable(files: FolderFiles, roots: Iterable[Path]) -> frozenset[Path]:
-    """Return the files that cannot be decoded as images; unchanged files are not tried again."""
-    paths = [path for path, _ in (*files.train, *files.test)]
-
-    def compute() -> str:
-        with ThreadPoolExecutor(machine_cpus()) as pool:
-            problems = list(pool.map(_decoding_problem, paths))
-        bad = [path for path, problem in zip(paths, problems, strict=True) if problem]
-        return json.dumps([path.relative_to(files.root).as_posix() for path in bad])
-
-    names = json.loads(cached_for("unreadable", paths, roots, compute))
-    return frozenset(files.root / name for name in names)
 
 
 def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> ImageArrays:
@@ -93,7 +135,8 @@ def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> 
     With a `workspace` the images are `.npy` files in it, so that they may be larger than memory.
     Raises `DataError` with the names of files that cannot be read.
     """
-    splits = {}
+    splits, done = {}, 0
+    total = len(files.train) + len(files.test)
     for split, members in (("train", files.train), ("test", files.test)):
         shape = (len(members), image_size, image_size, 3)
         images: Images = (
@@ -101,98 +144,223 @@ def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> 
             if workspace is None
             else np.lib.format.open_memmap(workspace / f"{split}_images.npy", "w+", np.uint8, shape)
         )
+        bad = []
         with ThreadPoolExecutor(machine_cpus()) as pool:
             tasks = [
-                pool.submit(_decode_into, images, i, path) for i, (path, _) in enumerate(members)
+                pool.submit(_decode_into, images, i, path, files.ranges)
+                for i, (path, _) in enumerate(members)
             ]
-            bad = [problem for task in tasks if (problem := task.result())]
+            for task in tasks:
+                if problem := task.result():
+                    bad.append(problem)
+                done += 1
+                tell_progress(f"decoding {files.name}", done, total)
         if bad:
-            more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-            raise DataError(
-                f"{files.name}: cannot read {'; '.join(bad[:3])}{more}; remove or replace what is "
-                "damaged, or leave it out with --skip-unreadable"
-            )
+            raise unreadable(files.name, bad)
         splits[split] = (images, np.array([label for _, label in members], np.int64))
     return ImageArrays(*splits["train"], files.classes, *splits["test"])
 
 
-def _official_splits(
-    name: str, root: Path, folders: list[str], without: Collection[Path]
-) -> FolderFiles:
-    if unused := [folder for folder in folders if folder not in ("train", "test")]:
-        raise DataError(
-            f"{name}: {root} also holds {', '.join(unused)}; move its images into train "
-            "(val_fraction sets the validation split aside) or the folder elsewhere"
-        )
-    classes = _classes(name, root / "train", _folders(root / "train"))
-    in_test = tuple(_folders(root / "test"))
-    if classes != in_test:
-        raise DataError(
-            f"{name}: train and test must have the same classes; "
-            f"only in train: {', '.join(sorted(set(classes) - set(in_test))) or 'none'}; "
-            f"only in test: {', '.join(sorted(set(in_test) - set(classes))) or 'none'}"
-        )
-    train, test = (_files(name, root / split, classes, without) for split in ("train", "test"))
-    return FolderFiles(name, root, classes, tuple(train), tuple(test))
-
-
-def _folders(root: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."
+def unreadable(name: str, problems: Sequence[str]) -> DataError:
+    """Return the error for files that cannot be read."""
+    return DataError(
+        f"{name}: cannot read {and_more(problems, '; ')}; remove or replace what is damaged, or "
+        "leave it out with --skip-unreadable"
     )
 
 
-def _classes(name: str, root: Path, folders: list[str]) -> tuple[str, ...]:
-    if len(folders) < 2:
-        raise DataError(
-            f"{name}: {root} must hold a sub-folder per class, two or more; "
-            f"found {', '.join(folders) or 'none'}"
-        )
-    return tuple(folders)
+class _Walk:
+    """A walk through the classes of a folder that follows links, but into no folder twice.
 
+    `passed` collects what is passed over: hidden files, links that lead back up, pictures beside
+    the classes' folders, what is no file at all.
+    """
 
-def _files(
-    name: str, root: Path, classes: tuple[str, ...], without: Collection[Path]
-) -> list[tuple[Path, int]]:
-    files: list[tuple[Path, int]] = []
-    for label, folder in enumerate(classes):
-        paths = [
-            Path(parent) / file
-            for parent, _, inside in os.walk(root / folder)
-            for file in inside
-            if os.path.splitext(file)[1].lower() in SUFFIXES and file[0] != "."
-        ]
-        paths = [path for path in paths if path not in without]
-        if not paths:
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name
+        self.root = root
+        self.passed: list[Path] = []
+        # Folder -> the folder of a class in which it was found; None above the classes.
+        self._seen: dict[tuple[int, int], Path | None] = {
+            _identity(folder): None for folder in (root, *root.resolve().parents)
+        }
+
+    def class_files(self, folder: Path, least: int = 2) -> list[tuple[str, list[Path]]]:
+        """Return the name and the files of every class below a folder, both in order.
+
+        Raises `DataError` for fewer than `least` classes.
+        """
+        if self._seen.setdefault(_identity(folder), None) is not None:
+            raise self._twice(folder, self._seen[_identity(folder)])
+        classes = _folders(self.name, folder)
+        if len(classes) < least:
+            inner = "".join(f"; are its classes in {shown(folder / item)}?" for item in classes)
             raise DataError(
-                f"{name}: no images in {root / folder} (looked for {', '.join(sorted(SUFFIXES))})"
+                f"{self.name}: {folder} must hold a sub-folder per class, two or more; found "
+                f"{', '.join(map(shown, classes)) or 'none'}{inner}"
             )
-        files += [(path, label) for path in sorted(paths)]
-    return files
+        beside = (Path(entry.path) for entry in os.scandir(folder) if entry.is_file())
+        self.passed += [path for path in beside if path.suffix.lower() in suffixes()]
+        return [(name, self._files(folder / name)) for name in classes]
+
+    def _files(self, folder: Path) -> list[Path]:
+        inner = split_kinds(_folders(self.name, folder))
+        if len(set(inner.values())) > 1:
+            raise DataError(
+                f"{self.name}: {shown(folder)} holds {', '.join(map(shown, inner))}: put the "
+                f"folders of splits above those of classes, as train/{shown(folder.name)}"
+            )
+        files: list[Path] = []
+        waiting = [folder]
+        while waiting:  # links last, so that a folder counts by its own path
+            for parent, folders, names in os.walk(waiting.pop(0), onerror=self._refuse):
+                here = Path(parent)
+                if not self._enter(here, folder):
+                    folders.clear()
+                    continue
+                for name in names:
+                    path = here / name
+                    (files if _is_shown(path) else self.passed).append(path)
+                self.passed += [here / name for name in folders if _is_passed_over(name)]
+                folders[:] = sorted(name for name in folders if not _is_passed_over(name))
+                waiting += [here / name for name in folders if (here / name).is_symlink()]
+        return sorted(files)
+
+    def _enter(self, folder: Path, class_folder: Path) -> bool:
+        """Note that a folder is entered; return False if it was before, as at a loop's end."""
+        key = _identity(folder)
+        if key not in self._seen:
+            self._seen[key] = class_folder
+            return True
+        owner = self._seen[key]
+        if owner is not None and owner != class_folder:
+            raise self._twice(folder, owner)
+        if owner is None:
+            self.passed.append(folder)
+        return False
+
+    def _twice(self, folder: Path, owner: Path | None) -> DataError:
+        return DataError(
+            f"{self.name}: {shown(folder)} is a folder of {shown(owner)} too, by a link; images "
+            "must not belong to two classes or two splits: remove one of the links"
+        )
+
+    def _refuse(self, error: OSError) -> None:
+        raise DataError(f"{self.name}: {shown(error.filename)} cannot be read ({error.strerror})")
 
 
-def _decode_into(images: Images, index: int, path: Path) -> str | None:
+def _same_classes(
+    name: str,
+    root: Path,
+    splits: dict[str, str],
+    files: dict[str, list[tuple[str, list[Path]]]],
+) -> tuple[str, ...]:
+    """Return the classes; all splits must have the same, however accents are encoded."""
+    classes = tuple(class_name for class_name, _ in files["train"])
+    _check_names(name, root, classes)
+    own = {unicodedata.normalize("NFC", item): item for item in classes}
+    if len(own) < len(classes):
+        raise DataError(
+            f"{name}: {root} holds two classes whose names look alike and differ only in how "
+            "accents are encoded; rename one of them"
+        )
+    for split in splits:
+        theirs = {unicodedata.normalize("NFC", item) for item, _ in files[split]}
+        if theirs != set(own) or len(theirs) < len(files[split]):
+            raise DataError(
+                f"{name}: {splits['train']} and {splits[split]} must have the same classes; "
+                f"only in {splits['train']}: "
+                f"{', '.join(map(shown, sorted(set(own) - theirs))) or 'none'}; "
+                f"only in {splits[split]}: "
+                f"{', '.join(map(shown, sorted(theirs - set(own)))) or 'none'}"
+            )
+        order = list(own)
+        files[split].sort(key=lambda member: order.index(unicodedata.normalize("NFC", member[0])))
+    return classes
+
+
+def _check_names(name: str, root: Path, classes: Iterable[str]) -> None:
+    for item in classes:
+        try:
+            item.encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{name}: the name of the folder {shown(root / item)} is not UTF-8; rename it"
+            ) from None
+
+
+def _pictures_among(
+    name: str, class_name: str, paths: Sequence[Path], pictures: dict[Path, Picture]
+) -> list[Path]:
+    found = [path for path in paths if pictures[path].mode and not pictures[path].problem]
+    if not found:
+        suffixes_found = Counter(path.suffix or "no suffix" for path in paths)
+        inside = ", ".join(f"{n} {shown(suffix)}" for suffix, n in suffixes_found.most_common(3))
+        raise DataError(
+            f"{name}: no images in {class_name}: none of its files is a picture that can be read "
+            f"({inside or 'it holds no files'})"
+        )
+    return found
+
+
+def _fingerprint(root: Path, pictures: dict[Path, Picture], ranges: Ranges) -> str:
+    """Return 16 hex digits that change with a file's name, class, content or decoding.
+
+    Files that are decoded as by Pillow's `convert("RGB")` count by their content alone, as in
+    earlier versions.
+    """
+    return joint_digest(
+        (
+            below(root, path),
+            f"{picture.sha256}\0{how}" if (how := change(picture, ranges)) else picture.sha256,
+        )
+        for path, picture in pictures.items()
+    )
+
+
+def _folders(name: str, root: Path) -> list[str]:
+    try:
+        entries = [entry for entry in os.scandir(root) if not _is_passed_over(entry.name)]
+    except OSError as error:
+        raise DataError(f"{name}: {shown(root)} cannot be read ({error.strerror})") from None
+    for entry in entries:
+        if entry.is_symlink() and not os.path.exists(entry.path) and "." not in entry.name:
+            raise DataError(
+                f"{name}: {shown(entry.path)} is a link to a folder that is not there; mend or "
+                "remove it"
+            )
+    return sorted(entry.name for entry in entries if entry.is_dir())
+
+
+def _has_files(folder: Path) -> bool:
+    return any(entry.is_file() and entry.name[0] != "." for entry in os.scandir(folder))
+
+
+def _is_passed_over(name: str) -> bool:
+    return name[0] == "." or name in NOT_CLASSES
+
+
+def _is_shown(path: Path) -> bool:
+    """Whether a path is a file that is not hidden; so is a link to nothing, an unreadable one."""
+    try:
+        return path.name[0] != "." and stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return path.name[0] != "."
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _decode_into(images: Images, index: int, path: Path, ranges: Ranges) -> str | None:
     """Decode a file into `images[index]`; return the problem, None if there is none."""
     from PIL import Image, ImageOps
 
     side = images.shape[1]
-
-    def fill(image: Image.Image) -> None:
-        images[index] = np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR))
-
-    return _decoding_problem(path, fill)
-
-
-def _decoding_problem(path: Path, use: Callable[[Image.Image], None] | None = None) -> str | None:
-    """Decode an image as RGB and pass it to `use`; return the problem, None if there is none."""
-    from PIL import Image
-
     try:
-        check_regular(path)
-        with Image.open(path) as image:
-            decoded = image.convert("RGB")
-            if use:
-                use(decoded)
+        picture = read_rgb(path, ranges)
+        images[index] = np.asarray(ImageOps.fit(picture, (side, side), Image.Resampling.BILINEAR))
     except Exception as error:  # Pillow raises many types for a damaged file
-        return f"{path} ({error})"
+        return f"{shown(path)} ({error})"
     return None

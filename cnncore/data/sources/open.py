@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,9 @@ class DatasetInfo:
 
     `fingerprint` is a hash of the files if the name alone does not identify the images: image
     folders, and files that differ from the published ones. Otherwise it is None. `classes` are
-    those of the default labels. `skipped` counts unreadable image files that are left out.
+    those of the default labels. `skipped` counts unreadable image files that are left out,
+    `validation` images of a validation split of its own. `contents` says what a folder holds, and
+    `notes` what a person may not expect of it.
     """
 
     name: str
@@ -32,6 +33,9 @@ class DatasetInfo:
     image_size: int
     fingerprint: str | None
     skipped: int = 0
+    validation: int = 0
+    contents: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,16 @@ def open_source(
     """
     if name in DATASETS and DATASETS[name].folder:
         image_size = image_size or DATASETS[name].image_size
-        list_own = _catalog_function(name)
-        return _folder(name, partial(list_own, data_dir), roots, image_size, skip_unreadable)
+        files = _catalog_function(name)(data_dir, roots, skip_unreadable)
+        return _folder(name, files, image_size)
     if name in DATASETS:
         return _arrays(name, data_dir, roots)
     if name.startswith(FOLDER_PREFIX):
         if image_size is None:
             raise DataError(f"{name}: image_size must be set; its images are cut to that size")
-        list_files = partial(
-            imagefolder.list_files, name, name.removeprefix(FOLDER_PREFIX), data_dir
-        )
-        return _folder(name, list_files, roots, image_size, skip_unreadable)
+        path = name.removeprefix(FOLDER_PREFIX)
+        files = imagefolder.list_files(name, path, data_dir, roots, skip_unreadable)
+        return _folder(name, files, image_size)
     if is_function(name):
         return Source(name, None, None, lambda: None, lambda _: user_function.call(name))
     known = unknown_name("data set", name, DATASETS)
@@ -123,23 +126,21 @@ def _arrays(name: str, data_dir: Path, roots: list[Path]) -> Source:
     )
 
 
-def _folder(
-    name: str,
-    list_files: Callable[..., imagefolder.FolderFiles],
-    roots: list[Path],
-    image_size: int,
-    skip_unreadable: bool,
-) -> Source:
-    files = list_files()
-    skipped = imagefolder.unreadable(files, roots) if skip_unreadable else frozenset()
-    if skipped:
-        files = list_files(without=skipped)
-    fingerprint = imagefolder.fingerprint(files, roots)
-    classes = files.classes
+def _folder(name: str, files: imagefolder.FolderFiles, image_size: int) -> Source:
     return Source(
         name=name,
-        info=DatasetInfo(name, classes, len(classes), image_size, fingerprint, len(skipped)),
-        key=f"imagefolder-{fingerprint}-{image_size}",
+        info=DatasetInfo(
+            name=name,
+            classes=files.classes,
+            class_count=len(files.classes),
+            image_size=image_size,
+            fingerprint=files.fingerprint,
+            skipped=files.skipped,
+            validation=files.validation,
+            contents=files.contents,
+            notes=files.notes,
+        ),
+        key=f"imagefolder-{files.fingerprint}-{image_size}",
         check=lambda: None,
         read=lambda workspace: imagefolder.read_images(files, image_size, workspace),
     )

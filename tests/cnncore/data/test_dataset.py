@@ -13,7 +13,7 @@ from PIL import Image
 from cnncore.catalog import DATASETS
 from cnncore.data import DataError, DataMissing, ImageArrays, check_dataset, dataset, load_dataset
 from cnncore.data import cache as cache_module
-from cnncore.data.sources import cifar10, imagefolder
+from cnncore.data.sources import cifar10, pictures
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +169,8 @@ def test_images_are_scaled_and_cut_to_the_centre(tmp_path):
         ({"only": 2}, "sub-folder per class, two or more; found only"),
         ({"a": 2, "b": 0}, "no images in .*b"),
         ({"train/a": 1, "train/b": 1, "test/a": 1, "test/c": 1}, "only in train: b; .*: c"),
-        ({"train/a": 1, "train/b": 1, "test/a": 1, "test/b": 1, "val/a": 1}, "also holds val"),
+        ({"train/a": 1, "train/b": 1, "test/a": 1, "test/b": 1, "val/a": 1}, "only in train: b"),
+        ({"train/a": 1, "train/b": 1, "test/a": 1, "test/b": 1, "more/a": 1}, "also holds more"),
         ({"train": 1, "val": 1}, "expected either train and test"),
     ],
 )
@@ -204,7 +205,7 @@ def test_unreadable_images_can_be_left_out(tmp_path, monkeypatch):
     assert (info.fingerprint, data.fingerprint) == (whole.fingerprint, whole.fingerprint)
     assert (info.skipped, data.skipped) == (2, 2)
     assert len(data.train_labels) + len(data.test_labels) == 10
-    monkeypatch.setattr(imagefolder, "_decoding_problem", None)  # cached, not tried again
+    monkeypatch.setattr(pictures, "look_at", None)  # cached, not tried again
     assert check_dataset(name, tmp_path, 8, skip_unreadable=True) == info
     monkeypatch.undo()
     for i in range(5):

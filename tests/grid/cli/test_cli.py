@@ -155,6 +155,15 @@ def test_an_unreadable_image_is_named_or_left_out_and_counted(
     assert "Traceback" not in refused.stderr
     result = cnngrid("run", sweep, "--local", "--skip-unreadable")
     assert result.returncode == 0, result.stderr
-    assert "left 1 unreadable image(s) out" in " ".join(result.stderr.split())
+    said = " ".join(result.stderr.split())
+    assert "left 1 unreadable image(s) out" in said
+    assert "20 images of 21 files in 2 classes: 16 for training, 4 for test; 20 .png" in said
+    (tmp_path / "pets" / "cat" / "torn.jpg").unlink()
+    whole = (tmp_path / "pets" / "cat" / "0.png").read_bytes()
+    (tmp_path / "pets" / "cat" / "0.png").write_bytes(whole[: len(whole) // 2])
+    refused = cnngrid("plan", sweep)  # its header is whole
+    assert refused.returncode == 2
+    assert "cat/0.png" in refused.stderr
+    assert "Traceback" not in refused.stderr
     query = "SELECT skipped_images AS n FROM trials"
     assert cnngrid("sql", "results/small", query, "--format", "csv").stdout == "n\n1\n"

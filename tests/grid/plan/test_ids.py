@@ -9,6 +9,7 @@ import pytest
 from pydantic import create_model
 
 from cnncore.config import TrialConfig
+from grid.errors import SweepError
 from grid.plan.ids import digest, identity, make_trial
 from grid.plan.plan import expand_sweep
 from grid.sweep.load import parse_sweep
@@ -109,9 +110,24 @@ def test_an_image_folder_counts_by_its_content_not_its_path() -> None:
             f"sweep: s\ncompare: {{arch: [mobilenet_small], dataset: ['imagefolder:{path}']}}\n"
             "fixed: {image_size: 16, optimizer: sgd, lr: 0.1, epochs: 1}\n"
         )
-        facts = SimpleNamespace(image_size=16, fingerprint=fingerprint)
+        facts = SimpleNamespace(image_size=16, fingerprint=fingerprint, validation=0)
         plan = expand_sweep(spec, lambda name, size: facts)
         return plan.trials[0].trial_id, plan.cells[0].cell_id
 
     assert ids("/a", "1") == ids("/b", "1")
     assert ids("/a", "1") != ids("/a", "2")
+
+
+def test_val_fraction_is_null_for_a_data_set_with_validation_images_of_its_own() -> None:
+    facts = SimpleNamespace(image_size=16, fingerprint="1", validation=5)
+
+    def plan(more: str) -> Any:
+        text = (
+            f"sweep: s\ncompare: {{arch: [mobilenet_small]{more}}}\n"
+            "fixed: {dataset: 'imagefolder:a', image_size: 16, optimizer: sgd, lr: 1, epochs: 1}\n"
+        )
+        return expand_sweep(parse_sweep(text), lambda name, size: facts)
+
+    assert plan("").trials[0].config.val_fraction is None
+    with pytest.raises(SweepError, match="val_fraction decides nothing"):
+        plan(", val_fraction: [0.1, 0.2]")

@@ -17,7 +17,7 @@ FIXED = "fixed: {dataset: digits, image_size: 32, lr: 0.1, epochs: 3}\n"
 def inspect(name: str, image_size: int | None) -> SimpleNamespace:
     if name == "cifar10":
         raise ValueError("CIFAR-10 is not there: put it there")
-    return SimpleNamespace(image_size=8, class_count=10, fingerprint=None)
+    return SimpleNamespace(image_size=8, class_count=10, fingerprint=None, validation=0)
 
 
 def plan(text: str, **changes: object) -> Plan:
@@ -138,7 +138,7 @@ def test_labels_resolve_to_the_first_that_the_data_set_has() -> None:
 
 def test_a_data_set_that_counts_by_content_has_it_in_its_ids() -> None:
     def ids(fingerprint: str | None) -> set[str]:
-        facts = SimpleNamespace(image_size=32, fingerprint=fingerprint)
+        facts = SimpleNamespace(image_size=32, fingerprint=fingerprint, validation=0)
         sweep_plan = expand_sweep(parse_sweep(COMPARE + CIFAR100), lambda name, size: facts)
         return {trial.trial_id for trial in sweep_plan.trials}
 

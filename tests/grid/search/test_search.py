@@ -436,7 +436,7 @@ def test_finished_trials_of_a_grid_are_not_handed_out() -> None:
     text = "sweep: s\ncompare: {arch: [cnn3], lr: [0.1, 0.2, 0.3]}\n" + (
         "fixed: {dataset: digits, image_size: 32, epochs: 1, optimizer: sgd}\nseeds: [0, 1]\n"
     )
-    facts = SimpleNamespace(image_size=8, class_count=10, fingerprint=None)
+    facts = SimpleNamespace(image_size=8, class_count=10, fingerprint=None, validation=0)
     plan = expand_sweep(parse_sweep(text), lambda name, size: facts)
     finished: dict[str, Any] = {
         trial.trial_id: Finished(trial.trial_id, trial.config_id, "complete", None, 0.5, 1, 0)

@@ -1,0 +1,28 @@
+"""Progress of long reading, told to whoever shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+# Called with what is read, and how much of how much is done.
+Show = Callable[[str, int, int], None]
+
+_show: ContextVar[Show | None] = ContextVar("show_progress", default=None)
+
+
+@contextmanager
+def show_progress(show: Show) -> Iterator[None]:
+    """Call `show` for all reading of data sets in this context."""
+    token = _show.set(show)
+    try:
+        yield
+    finally:
+        _show.reset(token)
+
+
+def tell_progress(what: str, done: int, total: int) -> None:
+    """Tell how far `what` is; does nothing if nobody shows it."""
+    if show := _show.get():
+        show(what, done, total)

@@ -1,0 +1,261 @@
+"""One picture file: facts about it, and its pixels as 8-bit RGB, by one rule per mode.
+
+Upright by its EXIF orientation; the first frame or page; transparency laid on white, or on black
+if hardly anything would show on white; grey of more than 8 bits and floats scaled by a range that
+holds for the whole folder (`Ranges`); every other mode by Pillow's `convert("RGB")`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Range = tuple[float, float]
+
+# Read by another program (Ghostscript, Windows) or known to Pillow by name only.
+NOT_READ = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+# Told by their first bytes, for files whose suffix says nothing. Not TIFF: raw files of cameras
+# begin alike and would be read as their thumbnail.
+TOLD_BY_CONTENT = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF", "JPEG2000")
+# An image whose channels all vary by less than this on a background does not show there.
+LEAST_SPREAD = 16
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Facts about a file: what it shows, or why it cannot be read.
+
+    `mode` is Pillow's, empty if the file is no picture. `turned` says that its EXIF orientation
+    changes it; `background` names the colour that its transparency is laid on; `several` says that
+    it has more than one frame or page. `low` and `high` are the extremes of wide grey and of
+    floats. `decoded` says that all its pixels were read, not just its header.
+    """
+
+    sha256: str
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    turned: bool = False
+    background: str = ""
+    several: bool = False
+    low: float = 0.0
+    high: float = 0.0
+    decoded: bool = False
+    problem: str = ""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is grey of more than 8 bits."""
+        return _is_wide(self.mode)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Values that become black and white, for a folder's wide integers and for its floats."""
+
+    integers: Range = (0, 255)
+    floats: Range = (0, 1)
+
+    def of(self, mode: str) -> Range:
+        """Return the range for images of this mode of Pillow's."""
+        return self.floats if mode == "F" else self.integers
+
+
+def find_ranges(pictures: Iterable[Picture]) -> Ranges:
+    """Return the ranges of a folder.
+
+    Integers: 0 to the largest number of as many bits as the folder's largest value needs, at least
+    8. Floats: 0 to 1 or 0 to 255, if they lie in there. Other values: lowest to highest.
+    """
+    integers, floats = _extremes(pictures, floats=False), _extremes(pictures, floats=True)
+    if integers[0] >= 0:
+        integers = (0, 2 ** max(8, int(integers[1]).bit_length()) - 1)
+    if floats[0] >= 0 and floats[1] <= 255:
+        floats = (0, 1 if floats[1] <= 1 else 255)
+    return Ranges(integers, floats)
+
+
+def change(picture: Picture, ranges: Ranges) -> str:
+    """Describe how decoding changes a picture beyond Pillow's `convert("RGB")`; empty if not."""
+    parts = ["turned"] if picture.turned else []
+    if picture.background:
+        parts.append(f"on {picture.background}")
+    if picture.is_wide:
+        low, high = ranges.of(picture.mode)
+        parts.append(f"{low!r} to {high!r}")
+    return ", ".join(parts)
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Return the suffixes of pictures that this Pillow reads by itself, in lower case."""
+    from PIL import Image
+
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in known if name in _formats())
+
+
+def look_at(path: Path, *, fully: bool = False) -> Picture:
+    """Read a file and return its facts; with `fully`, decode it to see if it is whole.
+
+    Wide grey and images with transparency are decoded in any case.
+    """
+    by_suffix = _told_by_suffix(path)
+    if not by_suffix and not _begins_like_a_picture(path):
+        return Picture("")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Picture("", problem=error.strerror or str(error))
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        with _open(io.BytesIO(content), by_suffix) as image:
+            return _facts(image, content, Picture(digest), fully)
+    except Exception as error:  # Pillow raises many types for a damaged file
+        return Picture(digest, problem=str(error) or type(error).__name__)
+
+
+def read_rgb(path: Path, ranges: Ranges) -> Image.Image:
+    """Return a file's picture as 8-bit RGB. Raises Pillow's errors for a damaged file."""
+    with _open(io.BytesIO(path.read_bytes()), _told_by_suffix(path)) as image:
+        _turn_upright(image)
+        if _is_wide(image.mode):
+            return _from_wide(image, ranges.of(image.mode))
+        if image.has_transparency_data:
+            return _laid(image)[0]
+        return image.convert("RGB")
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in NOT_READ)
+
+
+def _told_by_suffix(path: Path) -> bool:
+    return path.suffix.lower() in suffixes()
+
+
+def _begins_like_a_picture(path: Path) -> bool:
+    try:
+        with _open(path, by_suffix=False):
+            return True
+    except Exception:  # Pillow raises many types
+        return False
+
+
+def _open(file: io.BytesIO | Path, by_suffix: bool) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    formats = [name for name in _formats() if by_suffix or name in TOLD_BY_CONTENT]
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError:
+        raise ValueError("it is no picture that can be read") from None
+
+
+def _facts(image: Image.Image, content: bytes, picture: Picture, fully: bool) -> Picture:
+    mode = image.mode
+    picture = replace(
+        picture,
+        mode=mode,
+        width=image.width,
+        height=image.height,
+        turned=_orientation(image, content) in range(2, 9),
+        several=bool(getattr(image, "is_animated", False)) and image.format != "MPO",
+    )
+    if _is_wide(mode):
+        values = np.asarray(image)
+        if not np.isfinite(values).all():
+            raise ValueError("has pixels that are no numbers")
+        return replace(picture, low=float(values.min()), high=float(values.max()), decoded=True)
+    if image.has_transparency_data:
+        return replace(picture, background=_laid(image)[1], decoded=True)
+    if fully:
+        image.convert("RGB")
+    return replace(picture, decoded=fully)
+
+
+def _orientation(image: Image.Image, content: bytes) -> int:
+    """Return the EXIF orientation; 1, upright, if there is none.
+
+    Pillow turns TIFF by itself. It decodes a whole PNG to find its EXIF, so look for that first.
+    """
+    if image.format == "TIFF":
+        return 1
+    if image.format == "PNG" and not any(
+        mark in content for mark in (b"eXIf", b"Raw profile type", b"Orientation")
+    ):
+        return 1
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # damaged EXIF data: the picture is shown as it is stored
+        return 1
+
+
+def _turn_upright(image: Image.Image) -> None:
+    from PIL import ImageOps
+
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # damaged EXIF data; damaged pixels are reported when they are decoded
+        return
+
+
+def _is_wide(mode: str) -> bool:
+    return mode == "F" or mode.partition(";")[0] == "I"
+
+
+def _from_wide(image: Image.Image, values_range: Range) -> Image.Image:
+    from PIL import Image
+
+    low, high = values_range
+    values = np.asarray(image).astype(np.float64)
+    scaled = (values.clip(low, high) - low) * (255 / ((high - low) or 1))
+    grey = np.rint(scaled).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[values == clear] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _laid(image: Image.Image) -> tuple[Image.Image, str]:
+    """Return an image laid on its background, and that colour; empty if nothing is transparent."""
+    from PIL import Image
+
+    rgba = image.convert("RGBA")
+    alpha = rgba.getchannel("A").getextrema()
+    if alpha == (255, 255):
+        return image.convert("RGB"), ""
+    white, black = (
+        Image.alpha_composite(Image.new("RGBA", rgba.size, colour), rgba).convert("RGB")
+        for colour in ("white", "black")
+    )
+    if _spread(white) < LEAST_SPREAD and _spread(black) > _spread(white):
+        return black, "black"
+    return white, "white"
+
+
+def _spread(image: Image.Image) -> int:
+    """Return the largest difference of a channel's values."""
+    values = np.asarray(image).reshape(-1, 3)
+    return int((values.max(axis=0).astype(int) - values.min(axis=0)).max())
+
+
+def _extremes(pictures: Iterable[Picture], *, floats: bool) -> Range:
+    own = [item for item in pictures if item.is_wide and (item.mode == "F") == floats]
+    if not own:
+        return (0, 0)
+    low, high = min(item.low for item in own), max(item.high for item in own)
+    return (low, high) if floats else (int(low), int(high))
