@@ -127,7 +127,8 @@ def open_finished_trial(
         raise GridError(
             f"the images of {config.dataset} in {data_dir} are not those of trial "
             f"{row['trial_id']} (fingerprint {data.fingerprint}, then {row['data_fingerprint']}); "
-            "give --data the folder that it was run with"
+            "give --data the folder that it was run with; if it is that folder, an earlier version "
+            "read these images in another way, so run the sweep again"
         )
     device = torch.device(pick_device(Resources()))
     if device.type == "cpu":

@@ -167,25 +167,24 @@ def _open(file: io.BytesIO | Path, by_suffix: bool) -> Image.Image:
 
 
 def _facts(image: Image.Image, content: bytes, picture: Picture, fully: bool) -> Picture:
-    mode = image.mode
+    turned = _orientation(image, content) in range(2, 9)
     picture = replace(
-        picture,
-        mode=mode,
-        width=image.width,
-        height=image.height,
-        turned=_orientation(image, content) in range(2, 9),
-        several=bool(getattr(image, "is_animated", False)) and image.format != "MPO",
+        picture, mode=image.mode, width=image.width, height=image.height, turned=turned
     )
-    if _is_wide(mode):
+    if picture.is_wide:
         values = np.asarray(image)
         if not np.isfinite(values).all():
-            raise ValueError("has pixels that are no numbers")
-        return replace(picture, low=float(values.min()), high=float(values.max()), decoded=True)
-    if image.has_transparency_data:
-        return replace(picture, background=_laid(image)[1], decoded=True)
-    if fully:
+            raise ValueError("it has pixels that are no numbers")
+        low, high = float(values.min()), float(values.max())
+        picture = replace(picture, low=low, high=high, decoded=True)
+    elif image.has_transparency_data:
+        picture = replace(picture, background=_laid(image)[1], decoded=True)
+    elif fully:
         image.convert("RGB")
-    return replace(picture, decoded=fully)
+        picture = replace(picture, decoded=True)
+    # Last, because it may read another frame. The second image of an MPO is a preview.
+    several = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+    return replace(picture, several=several)
 
 
 def _orientation(image: Image.Image, content: bytes) -> int:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cnncore.config import TrialConfig
+from cnncore.data import DataError
 from grid.plan.ids import make_trial
 from grid.trial.open import open_trial
 
@@ -50,3 +51,30 @@ def test_a_module_that_draws_when_it_is_imported_shifts_no_weights(
     del sys.modules["draws_on_import"]
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name])
+
+
+def test_data_that_changed_after_the_plan_are_refused(tmp_path: Path) -> None:
+    for name in ("own/a", "own/b"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(5):
+            (tmp_path / name / f"{i}.pgm").write_text(f"P2 2 2 255 {i} 9 9 {len(name)}\n")
+    config = TrialConfig.model_validate(
+        {
+            "arch": "mobilenet_small",
+            "dataset": f"imagefolder:{tmp_path}/own",
+            "data_fingerprint": "0123456789abcdef",
+            "image_size": 8,
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "epochs": 1,
+        }
+    )
+    with pytest.raises(DataError, match="changed after the plan was made"):
+        open_trial(
+            make_trial(config, 0, ""),
+            data_dir=tmp_path,
+            threads=torch.get_num_threads(),
+            device="cpu",
+            module_path=None,
+            skip_unreadable=False,
+        )
