@@ -108,7 +108,7 @@ class Resolver:
         if config.labels is None and config.dataset in DATASETS:
             update["labels"] = next(iter(DATASETS[config.dataset].labels), None)
         if facts.validation:  # the data set's own validation split counts
-            path = self._key_path("val_fraction")
+            path = self.key_path("val_fraction")
             if path and path[0] != "fixed":
                 raise ConfigProblem(
                     path,
@@ -142,7 +142,7 @@ class Resolver:
             else:
                 continue
             raise ConfigProblem(
-                self._key_path("augment"),
+                self.key_path("augment"),
                 f"{key}: at most {most} for images of {side} pixels, but got {got}",
             )
         labels = DATASETS[config.dataset].labels if config.dataset in DATASETS else ()
