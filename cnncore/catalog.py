@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
 
+from cnncore.functions import check_function_name
 from cnncore.spelling import closest_hint, shown
 
 # Source of a network's counts. "printed": a study's paper; "upstream": the public code that a
@@ -296,17 +297,11 @@ def check_network(arch: str, image_size: int, options: Mapping[str, Any]) -> str
 
 def _check_own_network(arch: str, given: list[str]) -> str | None:
     """Return the problem with a network given as `package.module:function`, or None."""
-    module, colon, function = arch.partition(":")
-    if not colon:
+    if ":" not in arch:
         return unknown_name("architecture", arch, NETWORKS)
-    if not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        return f"architecture {arch!r} must be a known name or package.module:function"
-    package = module.partition(".")[0]
-    if package == "__main__":
-        return (
-            f"{arch}: the processes that train cannot import what a script or notebook defines; "
-            f"write {function} into a file, such as my_nets.py, and name it my_nets:{function}"
-        )
+    if problem := check_function_name(arch):
+        return f"architecture {problem}"
+    package = arch.partition(":")[0].partition(".")[0]
     if importlib.util.find_spec(package) is None:
         return f"{arch}: no module named {package}; it must be installed or on PYTHONPATH"
     if reserved := [name for name in given if name in ("classes", "image_size")]:

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from cnncore.error_text import error_line, own_line
 
 
+def check_function_name(name: str) -> str | None:
+    """Return the problem with the name of a user's function, or None; import nothing."""
+    module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        return f"{name!r} must be a known name or package.module:function"
+    if module == "__main__":
+        return (
+            f"{name}: the processes that train cannot import what a script or notebook defines; "
+            f"write {attribute} into a file, such as my_code.py, and name it my_code:{attribute}"
+        )
+    if _is_standard(module):
+        return (
+            f"{name}: {module} is a module of Python's standard library; name a function of your "
+            "own, in a module with another name"
+        )
+    return None
+
+
 def import_function(name: str) -> Callable[..., Any]:
-    """Import a function. Raises `ValueError` if its module or the function itself is missing."""
+    """Import a function. Raises `ValueError` if it is missing or of the standard library.
+
+    Nothing of the standard library is imported or returned, because its functions do other things
+    than to build a network or to return images: some start a server, some end the process.
+    """
+    if problem := check_function_name(name):
+        raise ValueError(problem)
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -26,4 +53,33 @@ def import_function(name: str) -> Callable[..., Any]:
     function = getattr(module, attribute, None)
     if not callable(function):
         raise ValueError(f"{name}: module {module_name} has no function {attribute}")
-    return function  # type: ignore[no-any-return]  # callable, seen one line above
+    if _is_standard(getattr(_innermost(function), "__module__", None) or ""):
+        raise ValueError(
+            f"{name}: is a function of Python's standard library; name one of your own"
+        )
+    return function  # type: ignore[no-any-return]  # callable, seen above
+
+
+def check_call(name: str, function: Callable[..., Any], *arguments: str) -> None:
+    """Raise `ValueError` if a function cannot be called with these keyword arguments."""
+    call = f"{name.partition(':')[2]}({', '.join(f'{key}=...' for key in arguments)})"
+    try:
+        signature = inspect.signature(function)
+        signature.bind(**dict.fromkeys(arguments))
+    except ValueError:
+        raise ValueError(
+            f"{name}: it is called as {call}, but has no readable parameters"
+        ) from None
+    except TypeError as error:
+        raise ValueError(f"{name}: it is called as {call}, but {error}") from None
+
+
+def _is_standard(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
+def _innermost(function: Any) -> Any:
+    """Return the function inside `functools.partial` objects, whose own module says nothing."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function

@@ -14,7 +14,7 @@ from cnncore.config import TrialConfig
 from cnncore.data import (
     DataMissing,
     check_dataset,
-    load_dataset,
+    load_planned,
     prepare_dataset,
     smallest_class,
 )
@@ -110,14 +110,7 @@ def _smallest_class(
     config: TrialConfig, *, data_dir: Path, skip_unreadable: bool
 ) -> tuple[str, int]:
     """Return the smallest class of a config's training images and its number of images."""
-    data = load_dataset(
-        config.dataset,
-        data_dir,
-        config.image_size,
-        config.labels,
-        skip_unreadable=skip_unreadable,
-    )
-    return smallest_class(data)
+    return smallest_class(load_planned(config, data_dir, skip_unreadable=skip_unreadable))
 
 
 def _data_facts(

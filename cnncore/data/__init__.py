@@ -12,6 +12,7 @@ from cnncore.data.cache import ImageData
 from cnncore.data.dataset import (
     check_dataset,
     load_dataset,
+    load_planned,
     prepare_dataset,
     smallest_class,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Splits",
     "check_dataset",
     "load_dataset",
+    "load_planned",
     "open_splits",
     "prepare_dataset",
     "smallest_class",

@@ -60,10 +60,15 @@ def cache_roots(data_dir: Path) -> list[Path]:
     return roots
 
 
+def copy_folder(root: Path, key: str) -> Path:
+    """Return the folder of the decoded copy called `key` below a root."""
+    return root / f"{key}-{FORMAT}"
+
+
 def open_copy(name: str, key: str, roots: list[Path]) -> ImageData | None:
     """Return the decoded copy called `key`; None if it is missing or damaged."""
     for root in roots:
-        folder = root / f"{key}-{FORMAT}"
+        folder = copy_folder(root, key)
         try:
             about = json.loads((folder / "about.json").read_text())
             images: dict[str, Any] = {
@@ -105,9 +110,9 @@ def make_copy(
         try:
             arrays = checked(name, read(workspace))
             data = _image_data(name, arrays, fingerprint)
-            key = key or f"arrays-{data.fingerprint}"
+            key = key or content_key(data.fingerprint)
             _write(workspace, data)
-            _publish(workspace, root / f"{key}-{FORMAT}")
+            publish(workspace, copy_folder(root, key))
         except OSError:  # for example, the disk is full
             continue
         finally:
@@ -116,7 +121,12 @@ def make_copy(
     return _image_data(name, checked(name, read(None)), fingerprint)
 
 
-def _publish(workspace: Path, folder: Path) -> None:
+def content_key(fingerprint: str) -> str:
+    """Return the name of a copy that is named after its content."""
+    return f"arrays-{fingerprint}"
+
+
+def publish(workspace: Path, folder: Path) -> None:
     """Rename the workspace to its final name, unless an intact copy has that name."""
     workspace.chmod(0o755)
     try:
@@ -155,13 +165,14 @@ def _image_data(name: str, arrays: CheckedArrays, fingerprint: str | None) -> Im
         train_labels=arrays.train_labels,
         test_images=arrays.test_images,
         test_labels=arrays.test_labels,
-        fingerprint=fingerprint or _content_hash(arrays),
+        fingerprint=fingerprint or content_hash(arrays),
         mean=mean,
         std=std,
     )
 
 
-def _content_hash(arrays: CheckedArrays) -> str:
+def content_hash(arrays: CheckedArrays) -> str:
+    """Hash class names, images and labels."""
     digest = hashlib.sha256(json.dumps(arrays.class_names).encode())
     for array in ARRAYS:
         value = getattr(arrays, array)

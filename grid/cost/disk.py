@@ -7,16 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig
+from cnncore.data import load_planned
 from grid.plan.plan import Cell, Plan, corners
 from grid.search.stopping import cell_rule
 from grid.store.usage import MIB, free_bytes, taken
 from grid.sweep.spec import SweepSpec
-
-if TYPE_CHECKING:
-    from cnncore.data import ImageData
 
 # A trial's rows as stored, without its predictions; and the rows of one more epoch.
 TABLES_BYTES = 20_000
@@ -45,20 +42,8 @@ class Sizes:
 
 def trial_sizes(config: TrialConfig, data_dir: Path, *, skip_unreadable: bool = False) -> Sizes:
     """Compute an upper bound from the network's parameters; loads torch."""
-    data = _data(config, data_dir, skip_unreadable)
+    data = load_planned(config, data_dir, skip_unreadable=skip_unreadable)
     return _sizes(config.model_dump_json(include=SIZE_KEYS), len(data.class_names))
-
-
-def _data(config: TrialConfig, data_dir: Path, skip_unreadable: bool) -> ImageData:
-    from cnncore.data import load_dataset
-
-    return load_dataset(
-        config.dataset,
-        data_dir,
-        config.image_size,
-        config.labels,
-        skip_unreadable=skip_unreadable,
-    )
 
 
 SIZE_KEYS = {*NETWORK_KEYS, "arch", "arch_options", "image_size", "optimizer", "momentum", "select",
@@ -118,7 +103,7 @@ def disk_need(plan: Plan, folder: Path, data_dir: Path, slots: int) -> DiskNeed:
             trial_sizes(config, data_dir, skip_unreadable=plan.skip_unreadable)
             for config in configs
         ]
-        data = _data(configs[0], data_dir, plan.skip_unreadable)
+        data = load_planned(configs[0], data_dir, skip_unreadable=plan.skip_unreadable)
         last = max(size.last for size in sizes)
         searched, confirmed = planned_trials(plan, cell)
         kept = max(size.kept(plan.spec) for size in sizes)

@@ -191,7 +191,7 @@ def _measured(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _
 def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:
     """Train a network for a few batches, and estimate its memory."""
     from cnncore.complexity import describe_network
-    from cnncore.data import load_dataset, open_splits
+    from cnncore.data import load_planned, open_splits
     from cnncore.training.train import EpochResult, train
     from grid.plan.ids import make_trial
     from grid.trial.open import open_trial
@@ -199,13 +199,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     import torch  # isort: skip
 
     assert config.image_size is not None
-    data = load_dataset(
-        config.dataset,
-        data_dir,
-        config.image_size,
-        config.labels,
-        skip_unreadable=plan.skip_unreadable,
-    )
+    data = load_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
     folds = plan.spec.folds
     splits = open_splits(config, data, torch.device(device), (0, folds) if folds else None)
     short = min(PROBE_BATCHES * config.batch_size, len(splits.train))

@@ -15,6 +15,7 @@ from cnncore.catalog import NETWORKS
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
 from cnncore.config import TrialConfig, network_options
 from cnncore.data import DataError, Splits, load_dataset, open_splits
+from cnncore.data.dataset import ANY
 from cnncore.data.sources.open import is_function
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
@@ -120,6 +121,7 @@ def open_finished_trial(
             config.image_size,
             config.labels,
             skip_unreadable=bool(row["skipped_images"]),
+            fingerprint=row["data_fingerprint"] if is_function(config.dataset) else ANY,
         )
     except DataError as problem:
         raise GridError(str(problem)) from None

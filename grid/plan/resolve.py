@@ -192,9 +192,9 @@ class Resolver:
             raise ConfigProblem(self.key_path("arch"), text) from None
         return {"pretrained": path, "pretrained_fingerprint": self._fitting[key]}
 
-    def datasets(self) -> list[tuple[str, int | None]]:
+    def datasets(self) -> dict[tuple[str, int | None], DataFacts]:
         """Return the data sets and image sides looked up so far: after `make_plan`, the plan's."""
-        return list(self._facts)
+        return self._facts
 
     def skipped(self) -> dict[str, int]:
         """Count the unreadable image files that were left out, by data set."""

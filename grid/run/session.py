@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 
 from analysis.results.location import inside
 from cnncore.data import prepare_dataset
+from cnncore.data.sources.open import is_function
 from grid.cost.forecast import planned_work
 from grid.cost.slots import count_slots, pick_device
 from grid.errors import GridError, StoreError
 from grid.lock.heartbeat import POLL_S
 from grid.lock.hold import hold, join
 from grid.lock.share import Share
+from grid.phrases import counted
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan, plan_rows
 from grid.run.capacity import Capacity, ClusterCapacity
@@ -195,6 +197,8 @@ def _restore(
         trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
     }
     restored = Restored(search, lineage, keeper, finished, ended_before, first)
+    for text in _other_data(plan, store, finished, search.trials()):
+        print_note(console, text)
     trials = search.trials().values()
     if finished and trials and not restored.earlier() and not any(map(lineage.shorter, trials)):
         print_note(
@@ -203,6 +207,32 @@ def _restore(
             "plan; they stay, and leave the tables (--all shows them)",
         )
     return restored
+
+
+def _other_data(
+    plan: Plan, store: Store, finished: Mapping[str, Finished], trials: Mapping[str, Trial]
+) -> Iterator[str]:
+    """Yield a text on each data set of which the folder has trials with other content."""
+    left = [row for trial_id, row in finished.items() if trial_id not in trials]
+    for (name, _), facts in plan.resolver.datasets().items():
+        rows = [row for row in left if row.dataset == name and facts.fingerprint]
+        others = [row for row in rows if row.data_fingerprint not in (None, facts.fingerprint)]
+        if others:
+            yield (
+                f"{name}: {counted(len(others), 'finished trial')} had other images or labels than "
+                "it has now; they do not count, stay, and leave the tables (--all shows them)"
+            )
+        elif is_function(name) and any(_without_fingerprint(store, row) for row in rows):
+            yield (
+                f"{name}: finished trials of an earlier version are run again, because their ids "
+                "do not tell the data; they stay, and leave the tables (--all shows them)"
+            )
+
+
+def _without_fingerprint(store: Store, row: Finished) -> bool:
+    """Recognise a trial from before the data of a user's function were part of a config."""
+    stored = store.row(row.trial_id)
+    return stored is not None and "data_fingerprint" not in (stored["config"] or "")
 
 
 def _read_finished(
@@ -249,10 +279,15 @@ def _make_driver(
     for text in plan.resolver.about_data():
         print_note(console, text)
     with reading_shown(console):
-        for name, image_size in plan.resolver.datasets():
+        for (name, image_size), facts in plan.resolver.datasets().items():
             # Once here, not in every trial.
-            skip = plan.skip_unreadable
-            prepare_dataset(name, options.data_dir, image_size, skip_unreadable=skip)
+            prepare_dataset(
+                name,
+                options.data_dir,
+                image_size,
+                skip_unreadable=plan.skip_unreadable,
+                fingerprint=facts.fingerprint,
+            )
     for name, images in plan.resolver.skipped().items() if plan.skip_unreadable else ():
         print_note(console, f"{name}: left {images} unreadable image(s) out")
     note = partial(print_note, console)

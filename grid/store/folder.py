@@ -44,6 +44,8 @@ class Finished:
     # Microseconds since 1970, UTC: only the order matters, and pyarrow needs pandas for times.
     ended_at: int
     wall_time_s: float | None = None
+    dataset: str | None = None
+    data_fingerprint: str | None = None
 
 
 class Store:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from cnncore.config import network_options
-from cnncore.data import DataError, ImageData, Splits, load_dataset, open_splits
+from cnncore.data import ImageData, Splits, load_planned, open_splits
 from cnncore.data.sources.open import FOLDER_PREFIX
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
@@ -54,18 +54,7 @@ def open_trial(
     look_up_in(module_path)
     torch.set_num_threads(threads)
     torch_device = torch.device(device)
-    data = load_dataset(
-        config.dataset,
-        Path(data_dir),
-        config.image_size,
-        config.labels,
-        skip_unreadable=skip_unreadable,
-    )
-    if config.data_fingerprint not in (None, data.fingerprint):
-        raise DataError(
-            f"{config.dataset} changed after the plan was made (fingerprint {data.fingerprint}, in "
-            f"the plan {config.data_fingerprint}); run the sweep again"
-        )
+    data = load_planned(config, data_dir, skip_unreadable=skip_unreadable)
     fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)
     splits = open_splits(config, data, torch_device, fold)
     import_network(config.arch)  # before seeding: the module may draw numbers when imported

@@ -11,20 +11,25 @@ from typing import Any
 from cnncore.catalog import DATASETS, unknown_name
 from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
-from cnncore.data.sources import imagefolder, user_function
+from cnncore.data.sources import imagefolder
 
 FOLDER_PREFIX = "imagefolder:"
+
+
+def is_function(name: str) -> bool:
+    """Tell a user's function (`cnncore/data/own_data.py`) from the data sets of `open_source`."""
+    return ":" in name and not name.startswith(FOLDER_PREFIX)
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
     """Facts about a data set that are known without decoding it.
 
-    `fingerprint` is a hash of the files if the name alone does not identify the images: image
-    folders, and files that differ from the published ones. Otherwise it is None. `classes` are
-    those of the default labels. `skipped` counts unreadable image files that are left out,
-    `validation` images of a validation split of its own. `contents` says what a folder holds, and
-    `notes` what a person may not expect of it.
+    `fingerprint` is a hash of the content if the name alone does not identify the images: image
+    folders, files that differ from the published ones, a user's function. Otherwise it is None.
+    `classes` are those of the default labels. `skipped` counts unreadable image files that are left
+    out, `validation` images of a validation split of its own. `contents` says what a folder holds,
+    and `notes` what a person may not expect of it.
     """
 
     name: str
@@ -42,15 +47,14 @@ class DatasetInfo:
 class Source:
     """One data set: its facts and its reader.
 
-    `info` is None for a user's function, which has to be called first. `key` names the decoded
-    copy. `check` raises `DataError` if the files are missing. `read(workspace)` returns
-    `ImageArrays`; it may store arrays that are too large for memory as `.npy` files in
-    `workspace`.
+    `key` names the decoded copy. `check` raises `DataError` if the files are missing.
+    `read(workspace)` returns `ImageArrays`; it may store arrays that are too large for memory as
+    `.npy` files in `workspace`.
     """
 
     name: str
-    info: DatasetInfo | None
-    key: str | None
+    info: DatasetInfo
+    key: str
     check: Callable[[], None]
     read: Callable[[Path | None], Any]
 
@@ -80,15 +84,8 @@ def open_source(
         path = name.removeprefix(FOLDER_PREFIX)
         files = imagefolder.list_files(name, path, data_dir, roots, skip_unreadable)
         return _folder(name, files, image_size)
-    if is_function(name):
-        return Source(name, None, None, lambda: None, lambda _: user_function.call(name))
     known = unknown_name("data set", name, DATASETS)
     raise DataError(f"{known}, {FOLDER_PREFIX}PATH or package.module:function")
-
-
-def is_function(name: str) -> bool:
-    """Return whether a data set is a user's function, `package.module:function`."""
-    return name not in DATASETS and not name.startswith(FOLDER_PREFIX) and ":" in name
 
 
 def label_set(name: str, labels: str) -> tuple[tuple[str, ...], Labels]:

@@ -1,6 +1,5 @@
 """Data sets by name: checks, reading, decoding into the cache, refusals with a reason."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,8 +10,8 @@ import pytest
 from PIL import Image
 
 from cnncore.catalog import DATASETS
-from cnncore.data import DataError, DataMissing, ImageArrays, check_dataset, dataset, load_dataset
-from cnncore.data import cache as cache_module
+from cnncore.data import DataError, DataMissing, check_dataset, dataset, load_dataset
+from cnncore.data.arrays import checked
 from cnncore.data.sources import cifar10, pictures
 
 
@@ -218,19 +217,6 @@ GREY = np.zeros((10, 4, 4), np.uint8)
 GOOD = {"train_images": GREY, "train_labels": [0, 1] * 5, "class_names": ["a", "b"]}
 
 
-def test_a_users_function_returns_a_data_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "_own", lambda: ImageArrays(**GOOD), raising=False)
-    name = "cnncore.data.cache:_own"
-    info, data = check_dataset(name, tmp_path), load_dataset(name, tmp_path)
-    assert (info.classes, info.image_size) == (("a", "b"), 4)
-    assert data.train_images.shape == (8, 4, 4, 3)
-    assert data.test_labels.tolist() == [0, 1]
-    about = json.loads(
-        (tmp_path / ".cache" / f"arrays-{data.fingerprint}-1" / "about.json").read_text()
-    )
-    assert about["name"] == name
-
-
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -246,20 +232,6 @@ def test_a_users_function_returns_a_data_set(tmp_path, monkeypatch):
         ({"extra": 1}, "unknown: extra"),
     ],
 )
-def test_every_problem_of_a_functions_arrays_is_named(tmp_path, monkeypatch, change, problem):
-    monkeypatch.setattr(cache_module, "_own", lambda: GOOD | change, raising=False)
+def test_every_problem_of_a_functions_arrays_is_named(change, problem):
     with pytest.raises(DataError, match=problem):
-        check_dataset("cnncore.data.cache:_own", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("no_such_module:f", "must be installed or on PYTHONPATH"),
-        ("cnncore.data.cache:no_such", "has no function no_such"),
-        ("cnncore.data.sources.user_function:call", "TypeError"),
-    ],
-)
-def test_a_function_that_cannot_be_called_is_refused(tmp_path, name, problem):
-    with pytest.raises(DataError, match=problem):
-        check_dataset(name, tmp_path)
+        checked("own:data", GOOD | change)

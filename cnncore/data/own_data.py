@@ -1,0 +1,150 @@
+"""Data sets of the user's own functions: every answer comes from a fresh process.
+
+So nothing that a function changes in its process (threads, working folder, random states) or ends
+(`sys.exit`, a crash) reaches a trial, and an answer that depends on the process is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cnncore.data.arrays import checked
+from cnncore.data.cache import (
+    ImageData,
+    content_hash,
+    content_key,
+    copy_folder,
+    make_copy,
+    open_copy,
+    publish,
+)
+from cnncore.data.errors import DataError
+from cnncore.data.sources.user_function import call
+from cnncore.functions import check_function_name
+
+# The fresh process: it looks for modules where its parent does, and first of all nowhere else.
+PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from cnncore.data.own_data import answer; answer(*sys.argv[2:])"
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a fresh process: the problem, or the fingerprint of the arrays."""
+
+    problem: str | None = None
+    fingerprint: str = ""
+
+
+def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) -> ImageData:
+    """Return the data set of a user's function; `roots` are the folders of decoded copies.
+
+    With `fingerprint` the content must be that one, and the function is called only if there is no
+    copy of it here. Without, the function is called, and once more unless an earlier process got
+    the same content. Raises `DataError` if it fails or its content differs.
+    """
+    if fingerprint and (copy := open_copy(name, content_key(fingerprint), roots)):
+        return copy
+    if problem := check_function_name(name):
+        raise DataError(f"data set {problem}")
+    for root in [*roots, Path(tempfile.gettempdir())]:
+        with _staging(root) as staging:
+            if staging is None:
+                continue
+            found = _ask(name, staging, roots)
+            if fingerprint not in (None, found):
+                raise DataError(
+                    f"data set {name}: its function returns other data (fingerprint {found}) than "
+                    f"when the sweep was planned ({fingerprint}); put the data back, or run the "
+                    "sweep again, which plans it with the new data"
+                )
+            key = content_key(found)
+            if copy := open_copy(name, key, roots):
+                return copy
+            folder = copy_folder(staging, key)
+            if not folder.is_dir():  # the disk is full
+                continue
+            if fingerprint is None:
+                _ask_again(name, found, staging, roots)
+            if root in roots:
+                publish(folder, copy_folder(root, key))
+                return open_copy(name, key, [root])  # type: ignore[return-value]  # just written
+            # Files that are mapped stay after their folder is removed.
+            return open_copy(name, key, [staging])  # type: ignore[return-value]
+    raise DataError(f"data set {name}: no disk has room for its decoded copy")
+
+
+def answer(name: str, staging: str, *roots: str) -> None:
+    """Call the function in this process; store its arrays in `staging` unless a root has them."""
+    try:
+        arrays = checked(name, call(name))
+    except DataError as problem:
+        result = Answer(problem=str(problem))
+    else:
+        result = Answer(fingerprint=content_hash(arrays))
+        key = content_key(result.fingerprint)
+        if open_copy(name, key, [Path(root) for root in roots]) is None:
+            make_copy(name, key, result.fingerprint, [Path(staging)], lambda _: vars(arrays))
+    _answer_file(staging).write_text(json.dumps(asdict(result)))
+
+
+def _ask(name: str, staging: Path, roots: list[Path]) -> str:
+    """Call the function in a fresh process; return its content's fingerprint."""
+    arguments = [json.dumps(sys.path), name, str(staging), *map(str, roots)]
+    # What the function prints is none of the command's own output.
+    command = [sys.executable, "-P", "-c", PROGRAM, *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2)
+    try:
+        result = Answer(**json.loads(_answer_file(staging).read_text()))
+    except FileNotFoundError:
+        code = done.returncode
+        end = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        raise DataError(
+            f"data set {name}: its process ended with {end} before the function returned"
+        ) from None
+    if result.problem:
+        raise DataError(result.problem)
+    _answer_file(staging).unlink()
+    return result.fingerprint
+
+
+def _ask_again(name: str, found: str, staging: Path, roots: list[Path]) -> None:
+    """Raise `DataError` if a second process, begun in another second, gets other content."""
+    time.sleep(1 - time.time() % 1)  # a seed from the clock, too, is another one then
+    again = _ask(name, staging, roots)
+    if again != found:
+        raise DataError(
+            f"data set {name}: its function returns other data each time (fingerprints {found} and "
+            f"{again} in two processes), so trials would be tested on each other's training "
+            "images; seed its random numbers, for example np.random.default_rng(0), and sort what "
+            "has no fixed order, such as sets and lists of files"
+        )
+
+
+def _answer_file(staging: str | Path) -> Path:
+    return Path(staging) / "answer.json"
+
+
+@contextlib.contextmanager
+def _staging(root: Path) -> Iterator[Path | None]:
+    """Make a folder for unchecked copies, removed at the end; None if the disk refuses."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="writing-", suffix=".tmp", dir=root))
+    except OSError:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
