@@ -16,6 +16,7 @@ from grid.store.records import TABLES
 # Columns that are times, places or counts of attempts; everything else is a metric or a setting.
 NOT_METRICS = {
     *("attempts", "started_at", "ended_at", "host", "device", "git_commit", "versions"),
+    "changed_settings",
     *("train_time_s", "epoch_time_s", "wall_time_s", "train_images_per_s", "energy_j"),
     *("latency_ms_p50", "latency_ms_p95", "batch16_latency_ms", "peak_memory_mib"),
     *("attempt", "eval_time_s"),

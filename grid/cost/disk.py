@@ -53,16 +53,18 @@ SIZE_KEYS = {*NETWORK_KEYS, "arch", "arch_options", "image_size", "optimizer", "
 @cache
 def _sizes(content: str, classes: int) -> Sizes:
     from cnncore.complexity import describe_network
+    from cnncore.process_settings import unchanged
 
     config = json.loads(content)
     options = {key: config[key] for key in NETWORK_KEYS if config[key] is not None}
-    parameters, _ = describe_network(
-        config["arch"],
-        classes=classes,
-        image_size=config["image_size"],
-        **options,
-        **(config["arch_options"] or {}),
-    )
+    with unchanged():
+        parameters, _ = describe_network(
+            config["arch"],
+            classes=classes,
+            image_size=config["image_size"],
+            **options,
+            **(config["arch_options"] or {}),
+        )
     weights = 4 * (parameters.trainable + parameters.non_trainable)
     moments = OPTIMIZER_MOMENTS[config["optimizer"]]
     if config["optimizer"] == "sgd" and not config["momentum"]:

@@ -192,6 +192,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     """Train a network for a few batches, and estimate its memory."""
     from cnncore.complexity import describe_network
     from cnncore.data import load_planned, open_splits
+    from cnncore.process_settings import random_states_kept, unchanged
     from cnncore.training.train import EpochResult, train
     from grid.plan.ids import make_trial
     from grid.trial.open import open_trial
@@ -211,24 +212,25 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
             "epochs": 2,
         }
     )
-    trial = open_trial(
-        make_trial(probe, 0, ""),
-        data_dir=data_dir,
-        threads=plan.spec.resources.cpus,
-        device=device,
-        module_path=str(Path.cwd()),
-        skip_unreadable=plan.skip_unreadable,
-    )
-    rate = 1.0
-    for event in train(trial.state, trial.splits, probe, boundary_every_s=1e9):
-        if isinstance(event, EpochResult):
-            rate = event.train_images_per_s
-    parameters, complexity = describe_network(
-        config.arch,
-        classes=len(data.class_names),
-        image_size=config.image_size,
-        **network_options(config),
-    )
+    with unchanged(), random_states_kept():
+        trial = open_trial(
+            make_trial(probe, 0, ""),
+            data_dir=data_dir,
+            threads=plan.spec.resources.cpus,
+            device=device,
+            module_path=str(Path.cwd()),
+            skip_unreadable=plan.skip_unreadable,
+        )
+        rate = 1.0
+        for event in train(trial.state, trial.splits, probe, boundary_every_s=1e9):
+            if isinstance(event, EpochResult):
+                rate = event.train_images_per_s
+        parameters, complexity = describe_network(
+            config.arch,
+            classes=len(data.class_names),
+            image_size=config.image_size,
+            **network_options(config),
+        )
     weights_mib = 4 * (parameters.trainable + parameters.non_trainable) / 2**20
     states = 1 + OPTIMIZER_MOMENTS[config.optimizer]  # the gradient and the moments
     # Each activation is held for the backward pass, before and after its non-linearity.

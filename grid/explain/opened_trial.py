@@ -19,6 +19,7 @@ from cnncore.data.dataset import ANY
 from cnncore.data.sources.open import is_function
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
+from cnncore.process_settings import unchanged
 from cnncore.seeding import derive_seed, seed_everything
 from cnncore.training.glibc_allocator import keep_freed_memory
 from grid.api import use_own_modules
@@ -56,14 +57,16 @@ class OpenedTrial:
 
     def fresh(self) -> nn.Module:
         """Return the network with new random weights, neither the trial's nor its initial ones."""
-        import_network(self.config.arch)  # before seeding: the module may draw numbers
+        with unchanged():
+            import_network(self.config.arch)  # before seeding: the module may draw numbers
         seed_everything(derive_seed(self.seed, "fresh weights"))
-        model = build_model(
-            self.config.arch,
-            classes=len(self.splits.class_names),
-            image_size=self.image_size,
-            **network_options(self.config),
-        )
+        with unchanged():
+            model = build_model(
+                self.config.arch,
+                classes=len(self.splits.class_names),
+                image_size=self.image_size,
+                **network_options(self.config),
+            )
         return model.to(self.device).eval()
 
     def trained(self) -> nn.Module:

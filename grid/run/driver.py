@@ -109,6 +109,8 @@ class Driver:
     _unstarted: int = 0
     # Cell -> reasons of its last trials that failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
+    # Notes on changed settings that are on the screen already.
+    _noted: set[str] = field(default_factory=set)
 
     def next(self) -> Assignment | None:
         """Return the next trial with all it needs, or None if there is none now (see `over`)."""
@@ -326,12 +328,23 @@ class Driver:
         self.search.tell(trial, Outcome(state, row.get("val_top1"), row.get("epochs_run")))
         self.display.end(progress, state, row.get("reason"))
         self._watch_errors(trial, row)
+        self._note_changed_settings(trial, row)
         self._end_skipped()
         self._since_compaction += 1
         # Not beside other drivers: they may be reading the files that compaction removes.
         if self._since_compaction >= COMPACT_EVERY and not self.options.share:
             self.store.tidy()
             self._since_compaction = 0
+
+    def _note_changed_settings(self, trial: Trial, row: dict[str, Any]) -> None:
+        """Tell once what a network changes in the process that trains it."""
+        changed = row.get("changed_settings")
+        if changed and (noted := f"{trial.config.arch}: {changed}") not in self._noted:
+            self._noted.add(noted)
+            self.display.note(
+                f"{trial.config.arch} changed settings of its process: {changed}; they were put "
+                "back, so other trials do not see them (column changed_settings)"
+            )
 
     def _watch_errors(self, trial: Trial, row: dict[str, Any]) -> None:
         """Stop after a failure if the user wants it; give up a cell that keeps failing alike."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from grid.errors import StoreError, Superseded
 from grid.run.lost_trials import Cause, is_suspect
+from grid.store.open import open_store
 
 if TYPE_CHECKING:
     from grid.run.driver import Driver
@@ -19,9 +20,12 @@ def run_local(driver: Driver) -> None:
     from grid.run.apart import ProcessDied, run_apart
     from grid.trial.trial import run_trial
 
+    store = driver.store
+    if store.files.all_on_disk:  # by its absolute path, which no network's `os.chdir` changes
+        store = open_store(store.location)
     while (assignment := driver.next()) is not None:
-        suspect = is_suspect(driver.store, assignment.trial.trial_id)
-        trial = (run_apart if suspect else run_trial)(assignment, driver.store)
+        suspect = is_suspect(store, assignment.trial.trial_id)
+        trial = (run_apart if suspect else run_trial)(assignment, store)
         try:
             for progress in trial:
                 if progress.done:

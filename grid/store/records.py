@@ -117,6 +117,7 @@ TRIALS: tuple[Column, ...] = (
         git_commit="commit of the sweep author's repository, -dirty if it had changes",
         versions="versions of Python and the libraries, JSON",
         data_fingerprint="hash of the data set's images and labels",
+        changed_settings="settings of the process that the network changed; put back",
     ),
     *_columns(INT, skipped_images="unreadable image files left out (--skip-unreadable)"),
     *_columns(TIME, started_at="first start", ended_at="end"),

@@ -16,6 +16,7 @@ from grid.trial.provenance import host
 from grid.trial.rows import config_columns, drop_checkpoints
 
 if TYPE_CHECKING:
+    from cnncore.process_settings import SettingChanges
     from cnncore.training.busy_machine import BusyWatch
     from cnncore.training.train import EpochResult
 
@@ -49,6 +50,8 @@ class Attempt:
     checked_at: float = 0.0
     # True once the first step is done.
     trains: bool = False
+    # What the network changes in its process; None before it is built.
+    changes: SettingChanges | None = None
 
     @classmethod
     def begin(cls, assignment: Assignment, store: Store) -> Attempt:
@@ -209,6 +212,7 @@ class Attempt:
         self.row.update(
             state=state,
             reason=reason,
+            changed_settings=self._changed_settings(),
             wall_time_s=self.earlier_s + time.perf_counter() - started,
             ended_at=now(),
         )
@@ -227,15 +231,19 @@ class Attempt:
     def progress(self, *, done: bool, within_epoch: bool = False) -> Progress:
         """Return a report with a copy of the row."""
         last = self.epochs[-1] if self.epochs else {}
+        row = self.row if done else {**self.row, "changed_settings": self._changed_settings()}
         return Progress(
             trial_id=self.assignment.trial.trial_id,
             epoch=last.get("epoch", 0),
             epochs=self.assignment.trial.config.epochs,
             val_top1=last.get("val_top1"),
             done=done,
-            row=dict(self.row),
+            row=dict(row),
             within_epoch=within_epoch,
         )
+
+    def _changed_settings(self) -> str | None:
+        return str(self.changes or "") or None
 
 
 def _device(device: str) -> str:

@@ -16,6 +16,7 @@ from cnncore.models import build_model
 from cnncore.models.builder import import_network
 from cnncore.models.classifier_head import freeze_features
 from cnncore.models.pretrained import load_pretrained
+from cnncore.process_settings import SettingChanges, unchanged
 from cnncore.seeding import derive_seed, seed_everything
 from cnncore.training.train import start
 from cnncore.training.train_state import TrainState
@@ -32,6 +33,7 @@ class ReadyTrial:
     splits: Splits
     state: TrainState
     device: torch.device
+    changes: SettingChanges
 
 
 def open_trial(
@@ -47,7 +49,8 @@ def open_trial(
 
     `threads` becomes PyTorch's number of threads in this process. Modules of the sweep's author
     are looked up in `module_path`, after everything installed. With `skip_unreadable`, image files
-    that cannot be decoded are left out.
+    that cannot be decoded are left out. Settings of the process that the network's module or
+    function changes are put back at once: they hold for no trial, not even this one.
     """
     config, seed = trial.config, trial.seed
     assert config.image_size is not None  # the plan fills it in
@@ -57,14 +60,16 @@ def open_trial(
     data = load_planned(config, data_dir, skip_unreadable=skip_unreadable)
     fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)
     splits = open_splits(config, data, torch_device, fold)
-    import_network(config.arch)  # before seeding: the module may draw numbers when imported
+    with unchanged() as by_import:
+        import_network(config.arch)  # before seeding: the module may draw numbers when imported
     seed_everything(derive_seed(seed, "weights"))
-    model = build_model(
-        config.arch,
-        classes=len(data.class_names),
-        image_size=config.image_size,
-        **network_options(config),
-    )
+    with unchanged() as by_building:
+        model = build_model(
+            config.arch,
+            classes=len(data.class_names),
+            image_size=config.image_size,
+            **network_options(config),
+        )
     pretrained: set[str] = set()
     if config.pretrained:
         pretrained = load_pretrained(
@@ -73,7 +78,7 @@ def open_trial(
     if config.freeze:
         freeze_features(model)
     state = start(config, model, seed, torch_device, pretrained)
-    return ReadyTrial(data, splits, state, torch_device)
+    return ReadyTrial(data, splits, state, torch_device, SettingChanges(by_import + by_building))
 
 
 def look_up_in(module_path: str | None) -> None:

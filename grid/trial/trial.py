@@ -29,6 +29,7 @@ from cnncore.measure.memory import (
     reset_peak_memory,
 )
 from cnncore.measure.metrics import classification_metrics
+from cnncore.process_settings import ProcessSettings, random_states_kept, unchanged
 from cnncore.training.busy_machine import BusyWatch
 from cnncore.training.train import Diverged, EpochResult, train
 from cnncore.training.train_state import TrainState, chosen_model
@@ -56,7 +57,25 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
     now and then after a step (`within_epoch`). Closing it earlier writes a checkpoint of that
     moment; the caller writes the row if the trial ends there (`write_pruned`). An exception of the
     trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
+
+    Settings of the process that the network changes hold for this trial alone: whoever runs between
+    its steps and after it has those from before.
     """
+    before, steps = ProcessSettings(), _run(assignment, store)
+    with random_states_kept():
+        try:
+            for progress in steps:
+                within = before.swap()
+                yield progress
+                if within:
+                    within.put_back()
+        finally:
+            steps.close()
+            before.put_back()
+
+
+def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None]:
+    """Run the trial under the settings that it finds and makes."""
     started = time.perf_counter()
     attempt = Attempt.begin(assignment, store)
     attempt.machine = machine = BusyWatch(assignment.threads)
@@ -145,9 +164,12 @@ def _steps(
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
     for split in (splits.val, splits.test):
         split.before_batch = lambda: attempt.renew_if_due(started)
+    attempt.changes = trial.changes
     attempt.renew_if_due(started)
+    with unchanged():
+        costs = _cost_columns(config, state.model, len(data.class_names))
     attempt.row.update(
-        _cost_columns(config, state.model, len(data.class_names)),
+        costs,
         device=device_name(device),
         data_fingerprint=data.fingerprint,
         skipped_images=data.skipped,

@@ -59,6 +59,7 @@ CREATE TABLE empty.trials (
     git_commit VARCHAR,
     versions VARCHAR,
     data_fingerprint VARCHAR,
+    changed_settings VARCHAR,
     skipped_images BIGINT,
     started_at TIMESTAMPTZ,
     ended_at TIMESTAMPTZ,

@@ -1,0 +1,343 @@
+"""Settings of the whole process that a user's network can change: taken, compared, put back.
+
+A process trains one trial after another, so what one trial leaves behind would change the numbers
+of the next. A new global of torch's or Python's needs a line in `_settings`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import gc
+import locale
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, MutableMapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.modules import module as torch_modules
+from torch.optim import optimizer as torch_optimizers
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One setting; a quiet one changes without anybody's fault, for example by an import."""
+
+    name: str
+    get: Callable[[], Any]
+    put: Callable[[Any], object]
+    quiet: bool = False
+
+    def value(self) -> Any:
+        try:
+            return self.get()
+        except Exception as error:  # for example, the working folder was deleted
+            return repr(error)
+
+
+class ProcessSettings:
+    """The settings at one moment."""
+
+    def __init__(self) -> None:
+        self._values = {setting.name: setting.value() for setting in _settings()}
+
+    def changed(self) -> list[str]:
+        """Return the names of settings that are no longer what they were."""
+        return [setting.name for setting in self._differing() if not setting.quiet]
+
+    def put_back(self) -> list[str]:
+        """Put every setting back to what it was; return the names of those that had changed."""
+        differing = self._differing()
+        for setting in differing:
+            with contextlib.suppress(Exception):  # seen below
+                setting.put(self._values[setting.name])
+        if stuck := self.changed():
+            logging.getLogger(__name__).warning("cannot be put back: %s", ", ".join(stuck))
+        return [setting.name for setting in differing if not setting.quiet]
+
+    def swap(self) -> ProcessSettings | None:
+        """Put every setting back; return the settings until now if any of them differed."""
+        if not self._differing():
+            return None
+        now = ProcessSettings()
+        self.put_back()
+        return now
+
+    def _differing(self) -> list[_Setting]:
+        return [setting for setting in _settings() if setting.value() != self._values[setting.name]]
+
+
+class SettingChanges:
+    """The settings that a network changed when it was built (put back), and changes from now on."""
+
+    def __init__(self, when_built: list[str]) -> None:
+        self._when_built = list(dict.fromkeys(when_built))
+        self._from_now_on = ProcessSettings()
+
+    def __str__(self) -> str:
+        parts = (("built", self._when_built), ("trained", self._from_now_on.changed()))
+        return "; ".join(f"{', '.join(names)} (when {when})" for when, names in parts if names)
+
+
+@contextlib.contextmanager
+def unchanged() -> Iterator[list[str]]:
+    """Put back every setting at the end; the yielded list then has the names of the changed."""
+    before = ProcessSettings()
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        changed += before.put_back()
+
+
+@contextlib.contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Put the global random generators (of the CPU) back at the end."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+@functools.cache
+def _settings() -> tuple[_Setting, ...]:
+    return (
+        _Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
+        _Setting("torch's default device", torch.get_default_device, _put_device),
+        _Setting("torch's grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+        _Setting("torch's threads", torch.get_num_threads, torch.set_num_threads),
+        _Setting("torch's deterministic mode", _deterministic, _put_deterministic),
+        _attribute(
+            "torch's filling of new memory", torch.utils.deterministic, "fill_uninitialized_memory"
+        ),
+        _Setting("torch's precision of float32", _precisions, _put_precisions),
+        *_torch_flags(),
+        *_autocast(),
+        _Setting("torch's anomaly mode", _anomaly, _put_anomaly),
+        _Setting("flushing of denormal numbers", _flushes_denormal, torch.set_flush_denormal),
+        *_hooks(),
+        _Setting("NumPy's error handling", np.geterr, lambda kinds: np.seterr(**kinds)),
+        _Setting("torch's printing", _torch_printing, _put_torch_printing),
+        _Setting("NumPy's printing", np.get_printoptions, lambda now: np.set_printoptions(**now)),
+        _Setting("the working folder", os.getcwd, os.chdir),
+        _Setting("the environment", _environment, _refill(os.environ)),
+        _Setting("the umask", _umask, os.umask),
+        _Setting("the locale", lambda: locale.setlocale(locale.LC_ALL), _put_locale),
+        _Setting("signal handlers", _signal_handlers, _put_signal_handlers),
+        _Setting("Python's built-in names", lambda: dict(vars(builtins)), _refill(vars(builtins))),
+        *(_attribute(f"sys.{name}", sys, name) for name in ("stdin", "stdout", "stderr")),
+        _Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+        _Setting(
+            "garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()
+        ),
+        _Setting("logging", _logging, _put_logging, quiet=True),
+        _Setting(
+            "sys.path", lambda: list(sys.path), lambda path: _fill(sys.path, path), quiet=True
+        ),
+        _Setting("warnings", lambda: list(warnings.filters), _put_warnings, quiet=True),
+    )
+
+
+def _attribute(name: str, owner: Any, attribute: str) -> _Setting:
+    return _Setting(
+        name, lambda: getattr(owner, attribute), lambda value: setattr(owner, attribute, value)
+    )
+
+
+def _refill(target: MutableMapping[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Return a function that gives a mapping its earlier content."""
+
+    def put(content: dict[str, Any]) -> None:
+        for key in set(target) - set(content):
+            del target[key]
+        for key, value in content.items():
+            if key not in target or target[key] is not value:
+                target[key] = value
+
+    return put
+
+
+def _fill(target: list[Any], content: list[Any]) -> None:
+    target[:] = content
+
+
+# -- torch -----------------------------------------------------------------------------------
+
+
+def _put_device(device: torch.device) -> None:
+    torch.set_default_device(None if device.type == "cpu" else device)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
+def _put_deterministic(value: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(value[0], warn_only=value[1])
+
+
+def _precision_owners() -> Iterator[Any]:
+    """Yield the objects with a precision of 32-bit products, an outer one before its parts."""
+    backends = torch.backends
+    yield from (backends, backends.cuda.matmul)
+    for backend in (backends.cudnn, backends.mkldnn):
+        yield backend
+        yield from (getattr(backend, part, None) for part in ("matmul", "conv", "rnn"))
+
+
+def _precisions() -> tuple[str, list[Any]]:
+    owners = [getattr(owner, "fp32_precision", None) for owner in _precision_owners()]
+    return torch.get_float32_matmul_precision(), owners
+
+
+def _put_precisions(value: tuple[str, list[Any]]) -> None:
+    torch.set_float32_matmul_precision(value[0])
+    for owner, precision in zip(_precision_owners(), value[1], strict=True):
+        if precision is not None:
+            owner.fp32_precision = precision
+
+
+def _torch_flags() -> Iterator[_Setting]:
+    """Yield the switches by which torch chooses its algorithms."""
+    backends = torch.backends
+    for place, owner, names in (
+        ("cudnn", backends.cudnn, ("enabled", "benchmark", "benchmark_limit", "deterministic")),
+        (
+            "cuda.matmul",
+            backends.cuda.matmul,
+            (
+                "allow_fp16_reduced_precision_reduction",
+                "allow_bf16_reduced_precision_reduction",
+                "allow_fp16_accumulation",
+            ),
+        ),
+        ("mkldnn", backends.mkldnn, ("enabled", "deterministic")),
+    ):
+        for name in names:
+            if hasattr(owner, name):
+                yield _attribute(f"torch.backends.{place}.{name}", owner, name)
+    cuda, mha = backends.cuda, backends.mha
+    yield _Setting("flash attention", cuda.flash_sdp_enabled, cuda.enable_flash_sdp)
+    yield _Setting(
+        "efficient attention", cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp
+    )
+    yield _Setting("math attention", cuda.math_sdp_enabled, cuda.enable_math_sdp)
+    yield _Setting("cuDNN attention", cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp)
+    yield _Setting("fast attention", mha.get_fastpath_enabled, mha.set_fastpath_enabled)
+
+
+def _autocast() -> Iterator[_Setting]:
+    for device in ("cpu", "cuda"):
+        yield _Setting(
+            f"autocast on {device}",
+            functools.partial(_autocast_on, device),
+            functools.partial(_put_autocast_on, device),
+        )
+
+
+def _autocast_on(device: str) -> tuple[bool, torch.dtype, bool]:
+    return (
+        torch.is_autocast_enabled(device),
+        torch.get_autocast_dtype(device),
+        torch.is_autocast_cache_enabled(),
+    )
+
+
+def _put_autocast_on(device: str, value: tuple[bool, torch.dtype, bool]) -> None:
+    torch.set_autocast_enabled(device, value[0])
+    torch.set_autocast_dtype(device, value[1])
+    torch.set_autocast_cache_enabled(value[2])
+
+
+def _anomaly() -> tuple[bool, bool]:
+    return torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+
+
+def _put_anomaly(value: tuple[bool, bool]) -> None:
+    torch.autograd.set_detect_anomaly(*value)
+
+
+def _flushes_denormal() -> bool:
+    """Compute with a denormal number, because torch has no question for it."""
+    return not bool(torch.full((), 1e-310, dtype=torch.float64, device="cpu") * 1.0)
+
+
+def _hooks() -> Iterator[_Setting]:
+    """Yield the hooks that run in every module and every optimizer."""
+    for owner in (torch_modules, torch_optimizers):
+        for name, hooks in vars(owner).items():
+            if name.startswith("_global_") and isinstance(hooks, MutableMapping):
+                yield _Setting(
+                    f"torch's {name.removeprefix('_global_').replace('_', ' ')} of all modules",
+                    functools.partial(dict, hooks),
+                    _refill(hooks),
+                )
+
+
+def _torch_printing() -> dict[str, Any]:
+    return dict(vars(torch._tensor_str.PRINT_OPTS))
+
+
+def _put_torch_printing(value: dict[str, Any]) -> None:
+    vars(torch._tensor_str.PRINT_OPTS).update(value)
+
+
+# -- the process -----------------------------------------------------------------------------
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment but for the variables that torch sets as it goes."""
+    return {key: value for key, value in os.environ.items() if "TORCHINDUCTOR" not in key}
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _put_locale(value: str) -> None:
+    locale.setlocale(locale.LC_ALL, value)
+
+
+def _signal_handlers() -> dict[int, Any]:
+    return {int(number): signal.getsignal(number) for number in signal.valid_signals()}
+
+
+def _put_signal_handlers(value: dict[int, Any]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # nor can the network have changed them there
+    for number, handler in value.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+def _logging() -> tuple[int, int, list[Any]]:
+    return logging.root.manager.disable, logging.root.level, copy(logging.root.handlers)
+
+
+def _put_logging(value: tuple[int, int, list[Any]]) -> None:
+    logging.disable(value[0])
+    logging.root.setLevel(value[1])
+    logging.root.handlers[:] = value[2]
+
+
+def _put_warnings(value: list[Any]) -> None:
+    warnings.resetwarnings()  # forgets what it has decided by the filters
+    _fill(warnings.filters, value)  # type: ignore[arg-type]  # a list, typed as a sequence
