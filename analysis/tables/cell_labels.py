@@ -63,3 +63,14 @@ def compact(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def without_images(records: list[Row]) -> str:
+    """Return a sentence on classes without test images, with a space before it."""
+    names = dict.fromkeys(row["class_name"] for row in records if row["support"] == 0)
+    if not names:
+        return ""
+    return (
+        f" Without test images: {', '.join(names)}; macro averages are over the classes with an "
+        "image or a prediction."
+    )

@@ -7,7 +7,14 @@ from typing import Any
 
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
-from analysis.tables.cell_labels import Row, cell_axes, cell_columns, cell_value, folder_column
+from analysis.tables.cell_labels import (
+    Row,
+    cell_axes,
+    cell_columns,
+    cell_value,
+    folder_column,
+    without_images,
+)
 from analysis.tables.table_formats import Column, Kind, Spread, Table
 
 # Metrics of the papers: title and kind of their column.
@@ -187,6 +194,7 @@ def classification_report(connection: Connection) -> Table:
     caption = (
         f"{MEASURED} Test split, counted from the stored predictions. Accuracy stands under "
         "recall; the weighted average counts every class by its images."
+        f"{without_images([row for row in records if row['class_name'] is not None])}"
     )
     return Table("Classification report", _caption(records, papers, caption), columns, lines)
 

@@ -15,6 +15,7 @@ from analysis.tables.cell_labels import (
     compact,
     folder_column,
     settings_text,
+    without_images,
 )
 from analysis.tables.significance import noise_note
 from analysis.tables.table_formats import Column, Spread, Table
@@ -123,7 +124,7 @@ def per_class(connection: Connection) -> Table:
     ]
     caption = (
         "Test split, mean ± standard deviation over the complete trials of each cell's winner. "
-        "Recall is the accuracy within the class."
+        f"Recall is the accuracy within the class.{without_images(records)}"
         if records
         else "No trial is complete yet."
     )

@@ -18,6 +18,7 @@ from cnncore.data.dataset import (
 )
 from cnncore.data.errors import DataError, DataMissing
 from cnncore.data.sources.open import DatasetInfo
+from cnncore.data.split_indices import absent_classes
 from cnncore.data.stratify import stratified_split, stratified_subset
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "ImageArrays",
     "ImageData",
     "Splits",
+    "absent_classes",
     "check_dataset",
     "load_dataset",
     "load_planned",

@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,8 @@ from cnncore.data.arrays import Labels
 from cnncore.data.augment.enhancement import enhanced
 from cnncore.data.batches import EvalSplit, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
-from cnncore.data.stratify import Indices, stratified_fold, stratified_split, stratified_subset
+from cnncore.data.split_indices import split_indices
+from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
 
 # torchvision's constants for networks trained on ImageNet.
@@ -42,25 +42,11 @@ def open_splits(
     device: torch.device,
     fold: tuple[int, int] | None = None,
 ) -> Splits:
-    """Return the splits of a config, with their batches on `device`.
+    """Return the splits of a config (`split_indices`), with their batches on `device`.
 
-    Validation images are taken first: one fold of cross-validation if `fold` (number from 0, count)
-    is given, else the data set's own, else a stratified `val_fraction` of the training images.
-    `limit_train` and `limit_test` then keep stratified subsets. The splits depend on `split_seed`,
-    not on the trial's seed. `image_size` defaults to that of the data.
+    `image_size` defaults to that of the data.
     """
-    if fold is not None:
-        train, val = stratified_fold(data.train_labels, *fold, config.split_seed)
-    elif data.validation:
-        train, val = np.split(np.arange(len(data.train_labels)), [-data.validation])
-    else:
-        assert config.val_fraction is not None  # the plan refuses null without folds
-        train, val = stratified_split(data.train_labels, config.val_fraction, config.split_seed)
-    test = np.arange(len(data.test_labels), dtype=np.int64)
-    if config.limit_train is not None:
-        train = stratified_subset(train, data.train_labels, config.limit_train, config.split_seed)
-    if config.limit_test is not None:
-        test = stratified_subset(test, data.test_labels, config.limit_test, config.split_seed)
+    indices = split_indices(config, data, fold)
     train_images = device_images(data, "train", device, config.enhance)
     test_images = device_images(data, "test", device, config.enhance)
     size = config.image_size or data.train_images.shape[1]
@@ -68,11 +54,11 @@ def open_splits(
     window = config.quirk == "hu-mobilenet-crop"
     eval_augment = config.augment if config.quirk in QUIRK_AUGMENT else ()
 
-    def eval_split(name: str, images: Tensor, labels: Labels, indices: Indices) -> EvalSplit:
+    def eval_split(name: str, images: Tensor, labels: Labels, own: Indices) -> EvalSplit:
         return EvalSplit(
             images,
             labels,
-            indices,
+            own,
             size,
             normalization,
             device,
@@ -85,7 +71,7 @@ def open_splits(
         train=TrainSplit(
             train_images,
             data.train_labels,
-            train,
+            indices.train,
             config.augment,
             config.batch_size,
             size,
@@ -93,8 +79,8 @@ def open_splits(
             device,
             window=window,
         ),
-        val=eval_split("val", train_images, data.train_labels, val),
-        test=eval_split("test", test_images, data.test_labels, test),
+        val=eval_split("val", train_images, data.train_labels, indices.val),
+        test=eval_split("test", test_images, data.test_labels, indices.test),
         class_names=data.class_names,
     )
 

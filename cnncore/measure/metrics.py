@@ -5,6 +5,7 @@ Definitions and numbers (up to rounding) are those of scikit-learn with `zero_di
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,15 @@ ECE_BINS = 15
 class ClassMetrics:
     """Metrics of one class against the rest; fractions in [0, 1].
 
-    `support` counts the images of the class. `auc` is the area under the ROC curve, None if no
-    image or every image is of the class.
+    `support` counts the images of the class. Precision, recall and F1 are None if no image is of
+    the class and none is taken for it; without images, or never predicted, it scores 0. `auc` is
+    the area under the ROC curve, None if no image or every image is of the class.
     """
 
     support: int
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
     auc: float | None
 
 
@@ -36,8 +38,8 @@ class ClassMetrics:
 class Metrics:
     """Metrics of n images over c classes; fractions in [0, 1].
 
-    `top5` is None below six classes. The macro averages are means over all classes; a class never
-    predicted scores 0. Only `macro_auc` leaves out classes, those without an AUC. `loss` is
+    `top5` is None below six classes. The macro averages are means over the classes of which there
+    is an image or a prediction, as scikit-learn's; `macro_auc` over those with an AUC. `loss` is
     the mean cross-entropy in nats, `ece` the expected calibration error: 15 equal-width bins
     ((k - 1) / 15, k / 15] of confidence, L1 (arXiv 1706.04599). If logits are
     not finite, `loss` and `ece` are NaN and there is no AUC.
@@ -99,9 +101,9 @@ def _metrics(scores: Floats, log_probabilities: Floats, labels: Ints) -> Metrics
         top1=float((predicted == labels).mean()),
         top5=float((_rank(scores, labels) < 5).mean()) if classes > 5 else None,
         loss=-float(log_probabilities[rows, labels].mean()),
-        macro_precision=float(np.mean([one.precision for one in per_class])),
-        macro_recall=float(np.mean([one.recall for one in per_class])),
-        macro_f1=float(np.mean([one.f1 for one in per_class])),
+        macro_precision=_mean(one.precision for one in per_class),
+        macro_recall=_mean(one.recall for one in per_class),
+        macro_f1=_mean(one.f1 for one in per_class),
         macro_auc=float(np.mean(areas)) if areas else None,
         ece=_calibration_error(confidence, predicted == labels),
         classes=per_class,
@@ -110,6 +112,11 @@ def _metrics(scores: Floats, log_probabilities: Floats, labels: Ints) -> Metrics
         confidence=confidence.astype(np.float32),
         confusion=confusion,
     )
+
+
+def _mean(scores: Iterable[float | None]) -> float:
+    """Return the mean over the classes that have a score."""
+    return float(np.mean([score for score in scores if score is not None]))
 
 
 def _log_softmax(scores: Floats) -> Floats:
@@ -136,7 +143,11 @@ def _per_class(confusion: Ints, areas: list[float | None]) -> tuple[ClassMetrics
     recall = correct / np.maximum(support, 1)
     f1 = 2 * correct / np.maximum(support + predicted, 1)
     columns = (support.tolist(), precision.tolist(), recall.tolist(), f1.tolist(), areas)
-    return tuple(ClassMetrics(*row) for row in zip(*columns, strict=True))
+    present = (support + predicted > 0).tolist()
+    return tuple(
+        ClassMetrics(*row) if there else ClassMetrics(0, None, None, None, None)
+        for row, there in zip(zip(*columns, strict=True), present, strict=True)
+    )
 
 
 def _areas(probabilities: Floats, labels: Ints) -> list[float | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from analysis.results.location import inside
 from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig, network_options
 from cnncore.error_text import error_line, own_line
+from grid.cost.absent_classes import absent_class_notes
 from grid.cost.disk import DiskNeed, disk_need
 from grid.cost.slots import count_slots, pick_device
 from grid.errors import GridError, SweepError
@@ -44,6 +45,8 @@ class Cost:
     continued: int = 0
     epochs_saved: int = 0
     anew: tuple[str, ...] = ()
+    # Notes on classes of which a split has no image; none if nothing is left to run.
+    absent_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
         continued=continued.total(),
         epochs_saved=saved.total(),
         anew=tuple(obstacles),
+        absent_classes=tuple(absent_class_notes(plan, data_dir)) if left else (),
     )
 
 

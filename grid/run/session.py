@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from analysis.results.location import inside
 from cnncore.data import prepare_dataset
 from cnncore.data.sources.open import is_function
+from grid.cost.absent_classes import absent_class_notes
 from grid.cost.forecast import planned_work
 from grid.cost.slots import count_slots, pick_device
 from grid.errors import GridError, StoreError
@@ -288,6 +289,8 @@ def _make_driver(
                 skip_unreadable=plan.skip_unreadable,
                 fingerprint=facts.fingerprint,
             )
+    for text in absent_class_notes(plan, options.data_dir):
+        print_note(console, text)
     for name, images in plan.resolver.skipped().items() if plan.skip_unreadable else ():
         print_note(console, f"{name}: left {images} unreadable image(s) out")
     note = partial(print_note, console)

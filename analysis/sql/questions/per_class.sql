@@ -1,4 +1,5 @@
--- A row is a class of the test split and a cell's winner: means over its complete trials.
+-- A row is a class of the test split and a cell's winner: means over its complete trials in which
+-- the class has an image or a prediction.
 WITH metrics AS (
     SELECT
         trials.results,
@@ -28,7 +29,7 @@ SELECT
     class_index,
     any_value(class_name) AS class_name,
     any_value(support) AS support,
-    count(*) AS n,
+    count(f1) AS n,
     avg(COLUMNS(['precision', 'recall', 'f1', 'auc']) ORDER BY trial_id) AS '\0_mean',
     stddev_samp(COLUMNS(['precision', 'recall', 'f1', 'auc']) ORDER BY trial_id) AS '\0_sd'
 FROM metrics

@@ -1,5 +1,6 @@
 -- A row is a class of a split of a trial: its scores by the confusion matrix, that is by the
--- stored predictions. A class that is never predicted has precision 0.
+-- stored predictions. A class without images, or never predicted, scores 0; one without both has no
+-- row, as in scikit-learn.
 CREATE OR REPLACE VIEW classification AS
 WITH cells_of_the_matrix AS (
     SELECT results, trial_id, split, label AS class_index, n AS support, 0 AS predicted,
@@ -31,7 +32,7 @@ SELECT
     predicted,
     correct,
     CASE WHEN predicted > 0 THEN correct / predicted ELSE 0 END AS precision,
-    CASE WHEN support > 0 THEN correct / support END AS recall,
-    CASE WHEN support > 0 THEN 2 * correct / (support + predicted) END AS f1,
+    CASE WHEN support > 0 THEN correct / support ELSE 0 END AS recall,
+    2 * correct / (support + predicted) AS f1,
     results
 FROM counted;

@@ -90,11 +90,21 @@ def test_a_class_without_images_has_no_auc_and_is_left_out_of_its_mean():
     areas = [c.auc for c in measured.classes if c.auc is not None]
     assert len(areas) == 3
     assert measured.macro_auc == close(np.mean(areas))
-    # The other macro averages count it, as scikit-learn does if it is given all classes.
-    expected = reference.f1_score(
-        labels, logits.argmax(1), labels=range(4), average="macro", zero_division=0
+
+
+def test_macro_averages_are_over_the_classes_with_an_image_or_a_prediction():
+    logits, labels = some_logits(400, 5)
+    labels[labels == 2] = 1
+    labels[labels == 3] = 1
+    logits[:, 3] = -100  # class 3 has neither, class 2 predictions alone
+    measured = classification_metrics(logits, labels)
+    expected = reference.precision_recall_fscore_support(
+        labels, logits.argmax(1), average="macro", zero_division=0
     )
-    assert measured.macro_f1 == close(expected)
+    averages = (measured.macro_precision, measured.macro_recall, measured.macro_f1)
+    assert averages == close(expected[:3])
+    assert (measured.classes[2].precision, measured.classes[2].f1) == (0, 0)
+    assert (measured.classes[3].recall, measured.classes[3].f1) == (None, None)
 
 
 def test_only_one_class_in_the_labels_leaves_no_auc_at_all():
