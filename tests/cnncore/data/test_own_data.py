@@ -61,7 +61,12 @@ def test_its_content_is_known_by_its_fingerprint(own, tmp_path, monkeypatch):
     planned = check_dataset(own, tmp_path).fingerprint
     calls = []
     ask = own_data._ask
-    monkeypatch.setattr(own_data, "_ask", lambda *given: calls.append(1) or ask(*given))
+
+    def count(*given):
+        calls.append(given)
+        return ask(*given)
+
+    monkeypatch.setattr(own_data, "_ask", count)
     assert check_dataset(own, tmp_path).fingerprint == planned
     assert len(calls) == 1  # an earlier process got the same
     np.save(tmp_path / "images.npy", np.zeros((10, 4, 4), np.uint8))

@@ -79,9 +79,8 @@ def test_a_trial_is_the_same_after_networks_that_change_their_process(
     assert of_good == expected
     assert len(good) == 2
     store = Store(tmp_path / "results" / "mixed")
-    changed = {
-        name: store.row(row["trial_id"])["changed_settings"] for name, row in by_arch.items()
-    }
+    stored = {name: store.row(row["trial_id"]) or {} for name, row in by_arch.items()}
+    changed = {name: row["changed_settings"] for name, row in stored.items()}
     assert "default dtype" in changed["bad_when_built"]
     assert "grad mode" in changed["bad_when_built"]
     assert "environment (when trained)" in changed["bad_in_training"]

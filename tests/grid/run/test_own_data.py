@@ -40,8 +40,13 @@ def test_trials_of_changed_data_are_run_again_and_never_mixed(cnngrid, write_swe
     counts = cnngrid("sql", "results/small", question, "--format", "csv").stdout.split()
     assert counts[-1] == "2,1"
     # A trial of a version whose ids did not tell the data.
-    (row,) = [store.row(trial_id) for trial_id in store.finished() if trial_id not in first][:1]
-    old = row | {"trial_id": "0" * 12, "config": "{}", "started_at": now(), "ended_at": now()}
+    new = next(trial_id for trial_id in store.finished() if trial_id not in first)
+    old = (store.row(new) or {}) | {
+        "trial_id": "0" * 12,
+        "config": "{}",
+        "started_at": now(),
+        "ended_at": now(),
+    }
     store.write("trials", old["trial_id"], [old])
     for trial_id in first:
         store.files.remove(store.table_path("trials", trial_id))
