@@ -186,7 +186,12 @@ def _run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**site_environment(), **variables}
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_S,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise ClusterError(f"{command[0]}: no answer from Slurm within {TIMEOUT_S} s") from None

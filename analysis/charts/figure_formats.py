@@ -72,7 +72,7 @@ def script() -> str:
     text = text.replace("</script", "<\\/script")
     with contextlib.suppress(OSError):  # without a cache the page is made all the same
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cached.parent, delete=False) as file:
-            file.write(text)
+        with tempfile.NamedTemporaryFile("wb", dir=cached.parent, delete=False) as file:
+            file.write(text.encode())
         os.replace(file.name, cached)
     return text

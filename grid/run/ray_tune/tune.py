@@ -217,7 +217,11 @@ class DriverCallback(tune.Callback):  # type: ignore[misc]
 def _error_text(trial: Any) -> str:
     """Return Tune's text on a trial's last failure."""
     try:
-        return Path(trial.error_file).read_text().rpartition("Failure # ")[2]
+        return (
+            Path(trial.error_file)
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition("Failure # ")[2]
+        )
     except (OSError, TypeError):
         return ""
 
