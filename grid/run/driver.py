@@ -265,7 +265,9 @@ class Driver:
         if reason is None:
             return False
         row = write_failed(self.store, trial, self.plan.spec.sweep, reason)
-        self.running[trial_id] = trial  # also if it was about to start
+        if trial_id not in self.running:  # it was about to start
+            self.running[trial_id] = trial
+            self.display.start(trial)
         self._ended(Progress(trial_id, 0, trial.config.epochs, None, True, row), row)
         return True
 

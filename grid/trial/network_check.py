@@ -37,7 +37,7 @@ HANG_S = 60.0
 DOUBTFUL = ("arch_options", "width", "depth")
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "from cnncore.models.two_images import main; main()"
+    "from cnncore.training.two_images import main; main()"
 )
 
 
@@ -141,7 +141,7 @@ def _answers(requests: list[dict[str, Any]], roots: list[Path]) -> list[dict[str
         got, end = _ask([requests[i] for i in open_])
         for i, answer in zip(open_, got, strict=False):
             answers[i] = answer
-            if answer["problem"] is None:
+            if answer["problem"] is None and answer["tried"]:
                 _keep(requests[i], answer, roots)
         if len(got) < len(open_):  # the next one ended the process
             answers[open_[len(got)]] = {"problem": end, "notes": []}

@@ -74,7 +74,7 @@ def test_a_network_fails_one_pixel_above_its_largest_image(arch):
         ("resnet18", 32, {"one_bit": True}, "does not take one_bit; its options: width, stem"),
         ("resnet18", 32, {"one_bit": None}, None),
         ("torchvision.models:vgg11", 32, {"anything": 1}, None),
-        ("json:loads", 1, {"classes": 5}, "json:loads: classes is given by cnngrid"),
+        ("torchvision.models:vgg11", 1, {"classes": 5}, "vgg11: classes is given by cnngrid"),
         ("no_such_package.nets:tiny", 32, {}, "no module named no_such_package"),
         ("json:", 32, {}, "must be a known name or package.module:function"),
         ("../nets.py:tiny", 32, {}, "must be a known name or package.module:function"),

@@ -48,5 +48,5 @@ def test_a_data_set_function_is_called_without_arguments():
     assert call("ownfunctions:wrapped") == 3
     with pytest.raises(DataError, match=r"called as needs\(\), but missing a required argument"):
         call("ownfunctions:needs")
-    with pytest.raises(DataError, match=r"ValueError: \\ud800 \(.*ownfunctions\.py, line 8\)"):
+    with pytest.raises(DataError, match=r"ValueError: \\ud800 \(ownfunctions\.py:8\)"):
         call("ownfunctions:raises")

@@ -302,5 +302,7 @@ def test_amounts_without_a_meaning_are_refused(fixed: str, expected: str) -> Non
 
 
 def test_a_function_of_a_notebook_is_told_to_move_into_a_file() -> None:
-    with pytest.raises(SweepError, match=r"compare\.arch: __main__:net: .*name it my_nets:net"):
+    with pytest.raises(
+        SweepError, match=r"compare\.arch: architecture __main__:net: .*name it my_code:net"
+    ):
         plan(COMPARE.replace("cnn3", "'__main__:net'") + FIXED)

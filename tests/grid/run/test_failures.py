@@ -25,7 +25,7 @@ class Fragile(nn.Module):
         self.how, self.linear = how, nn.Linear(3 * 8 * 8, classes)
 
     def forward(self, x):
-        if self.how == "raises":
+        if self.how == "raises" and len(x) > 2:  # not when the plan tries it
             raise RuntimeError("the hidden <b>flaw</b>\\nsecond line")
         x = self.linear(x.flatten(1))
         return x * float("nan") if self.how == "nan" else x

@@ -14,7 +14,7 @@ from tests.small_sweeps import trial_rows
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-# A network that does something to its surroundings in its first step.
+# A network that does something to its surroundings in its first step, not when the plan tries it.
 NETWORK = """
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import nn
 
 class Network(nn.Sequential):
     def forward(self, images):
-        if self.training and Path("{first}").exists():
+        if self.training and len(images) > 2 and Path("{first}").exists():
             Path("{first}").unlink()
             {deed}
         return super().forward(images)

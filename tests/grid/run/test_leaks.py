@@ -20,7 +20,7 @@ class Net(nn.Module):
         super().__init__()
         self.layer, self.change = nn.Linear(192, classes), change
     def forward(self, x):
-        if self.change:
+        if self.change and len(x) > 2:            # not when the plan tries it
             self.change()
         return self.layer(x.flatten(1))
 
@@ -55,8 +55,9 @@ def leaky(tmp_path):
     "how", [("--local",), pytest.param(("--slots", "1"), marks=pytest.mark.slow)]
 )
 def test_a_trial_is_the_same_after_networks_that_change_their_process(
-    leaky, cnngrid, write_sweep, tmp_path, how
+    leaky, cnngrid, cnngrid_process, write_sweep, tmp_path, how
 ):
+    cnngrid = cnngrid if how == ("--local",) else cnngrid_process
     bad = [f"leaky:{name}" for name in ("bad_when_built", "bad_in_training", "fails")]
     before, folder, random = ProcessSettings(), os.getcwd(), torch.get_rng_state()
     settings = {"fixed": {"image_size": 8, "epochs": 2, "lr": 0.1, "augment": []}, "seeds": [0]}

@@ -171,7 +171,11 @@ def test_a_trial_that_kills_its_process_every_time_fails_and_the_rest_goes_on(
     monkeypatch.chdir(tmp_path)  # the plan imports the module from here
     (tmp_path / "poison.py").write_text(
         "import os\nfrom torch import nn\n"
-        "def kill(classes): os.kill(os.getpid(), 9)\n"
+        "class Poison(nn.Flatten):\n"
+        "    def forward(self, images):\n"
+        "        if len(images) > 2: os.kill(os.getpid(), 9)  # not when the plan tries it\n"
+        "        return super().forward(images)\n"
+        "def kill(classes): return nn.Sequential(Poison(), nn.Linear(192, classes))\n"
         "def fine(classes): return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))\n"
     )
     fixed: dict[str, Any] = {"image_size": 8, "lr": 0.1, "augment": [], "epochs": 1}

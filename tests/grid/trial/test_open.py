@@ -69,7 +69,7 @@ def test_data_that_changed_after_the_plan_are_refused(tmp_path: Path) -> None:
             "epochs": 1,
         }
     )
-    with pytest.raises(DataError, match="changed after the plan was made"):
+    with pytest.raises(DataError, match="not those that the sweep was planned"):
         open_trial(
             make_trial(config, 0, ""),
             data_dir=tmp_path,

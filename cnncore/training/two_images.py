@@ -1,7 +1,7 @@
 """Two images through a network before any trial of it, in a process of its own.
 
-The process may be changed, hang or die by what the network's code does: `grid/plan/networks.py`
-starts it and reads its answers, a line of JSON for each network.
+The process may be changed, hang or die by what the network's code does:
+`grid/trial/network_check.py` starts it and reads its answers, a line of JSON for each network.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnncore.error_text import error_line, is_own_file, own_line
+from cnncore.measure.memory import is_out_of_memory
 from cnncore.models.builder import build_model, import_network
 from cnncore.models.classifier_head import freeze_features
 from cnncore.models.logits import check_logits, describe_extra
+from cnncore.process_settings import unchanged
 
 # Last operations of networks that return probabilities, as autograd names them.
 PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
@@ -33,7 +36,8 @@ def main() -> None:
     os.set_inheritable(answers, False)
     torch.set_num_threads(1)
     for request in json.load(sys.stdin):
-        answer = check(**request)
+        with unchanged():  # whatever the network changes, the next one does not see
+            answer = check(**request)
         answer["files"] = own_files()
         os.write(answers, json.dumps(answer).encode() + b"\n")
 
@@ -49,27 +53,31 @@ def check(
 ) -> dict[str, Any]:
     """Build a network and pass images through it; return its `problem`, or None, and `notes`.
 
-    On the device `meta` nothing is computed; a network that cannot go there goes to `device`.
+    On the device `meta` nothing is computed; a network that cannot go there goes to `device`. As in
+    a trial, what importing and building change is put back at once. `tried` is false if the memory
+    did not suffice: others may have had it.
     """
     notes: list[str] = []
     for place in ("meta", device):
         try:
+            with unchanged():  # before `meta`, which is not for constants of the user's module
+                import_network(arch)
             torch.manual_seed(0)
-            if place == "meta":
-                with torch.device("meta"):
-                    model = build_model(arch, classes=classes, image_size=image_size, **options)
-            else:
+            with unchanged(), torch.device("meta") if place == "meta" else nullcontext():
                 model = build_model(arch, classes=classes, image_size=image_size, **options)
+            if place != "meta":
                 model.to(place)
             if freeze:
                 freeze_features(model)
             notes = pass_images(model, classes, image_size, copied=copied)
         except BaseException as error:  # `sys.exit` too: it is the network's own
             if place == device:
-                return {"problem": _problem(arch, error), "notes": []}
+                if is_out_of_memory(error):
+                    return {"problem": None, "notes": [], "tried": False}
+                return {"problem": _problem(arch, error), "notes": [], "tried": True}
         else:
             break
-    return {"problem": None, "notes": notes}
+    return {"problem": None, "notes": notes, "tried": True}
 
 
 def pass_images(model: nn.Module, classes: int, image_size: int, *, copied: bool) -> list[str]:
