@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from cnncore.functions import check_function_name
-from cnncore.spelling import closest_hint, shown
+from cnncore.spelling import as_written, closest_hint
 
 # Source of a network's counts. "printed": a study's paper; "upstream": the public code that a
 # study names, or torchvision; "derived": by arithmetic from one of these; "assumed": our own
@@ -262,7 +262,7 @@ def unknown_name(kind: str, name: str, known: dict[str, Network] | dict[str, Dat
     `kind` is "architecture" or "data set".
     """
     names = ", ".join(sorted(known))
-    return f"unknown {kind} {shown(name)}{closest_hint(name, known)}; known: {names}"
+    return f"unknown {kind} {as_written(name)}{closest_hint(name, known)}; known: {names}"
 
 
 def check_labels(dataset: str, labels: str | None) -> str | None:
@@ -273,7 +273,7 @@ def check_labels(dataset: str, labels: str | None) -> str | None:
         return None
     if not known:
         return f"{dataset} has one set of labels; leave `labels` out"
-    return f"{dataset} has no labels {shown(labels)}; it has {' and '.join(known)}"
+    return f"{dataset} has no labels {as_written(labels)}; it has {' and '.join(known)}"
 
 
 def check_network(arch: str, image_size: int, options: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ def closest_hint(name: object, known: Iterable[str], *, cutoff: float = 0.6) -> 
     return f" (closest: {close[0]})" if close else ""
 
 
-def shown(value: object, longest: int = 80) -> str:
+def as_written(value: object, longest: int = 80) -> str:
     """Return the value for a message, as the sweep file writes it, in `longest` characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

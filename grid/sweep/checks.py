@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from cnncore.spelling import closest_hint, shortened, shown
+from cnncore.spelling import as_written, closest_hint, shortened
 from grid.sweep.axes import Choice, contains, holds
 from grid.sweep.config_keys import (
     check_value,
@@ -140,7 +140,7 @@ def cross_problems(spec: SweepSpec) -> Problems:
             if key not in spec.compare:
                 yield (
                     ("exclude", index, key),
-                    f"there is no compared axis {shown(key)}; compared: {_listed(spec.compare)}",
+                    f"there is no compared axis {as_written(key)}; compared: {_listed(spec.compare)}",
                 )
     yield from seed_problems(spec, spec.seeds)
     if spec.stop and not spec.tune:
@@ -250,7 +250,7 @@ def _when_problems(
             hint = closest_hint(key, sorted(known))
             yield (
                 (*path, key),
-                f"there is no axis {shown(key)}{hint}; compared, tuned or fixed: "
+                f"there is no axis {as_written(key)}{hint}; compared, tuned or fixed: "
                 f"{', '.join(sorted(known & set(config_keys())))}",
             )
         elif not any(_occurs(key, value, spec) for value in _options(wanted)):
@@ -299,6 +299,6 @@ def _values_of(key: str, spec: SweepSpec) -> str:
 def _listed(values: Iterable[Any]) -> str:
     """Return values as text, the first ten of many."""
     values = list(values)
-    texts = [value if isinstance(value, str) else shown(value) for value in values[:10]]
+    texts = [value if isinstance(value, str) else as_written(value) for value in values[:10]]
     more = f" and {len(values) - 10:,} more" if values[10:] else ""
     return shortened(", ".join(texts)) + more

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from cnncore.catalog import DATASETS, NETWORKS, unknown_name
 from cnncore.config import AugmentKind, ScheduleKind, TrialConfig
-from cnncore.spelling import closest_hint, shown
+from cnncore.spelling import as_written, closest_hint
 from grid.sweep.axes import AxisKind
 from grid.sweep.yaml_source import KeyPath, dotted
 
@@ -76,7 +76,7 @@ def unknown_key(key: object, known: Iterable[str]) -> str:
     """Describe a key that is not among `known`."""
     names = sorted(known)
     hint = closest_hint(key, names, cutoff=0.5) or (f"; known: {', '.join(names)}" if names else "")
-    return f"unknown key {shown(key)}{hint}"
+    return f"unknown key {as_written(key)}{hint}"
 
 
 def described(
@@ -118,14 +118,14 @@ def describe_error(details: Any) -> str:
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     kind = details["type"]
     value = details.get("input")
-    got = shown(value)
+    got = as_written(value)
     if kind == "missing":
         return "is required"
     if kind == "union_tag_invalid":
         context = details["ctx"]
         tags = context["expected_tags"].replace("'", "")
         hint = closest_hint(context["tag"], tags.split(", "))
-        return f"unknown name {shown(context['tag'])}{hint}; known: {tags}"
+        return f"unknown name {as_written(context['tag'])}{hint}; known: {tags}"
     if kind == "literal_error":
         expected = details["ctx"]["expected"].replace("'", "")
         hint = closest_hint(value, expected.replace(" or ", ", ").split(", "))

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from analysis.results.regular_file import read_small_text
 from cnncore.config import Seed
-from cnncore.spelling import closest_hint, shortened, shown
+from cnncore.spelling import as_written, closest_hint, shortened
 from grid.errors import SweepError
 from grid.sweep.checks import (
     Problems,
@@ -78,7 +78,7 @@ def check_sweep(spec: SweepSpec) -> SweepSpec:
     """Check a sweep made in Python as its file would be. Raises `SweepError`."""
     if not isinstance(spec, SweepSpec):
         raise TypeError(
-            f"a sweep must be a SweepSpec, such as load_sweep(path) returns, got {shown(spec)}"
+            f"a sweep must be a SweepSpec, such as load_sweep(path) returns, got {as_written(spec)}"
         )
     return _checked(plain_value(spec.model_dump()), spec.source)
 
@@ -126,7 +126,7 @@ def check_changes(changes: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]
     problems = []
     for key, value in changes.items():
         values[key], value_problems = _check_change(key, plain_value(value), spec)
-        problems += [f"changes[{shown(key)}]: {problem}" for problem in value_problems]
+        problems += [f"changes[{as_written(key)}]: {problem}" for problem in value_problems]
     if problems:
         raise SweepError(problems)
     return values
@@ -142,7 +142,7 @@ def _check_change(key: str, value: Any, spec: SweepSpec) -> tuple[Any, list[str]
             checked = TypeAdapter(tuple[Seed, ...]).validate_python(seeds)
         except ValidationError:
             limit = "seeds are whole numbers from 0, below 2^63, such as [0, 1, 2]"
-            return value, [f"{limit}, but got {shown(value)}"]
+            return value, [f"{limit}, but got {as_written(value)}"]
         return checked, [text for _, text in seed_problems(spec, checked)]
     if key in set(SweepSpec.model_fields) - set(config_keys()):
         return value, [

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cnncore.spelling import shown
+from cnncore.spelling import as_written
 from grid.sweep.yaml_source import KeyPath
 
 
@@ -33,7 +33,7 @@ def form_problems(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str
             if isinstance(key, str):
                 yield from form_problems(item, (*path, key))
             else:
-                yield path, f"keys are text, but got {shown(key)}"
+                yield path, f"keys are text, but got {as_written(key)}"
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from form_problems(item, (*path, index))
@@ -42,8 +42,8 @@ def form_problems(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str
             yield path, f"must be a finite number, but got {value}"
     elif isinstance(value, str):
         if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            yield path, f"holds a character that is not text, in {shown(value)}"
+            yield path, f"holds a character that is not text, in {as_written(value)}"
     elif callable(value):
-        yield path, f"give a function by its name, 'module:function', but got {shown(value)}"
+        yield path, f"give a function by its name, 'module:function', but got {as_written(value)}"
     elif not (value is None or isinstance(value, (int, BaseModel))):
         yield path, f"is no number, text or list, but got a {type(value).__name__}"
