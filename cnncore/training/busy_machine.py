@@ -17,7 +17,8 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+
+from cnncore.training.openmp import openmp
 
 # Seconds between two looks.
 LOOK_S = 0.5
@@ -105,19 +106,6 @@ class Crowd:
             library.GOMP_parallel(nothing, None, _processors(), 0)
         here.set()
         self._over.wait()
-
-
-def openmp() -> Any:
-    """Return the GNU OpenMP library that this process has loaded for torch, None without one."""
-    try:
-        maps = Path("/proc/self/maps").read_text()
-    except OSError:
-        return None
-    paths = {line.split(maxsplit=5)[-1] for line in maps.splitlines() if "libgomp" in line}
-    # Other packages bring a libgomp of their own, which torch does not use.
-    ours = [path for path in sorted(paths) if "torch" in Path(path).parts] or sorted(paths)
-    library = ctypes.CDLL(ours[0]) if ours else None
-    return library if library and hasattr(library, "GOMP_parallel") else None
 
 
 def waited_s() -> float | None:

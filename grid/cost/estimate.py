@@ -13,7 +13,7 @@ from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig, network
 from cnncore.error_text import error_line, own_line
 from grid.cost.absent_classes import absent_class_notes
 from grid.cost.disk import DiskNeed, disk_need
-from grid.cost.slots import count_slots, pick_device
+from grid.cost.slots import check_thread_limit, count_slots, pick_device
 from grid.errors import GridError, SweepError
 from grid.plan.plan import Plan, active_axes
 from grid.search.sweep_search import Search
@@ -65,6 +65,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
 
     Trials that the results folder has as finished cost nothing.
     """
+    check_thread_limit(plan.spec.resources)
     device = pick_device(plan.spec.resources)
     count = count_slots(plan.spec.resources, slots, device)
     store = open_store(inside(results, plan.folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def _may_have_gpu() -> bool:
 
 # NVIDIA's driver makes the first, AMD's the second, WSL the third.
 GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")
+
+
+def check_thread_limit(resources: Resources) -> None:
+    """Raise `GridError` if the environment allows fewer threads than a trial asks for."""
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    if limit.isdigit() and int(limit) < resources.cpus:
+        raise GridError(
+            f"OMP_THREAD_LIMIT={limit} in the environment allows fewer threads than resources.cpus "
+            f"({resources.cpus}), so the numbers would be others; unset it"
+        )
 
 
 def gpus_per_trial(resources: Resources, device: str) -> float:

@@ -21,7 +21,7 @@ from cnncore.data import prepare_dataset
 from cnncore.data.sources.open import is_function
 from grid.cost.absent_classes import absent_class_notes
 from grid.cost.forecast import planned_work
-from grid.cost.slots import count_slots, pick_device
+from grid.cost.slots import check_thread_limit, count_slots, pick_device
 from grid.errors import GridError, StoreError
 from grid.lock.heartbeat import POLL_S
 from grid.lock.hold import hold, join
@@ -351,6 +351,7 @@ def _try_networks(
 
 def _capacity(plan: Plan, options: RunOptions, note: Callable[[str], None]) -> Capacity:
     resources = plan.spec.resources
+    check_thread_limit(resources)
     if options.address:
         return ClusterCapacity(resources, options.slots, note)
     device = pick_device(resources)

@@ -140,7 +140,8 @@ def cross_problems(spec: SweepSpec) -> Problems:
             if key not in spec.compare:
                 yield (
                     ("exclude", index, key),
-                    f"there is no compared axis {as_written(key)}; compared: {_listed(spec.compare)}",
+                    f"there is no compared axis {as_written(key)}; compared: "
+                    f"{_listed(spec.compare)}",
                 )
     yield from seed_problems(spec, spec.seeds)
     if spec.stop and not spec.tune:

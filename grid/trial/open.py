@@ -18,6 +18,7 @@ from cnncore.models.classifier_head import freeze_features
 from cnncore.models.pretrained import load_pretrained
 from cnncore.process_settings import SettingChanges, unchanged
 from cnncore.seeding import derive_seed, seed_everything
+from cnncore.training.openmp import use_threads
 from cnncore.training.train import start
 from cnncore.training.train_state import TrainState
 from grid.errors import StoreError
@@ -55,7 +56,7 @@ def open_trial(
     config, seed = trial.config, trial.seed
     assert config.image_size is not None  # the plan fills it in
     look_up_in(module_path)
-    torch.set_num_threads(threads)
+    use_threads(threads)
     torch_device = torch.device(device)
     data = load_planned(config, data_dir, skip_unreadable=skip_unreadable)
     fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)

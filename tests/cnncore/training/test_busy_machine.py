@@ -12,6 +12,7 @@ from torch import nn
 
 from cnncore.training import busy_machine
 from cnncore.training.busy_machine import BUSY, QUIET, BusyWatch, Crowd
+from cnncore.training.openmp import openmp
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
 
@@ -28,7 +29,7 @@ def gradients() -> list[torch.Tensor]:
 
 
 def test_a_crowd_changes_no_bit_and_leaves_no_thread() -> None:
-    assert busy_machine.openmp(), "torch's OpenMP has another name now"
+    assert openmp(), "torch's OpenMP has another name now"
     before_threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
