@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from cnncore.data.sources.pictures import Picture, Ranges
+from cnncore.data.folders.pictures import Picture, Ranges
 
 MOST_NAMED = 3
 

@@ -15,11 +15,10 @@ import numpy as np
 
 from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Images
 from cnncore.data.errors import DataError
-from cnncore.data.progress import tell_progress
-from cnncore.data.sources.file_digests import below, joint_digest
-from cnncore.data.sources.folder_text import and_more, describe, shown
-from cnncore.data.sources.picture_index import read_pictures
-from cnncore.data.sources.pictures import (
+from cnncore.data.file_digests import below, joint_digest
+from cnncore.data.folders.description import and_more, describe, shown
+from cnncore.data.folders.picture_index import read_pictures
+from cnncore.data.folders.pictures import (
     Picture,
     Ranges,
     change,
@@ -27,7 +26,8 @@ from cnncore.data.sources.pictures import (
     read_rgb,
     suffixes,
 )
-from cnncore.data.sources.split_folders import find_splits, split_kinds
+from cnncore.data.folders.split_folders import find_splits, split_kinds
+from cnncore.data.progress import tell_progress
 from cnncore.data.stratify import stratified_split
 from cnncore.processors import machine_cpus
 

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cnncore.data.file_digests import below, stamp, write_cache
+from cnncore.data.folders import pictures
+from cnncore.data.folders.pictures import Picture
 from cnncore.data.progress import tell_progress
-from cnncore.data.sources import pictures
-from cnncore.data.sources.file_digests import below, stamp, write_cache
-from cnncore.data.sources.pictures import Picture
 from cnncore.processors import machine_cpus
 
 # Part of the cache's name: a change of what is stored reads all files again.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cnncore.data.errors import DataError
-from cnncore.data.sources.imagefolder import FolderFiles, list_files
+from cnncore.data.folders.imagefolder import FolderFiles, list_files
 
 FOLDER = "flowers"
 CLASS_NAMES = ("daisy", "dandelion", "rose", "sunflower", "tulip")

@@ -11,7 +11,7 @@ from typing import Any
 from cnncore.catalog import DATASETS, unknown_name
 from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
-from cnncore.data.sources import imagefolder
+from cnncore.data.folders import imagefolder
 
 FOLDER_PREFIX = "imagefolder:"
 

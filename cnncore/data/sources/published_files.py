@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnncore.data.errors import DataError, DataMissing
-from cnncore.data.sources.file_digests import files_digest, joint_digest
+from cnncore.data.file_digests import files_digest, joint_digest
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from PIL import Image
 from cnncore.catalog import DATASETS
 from cnncore.data import DataError, DataMissing, check_dataset, dataset, load_dataset
 from cnncore.data.arrays import checked
-from cnncore.data.sources import cifar10, pictures
+from cnncore.data.folders import pictures
+from cnncore.data.sources import cifar10
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from cnncore.config import TrialConfig
 from cnncore.data import DataError, check_dataset, dataset, load_dataset, open_splits
-from cnncore.data.sources import pictures
-from cnncore.data.sources.split_folders import find_splits
+from cnncore.data.folders import pictures
+from cnncore.data.folders.split_folders import find_splits
 
 SIDE = 8
 
