@@ -25,8 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import overrides
 from torch.nn.modules import module as torch_modules
 from torch.optim import optimizer as torch_optimizers
+from torch.utils import _python_dispatch
+from torch.utils._device import DeviceContext
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class _Setting:
     get: Callable[[], Any]
     put: Callable[[Any], object]
     quiet: bool = False
+    # It cannot be put back, or not for the network's own next step.
+    stays: bool = False
 
     def value(self) -> Any:
         try:
@@ -61,7 +66,8 @@ class ProcessSettings:
         for setting in differing:
             with contextlib.suppress(Exception):  # seen below
                 setting.put(self._values[setting.name])
-        if stuck := self.changed():
+        stays = {setting.name for setting in _settings() if setting.stays}
+        if stuck := [name for name in self.changed() if name not in stays]:
             logging.getLogger(__name__).warning("cannot be put back: %s", ", ".join(stuck))
         return [setting.name for setting in differing if not setting.quiet]
 
@@ -129,6 +135,10 @@ def _settings() -> tuple[_Setting, ...]:
         _Setting("torch's anomaly mode", _anomaly, _put_anomaly),
         _Setting("flushing of denormal numbers", _flushes_denormal, torch.set_flush_denormal),
         *_hooks(),
+        _Setting("torch's function and dispatch modes", _modes, _put_modes),
+        _Setting("torch's hooks for saved tensors", _saved_tensor_hooks, _put_saved_tensor_hooks),
+        _Setting("timers", _timers, _stop_timers, stays=True),
+        _Setting("threads that it left running", _threads, lambda _: None, stays=True),
         _Setting("NumPy's error handling", np.geterr, lambda kinds: np.seterr(**kinds)),
         _Setting("torch's printing", _torch_printing, _put_torch_printing),
         _Setting("NumPy's printing", np.get_printoptions, lambda now: np.set_printoptions(**now)),
@@ -290,6 +300,41 @@ def _hooks() -> Iterator[_Setting]:
                 )
 
 
+def _modes() -> tuple[list[Any], list[Any]]:
+    """Return the modes that are entered, for functions and for operations."""
+    functions: list[Any] = overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    # The default device is a mode too, and a setting of its own.
+    functions = [mode for mode in functions if not isinstance(mode, DeviceContext)]
+    return functions, list(_python_dispatch._get_current_dispatch_mode_stack())
+
+
+def _put_modes(value: tuple[list[Any], list[Any]]) -> None:
+    for mode in reversed(_modes()[0]):
+        if mode not in value[0]:
+            overrides._pop_mode()  # type: ignore[no-untyped-call]  # torch has no types here
+    for mode in reversed(_modes()[1]):
+        if mode not in value[1]:
+            _python_dispatch._pop_mode()
+    now = _modes()
+    for mode in value[0]:
+        if mode not in now[0]:
+            overrides._push_mode(mode)  # type: ignore[no-untyped-call]
+    for mode in value[1]:
+        if mode not in now[1]:
+            _python_dispatch._push_mode(mode)
+
+
+def _saved_tensor_hooks() -> Any:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def _put_saved_tensor_hooks(value: Any) -> None:
+    while _saved_tensor_hooks() not in (None, value):
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+    if value is not None and _saved_tensor_hooks() is None:
+        torch._C._autograd._push_saved_tensors_default_hooks(*value)
+
+
 def _torch_printing() -> dict[str, Any]:
     return dict(vars(torch._tensor_str.PRINT_OPTS))
 
@@ -310,6 +355,27 @@ def _umask() -> int:
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
+
+
+def _timers() -> tuple[bool, ...]:
+    """Return which timers run: one that is left ends the process, or another trial."""
+    return tuple(signal.getitimer(timer)[0] > 0 for timer in _TIMERS)
+
+
+def _stop_timers(before: tuple[bool, ...]) -> None:
+    for timer, ran in zip(_TIMERS, before, strict=True):
+        if not ran:
+            signal.setitimer(timer, 0)
+
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+def _threads() -> frozenset[threading.Thread]:
+    """Return the threads of Python that run, but for our own watch."""
+    return frozenset(
+        thread for thread in threading.enumerate() if not thread.name.startswith("busy-")
+    )
 
 
 def _put_locale(value: str) -> None:

@@ -26,8 +26,10 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def seed_torch(seed: int) -> None:
-    """Seed PyTorch's global generators without waiting for a device, so cheaply for every step."""
+def seed_epoch(seed: int) -> None:
+    """Seed the global generators without waiting for a device, so cheaply for every epoch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no types here
         torch.cuda.manual_seed_all(seed)

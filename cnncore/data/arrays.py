@@ -94,7 +94,9 @@ def _as_arrays(name: str, value: Any) -> ImageArrays:
 
 
 def _class_names(value: Any, problems: list[str]) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, (list, tuple, np.ndarray)) or not all(
+        isinstance(name, str) for name in value
+    ):
         problems.append("class_names must be a sequence of names")
         return ()
     if len(value) < 2 or len(set(value)) != len(value):

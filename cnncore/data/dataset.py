@@ -13,7 +13,7 @@ from cnncore.catalog import check_labels
 from cnncore.config import TrialConfig
 from cnncore.data.cache import ImageData, cache_roots, make_copy, open_copy
 from cnncore.data.errors import DataError, DataMissing
-from cnncore.data.own_data import open_own_data
+from cnncore.data.own_data import open_own_data, remarks
 from cnncore.data.sources.open import DatasetInfo, is_function, label_set, open_source
 
 # A fingerprint that no content has: any content will do.
@@ -40,7 +40,8 @@ def check_dataset(
     if is_function(name):
         data = open_own_data(name, roots)
         side = data.train_images.shape[1]
-        return DatasetInfo(name, data.class_names, len(data.class_names), side, data.fingerprint)
+        classes = data.class_names
+        return DatasetInfo(name, classes, len(classes), side, data.fingerprint, notes=remarks(data))
     source = open_source(name, folder, roots, image_size, skip_unreadable=skip_unreadable)
     try:
         source.check()

@@ -85,6 +85,23 @@ def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) 
     raise DataError(f"data set {name}: no disk has room for its decoded copy")
 
 
+def remarks(data: ImageData) -> tuple[str, ...]:
+    """Return what a person may not expect of the arrays."""
+    train, test = ([hash(image.tobytes()) for image in images]
+                   for images in (data.train_images, data.test_images))  # fmt: skip
+    known, notes = set(train), []
+    if len({*train, *test}) == 1:
+        return ("all images are equal; pixel values go from 0 to 255, are yours scaled to 0..1?",)
+    if again := sum(image in known for image in test):
+        notes.append(
+            f"{again:,} of {len(test):,} test images are also training images, so the test "
+            "accuracy is too high"
+        )
+    if data.train_images.max() <= 1:
+        notes.append("no pixel value is above 1; they go from 0 to 255, are yours scaled to 0..1?")
+    return tuple(notes)
+
+
 def answer(name: str, staging: str, *roots: str) -> None:
     """Call the function in this process; store its arrays in `staging` unless a root has them."""
     try:

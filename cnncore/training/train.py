@@ -19,7 +19,7 @@ from cnncore.data.splits import Splits
 from cnncore.measure.evaluate import autocast, predict
 from cnncore.models.classifier_head import feature_norms
 from cnncore.models.logits import check_logits
-from cnncore.seeding import derive_seed, seed_torch
+from cnncore.seeding import derive_seed, seed_epoch
 from cnncore.training.glibc_allocator import keep_freed_memory
 from cnncore.training.optimizer import build_optimizer
 from cnncore.training.schedule import learning_rate
@@ -131,9 +131,9 @@ def train(
         for norm in frozen_norms:
             norm.eval()
         started = perf_counter()
-        # Dropout draws from PyTorch's global generators: each epoch has a stream of its own.
+        # Dropout draws from the global generators: each epoch has streams of its own.
         if state.step == 0:
-            seed_torch(derive_seed(state.seed, "epoch", epoch))
+            seed_epoch(derive_seed(state.seed, "epoch", epoch))
         else:
             set_random_state(state.random, device)
         unread: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class TrainState:
 
     `epoch` counts finished epochs and `step` the finished steps of the current one.
     `train_time_s`, `loss_sum`, `correct` and `random` belong to the current epoch; `random` holds
-    the states of PyTorch's generators at the last `StepBoundary`. `cuts` counts the cuts of a
+    the states of the global generators at the last `StepBoundary`. `cuts` counts the cuts of a
     plateau schedule. `best_weights` is a copy, on the CPU, of the weights that `select: best`
     chose so far. `best_predictions` are the logits and labels of the validation images in
     `best_epoch`; a checkpoint leaves them out, and they are then computed again.
@@ -115,15 +117,32 @@ def copy_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """Return the states of PyTorch's generators: the CPU's and, if there is one, the GPU's."""
+    """Return the states of the global generators: PyTorch's CPU, its GPU, Python's, NumPy's.
+
+    A network's code may draw from each of them. Whole numbers below 2^32 are exact as float64.
+    """
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
-    return states
+    _, words, gauss = random.getstate()
+    _, keys, *rest = np.random.get_state()
+    return [
+        *states,
+        torch.tensor([*words, math.nan if gauss is None else gauss], dtype=torch.float64),
+        torch.tensor([*keys, *rest], dtype=torch.float64),
+    ]
 
 
 def set_random_state(states: list[Tensor], device: torch.device) -> None:
-    """Restore the states that `random_state` returned."""
+    """Restore the states that `random_state` returned; earlier versions stored PyTorch's alone."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)
+    if states[-1].dtype != torch.float64:
+        return
+    *words, gauss = states[-2].tolist()
+    random.setstate((3, tuple(map(int, words)), None if math.isnan(gauss) else gauss))
+    *keys, position, has_gauss, cached = states[-1].tolist()
+    np.random.set_state(
+        ("MT19937", np.array(keys, np.uint32), int(position), int(has_gauss), cached)
+    )

@@ -16,6 +16,7 @@ from grid.cost.disk import DiskNeed, disk_need
 from grid.cost.slots import check_thread_limit, count_slots, pick_device
 from grid.errors import GridError, SweepError
 from grid.plan.plan import Plan, active_axes
+from grid.search.earlier import count_as_done
 from grid.search.sweep_search import Search
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
@@ -70,7 +71,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     count = count_slots(plan.spec.resources, slots, device)
     store = open_store(inside(results, plan.folder))
     store.files.fetch_tables()
-    finished = store.finished()
+    finished = count_as_done(store.finished(), plan)
     configs = list(_configs(plan))
     left = [config for config, trial_id in configs if trial_id not in finished]
     lineage = Lineage(store, finished)
@@ -133,7 +134,9 @@ def with_tried_networks(plan: Plan, results: Path | str, data_dir: Path) -> Plan
     store = open_store(inside(results, plan.folder))
     store.files.fetch_tables()
     device = pick_device(plan.spec.resources)
-    tried = try_networks(plan, unfinished_configs(plan, store.finished()), data_dir, device)
+    tried = try_networks(
+        plan, unfinished_configs(plan, count_as_done(store.finished(), plan)), data_dir, device
+    )
     if messages := tried.messages():
         position = plan.spec.source.position(plan.resolver.key_path("arch"))
         raise SweepError([f"{position}: {message}" for message in messages])

@@ -201,12 +201,12 @@ class Resolver:
         return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
 
     def about_data(self) -> list[str]:
-        """Describe what the image folders hold, and what one may not expect of them."""
-        described = {name: facts for (name, _), facts in self._facts.items() if facts.contents}
+        """Describe what image folders hold, and what one may not expect of data."""
         return [
             f"{name}: {text}"
-            for name, facts in described.items()
+            for name, facts in {name: facts for (name, _), facts in self._facts.items()}.items()
             for text in (facts.contents, *facts.notes)
+            if text
         ]
 
     def cell_id(self, values: Values) -> str:

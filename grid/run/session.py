@@ -36,6 +36,7 @@ from grid.run.driver import Driver, RunOptions, end_skipped
 from grid.run.lost_trials import settle_claims
 from grid.run.reading import reading_shown
 from grid.run.signals import StopSignals
+from grid.search.earlier import count_as_done, pruned_otherwise
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
 from grid.store.open import open_store
@@ -174,9 +175,11 @@ def _restore(
     plan: Plan, options: RunOptions, console: Console, store: Store, share: Share | None
 ) -> Restored:
     """Store the sweep file and the plan; restore the search from the ended trials."""
-    store.write_sweep(plan.spec.text)
     rows = store.finished()
-    finished = _count_as_done(rows, plan, retry=options.retry)
+    finished = count_as_done(rows, plan, retry=options.retry)
+    if pruned := pruned_otherwise(store, plan, finished):
+        print_note(console, pruned)
+    store.write_sweep(plan.spec.text)
     if share is None:  # beside other drivers, a claimed trial may run elsewhere
         settle_claims(store, finished, local=options.local)
     _write_plan(store, plan)
@@ -240,21 +243,7 @@ def _read_finished(
     store: Store, plan: Plan, retry: Collection[str], trial_id: str | None = None
 ) -> dict[str, Finished]:
     """Read the ended trials that count as done, all or one."""
-    return _count_as_done(store.finished(trial_id), plan, retry=retry)
-
-
-def _count_as_done(
-    rows: Mapping[str, Finished], plan: Plan, *, retry: Collection[str]
-) -> dict[str, Finished]:
-    """Return the ended trials that count as done for this plan."""
-    tune = plan.spec.tune
-    prunes = plan.spec.stop is not None or (tune is not None and tune.drop is not None)
-    return {
-        trial_id: row
-        for trial_id, row in rows.items()
-        # Without a rule that prunes, a pruned trial is one cut short: it is trained to its end.
-        if not (row.state == "pruned" and not prunes) and row.state not in retry
-    }
+    return count_as_done(store.finished(trial_id), plan, retry=retry)
 
 
 def _write_plan(store: Store, plan: Plan) -> None:

@@ -153,7 +153,7 @@ class DiskFiles(Files):
                     for entry in entries
                     if entry.name.endswith(suffix) and entry.is_file()
                 )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def has(self, path: Path) -> bool:

@@ -20,11 +20,13 @@ from grid.errors import ResultsError
 from grid.store.atomic import FULL, STALE_S, remove_temporary
 from grid.store.claims import Claims
 from grid.store.files import DiskFiles, Files
-from grid.store.parquet import encode, read_files, to_rows
+from grid.store.parquet import encode, is_intact, read_files, to_rows
 from grid.store.records import columns_to_table, schema, to_table
 
 # Tables with a file per trial, merged by `compact`.
 PER_TRIAL = ("trials", "epochs", "classes", "predictions", "enhancement")
+# Tables of which each run reads every value once, to compare checksums.
+VERIFIED = ("trials", "epochs", "classes")
 # Names of files: ids and numbers.
 FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 # The key `sweep` at the start of a line, or in a file that is one line of JSON.
@@ -233,11 +235,11 @@ class Store:
     # -- repair ----------------------------------------------------------------------------
 
     def set_damaged_aside(self) -> list[Path]:
-        """Rename files that were cut short to `*.damaged`; return them by their old names."""
+        """Rename files that were cut short or changed to `*.damaged`; return their old names."""
         damaged = []
         for table in (*PER_TRIAL, "paused", "plan", "asked"):
             for path in map(Path, self._files(table)):
-                if not looks_whole(path):
+                if not looks_whole(path) or (table in VERIFIED and not is_intact(path)):
                     self.files.set_aside(path)
                     damaged.append(path)
         return damaged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -67,6 +68,18 @@ def read_files(
         except (pa.ArrowException, OSError) as error:
             log.warning("%s: cannot be read (%s); left out", file, str(error).splitlines()[0])
     return pa.concat_tables(parts)
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether a file's pages have their checksums; files of earlier versions have none."""
+    try:
+        with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as opened:
+            opened.read(use_threads=False)
+    except FileNotFoundError:
+        return True
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 def to_rows(table: pa.Table) -> list[dict[str, Any]]:

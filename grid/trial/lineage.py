@@ -49,5 +49,5 @@ class Lineage:
         if shorter.state != "complete":
             return "the shorter trial was pruned"
         if not self.store.files.has(self.store.last_checkpoint(shorter.trial_id)):
-            return "its last checkpoint was not kept (`keep: last` does)"
+            return "their last checkpoints were not kept (`keep: last` does)"
         return None

@@ -76,7 +76,7 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
 
 def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None]:
     """Run the trial under the settings that it finds and makes."""
-    started = time.perf_counter()
+    started, own = time.perf_counter(), os.getpid()
     attempt = Attempt.begin(assignment, store)
     attempt.machine = machine = BusyWatch(assignment.threads)
     machine.start()
@@ -85,7 +85,7 @@ def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None
         with contextlib.closing(_steps(assignment, store, attempt, started)) as steps:
             while True:
                 try:
-                    with _exits_raise():
+                    with _exits_raise(), _only_in(own):
                         progress = next(steps, None)
                 except (StoreError, Superseded, StoppedAtOnce):
                     raise
@@ -110,6 +110,19 @@ def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None
     # Outside the handler, because the traceback holds the network and its batches.
     release_unused_memory()
     yield attempt.retry_alone(reason) if retry else attempt.end("failed", reason, started)
+
+
+@contextlib.contextmanager
+def _only_in(process: int) -> Iterator[None]:
+    """End a process that the trial's code forked and that comes out of the block like its parent.
+
+    It would go on as a second driver.
+    """
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
 
 
 @contextlib.contextmanager

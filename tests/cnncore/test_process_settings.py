@@ -8,13 +8,26 @@ import os
 import random
 import signal
 import sys
+import threading
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 
 from cnncore.process_settings import ProcessSettings, random_states_kept, unchanged
+
+
+class Mode(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+def pack(tensor):
+    return tensor
+
 
 CHANGES = {
     "torch's default dtype": lambda: torch.set_default_dtype(torch.float64),
@@ -33,6 +46,8 @@ CHANGES = {
     "torch's forward hooks of all modules": lambda: (
         torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
     ),
+    "torch's function and dispatch modes": lambda: Mode().__enter__(),
+    "torch's hooks for saved tensors": lambda: saved_tensors_hooks(pack, pack).__enter__(),
     "NumPy's error handling": lambda: np.seterr(all="raise"),
     "torch's printing": lambda: torch.set_printoptions(precision=2),
     "NumPy's printing": lambda: np.set_printoptions(precision=2),
@@ -75,6 +90,16 @@ def test_all_at_once_are_put_back_and_set_again():
     finally:
         before.put_back()
     assert before.swap() is None
+
+
+def test_timers_and_threads_that_are_left_are_named():
+    over = threading.Event()
+    with unchanged() as changed:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 1000)  # pytest has the other one
+        threading.Thread(target=over.wait, daemon=True).start()
+    over.set()
+    assert changed == ["timers", "threads that it left running"]
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
 
 
 def test_random_generators_go_on_as_if_nothing_had_been_drawn():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnncore.seeding import derive_seed, seed_everything, seed_torch
+from cnncore.seeding import derive_seed, seed_epoch, seed_everything
 
 
 @pytest.mark.slow
@@ -31,5 +31,5 @@ def test_seeding_everything_repeats_all_three_generators():
     first = draws()
     seed_everything(2**40 + 1)
     assert draws() == first
-    seed_torch(2**40 + 1)
+    seed_epoch(2**40 + 1)
     assert float(torch.rand(())) == first[2]

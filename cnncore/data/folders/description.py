@@ -121,7 +121,7 @@ def _copies(
     if again:
         twin = first[pictures[again[0]].sha256]
         notes.append(
-            f"{_counted(len(again), 'test image')} are the same files as training images, such as "
+            f"{_counted(len(again), 'test image')} also among the training images, such as "
             f"{shown(again[0].name)} and {shown(twin.name)} of {shown(classes[labels[twin]])}"
         )
     classes_of: dict[str, set[int]] = {}

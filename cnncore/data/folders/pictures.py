@@ -75,13 +75,16 @@ def find_ranges(pictures: Iterable[Picture]) -> Ranges:
     """Return the ranges of a folder.
 
     Integers: 0 to the largest number of as many bits as the folder's largest value needs, at least
-    8. Floats: 0 to 1 or 0 to 255, if they lie in there. Other values: lowest to highest.
+    8. Floats: 0 to 1 or 0 to 255, if they lie in there. Other values: lowest to highest. Resampling
+    overshoots, so floats from -0.5 to 1.5 still count as 0 to 1, and are clipped.
     """
     integers, floats = _extremes(pictures, floats=False), _extremes(pictures, floats=True)
     if integers[0] >= 0:
         integers = (0, 2 ** max(8, int(integers[1]).bit_length()) - 1)
-    if floats[0] >= 0 and floats[1] <= 255:
-        floats = (0, 1 if floats[1] <= 1 else 255)
+    if floats[0] >= -0.5 and floats[1] <= 1.5:
+        floats = (0, 1)
+    elif floats[0] >= 0 and floats[1] <= 255:
+        floats = (0, 255)
     return Ranges(integers, floats)
 
 

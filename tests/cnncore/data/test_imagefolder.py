@@ -279,5 +279,5 @@ def test_copies_in_both_splits_and_in_two_classes_are_said(tmp_path):
     write(own, ["train/a", "train/b", "test/a", "test/b"])
     shutil.copy(own / "train/a/0.png", own / "test/b/copy.png")
     notes = check(own, tmp_path).notes
-    assert "1 test image are the same files as training images, such as copy.png" in notes[-2]
+    assert "1 test image also among the training images, such as copy.png" in notes[-2]
     assert notes[-1] == "1 image in more than one class, such as a and b"

@@ -18,7 +18,7 @@ from cnncore.data import load_dataset, open_splits
 from cnncore.data.augment.mixing import draw_mix
 from cnncore.measure.evaluate import predict
 from cnncore.models.classifier_head import freeze_features
-from cnncore.seeding import derive_seed, seed_everything, seed_torch
+from cnncore.seeding import derive_seed, seed_epoch, seed_everything
 from cnncore.training.train import (
     Diverged,
     EpochResult,
@@ -365,7 +365,7 @@ def test_the_loss_of_mixed_images_is_that_of_soft_labels(data_dir, seed):
     own = F.one_hot(labels, 10).float()
     soft = mixed.share * own + (1 - mixed.share) * own[mixed.partner]
     torch.testing.assert_close(soft.sum(1), torch.ones(48))
-    seed_torch(derive_seed(seed, "epoch", 1))  # of dropout
+    seed_epoch(derive_seed(seed, "epoch", 1))  # of dropout
     logits = state.model.train()(mixed.images(images))
     expected = F.cross_entropy(logits, soft, label_smoothing=0.1)
     assert result.train_loss == pytest.approx(expected.item(), rel=1e-5)

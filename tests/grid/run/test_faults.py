@@ -35,7 +35,7 @@ class Faulty(nn.Module):
         self.steps += self.training
         marker = HERE / f"{self.how}-{os.getpid()}"
         first = not list(HERE.glob(f"{self.how}-*"))
-        if self.how == "dies":
+        if self.how == "dies" and len(x) > 2:  # not when the plan tries it
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how in ("stops", "trips") and self.steps == 8 and first:
             marker.touch()

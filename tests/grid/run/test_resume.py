@@ -262,7 +262,7 @@ def test_a_plan_says_what_a_longer_search_goes_on_from(
     assert "cost: 6 epochs" in longer
     for path in (tmp_path / "small" / "checkpoints").glob("*/last.pt"):
         path.unlink()
-    assert "its last checkpoint was not kept (`keep: last` does)" in planned(sweep(4))
+    assert "their last checkpoints were not kept (`keep: last` does)" in planned(sweep(4))
     assert sorted((tmp_path / "small" / "asked").iterdir()) == before  # a plan writes nothing
 
 
