@@ -29,6 +29,7 @@ from cnncore.measure.memory import (
     reset_peak_memory,
 )
 from cnncore.measure.metrics import classification_metrics
+from cnncore.models.logits import check_logits
 from cnncore.process_settings import ProcessSettings, random_states_kept, unchanged
 from cnncore.training.busy_machine import BusyWatch
 from cnncore.training.train import Diverged, EpochResult, train
@@ -322,6 +323,8 @@ def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: Ready
         model, splits.val.batches(), precision=config.precision, device=device
     )
     test = predict(model, splits.test.batches(), precision=config.precision, device=device)
+    for logits, labels in (val, test):  # a network may answer otherwise than in training
+        check_logits(logits, len(labels), len(data.class_names))
     metrics_of = {"val": classification_metrics(*val), "test": classification_metrics(*test)}
     one, sixteen = (
         measure_latency(

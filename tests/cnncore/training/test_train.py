@@ -3,6 +3,7 @@
 import copy
 import itertools
 import multiprocessing
+import random
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -180,6 +181,28 @@ def test_a_run_cut_off_anywhere_goes_on_bit_for_bit(keys, data_dir, tmp_path, on
     process.join()
     assert rest == expected[1:]
     assert state == final
+
+
+def test_generators_of_python_and_numpy_go_on_too(data_dir, tmp_path, one_thread):
+    config = make_config(epochs=2)
+
+    def begin_noisy(seed=3):
+        state, splits = begin(config, data_dir, seed)
+        state.model.register_forward_pre_hook(
+            lambda module, inputs: inputs[0] * (random.random() + np.random.randn())
+        )
+        return state, splits
+
+    state, splits = begin_noisy()
+    for i, _ in enumerate(train(state, splits, config, boundary_every_s=0.0)):
+        save_checkpoint(tmp_path / f"{i}.pt", state.state_dict())
+        random.random()  # what a consumer draws must not matter
+        np.random.rand()
+    for path in tmp_path.iterdir():
+        resumed, splits = begin_noisy(seed=99)
+        resumed.load_state_dict(load_checkpoint(path))
+        list(train(resumed, splits, config, boundary_every_s=1e9))
+        assert flat(resumed.state_dict()) == flat(state.state_dict())
 
 
 def test_it_learns_digits_and_reports_what_the_model_does(data_dir):

@@ -27,11 +27,15 @@ class Fragile(nn.Module):
     def forward(self, x):
         if self.how == "raises" and len(x) > 2:  # not when the plan tries it
             raise RuntimeError("the hidden <b>flaw</b>\\nsecond line")
+        many = len(x) > 2
         x = self.linear(x.flatten(1))
+        if self.how == "widens" and many and not self.training:
+            return torch.cat([x, x], dim=1)
         return x * float("nan") if self.how == "nan" else x
 
 def fine(classes): return Fragile(classes, "fine")
 def raises(classes): return Fragile(classes, "raises")
+def widens(classes): return Fragile(classes, "widens")
 def nan(classes): return Fragile(classes, "nan")
 """
 
@@ -49,7 +53,7 @@ def fragile(
 def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
     write_sweep: Write, tmp_path: Path, cnngrid: Command
 ) -> None:
-    sweep = fragile(write_sweep, tmp_path, "raises", "nan", "fine")
+    sweep = fragile(write_sweep, tmp_path, "raises", "widens", "nan", "fine")
     result = cnngrid("run", sweep, "--local")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
@@ -57,9 +61,11 @@ def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
     assert "diverged: fragile_networks:nan" in result.stderr
     trials = {row.arch.partition(":")[2]: row for row in trial_rows(tmp_path / "results" / "small")}
     assert {name: row.state for name, row in trials.items()} == {
-        "raises": "failed", "nan": "diverged", "fine": "complete"
+        "raises": "failed", "widens": "failed", "nan": "diverged", "fine": "complete"
     }  # fmt: skip
     assert trials["raises"].reason == "RuntimeError: the hidden <b>flaw</b>"
+    assert trials["widens"].reason.endswith(", 10), but got the shape (144, 20)")
+    assert trials["widens"].test_top1 is None
     assert trials["nan"].reason == "the loss is not finite in epoch 1"
     assert trials["nan"].test_top1 is None
     log = tmp_path / "results" / "small" / "logs" / f"{trials['raises'].trial_id}.log"
@@ -68,7 +74,7 @@ def test_a_trial_that_raises_fails_a_nan_diverges_and_the_rest_goes_on(
     again = cnngrid("run", sweep, "--local")
     assert again.returncode == 1
     assert "nothing to do" in again.stdout
-    for words, ran in (("--retry",), 1), (("--retry", "failed"), 1), (("--retry", "all"), 2):
+    for words, ran in (("--retry",), 2), (("--retry", "failed"), 2), (("--retry", "all"), 3):
         retried = cnngrid("run", sweep, "--local", *words)
         assert f"{counted(ran, 'trial')} in" in retried.stdout
         assert retried.returncode == 1
