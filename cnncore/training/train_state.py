@@ -136,8 +136,10 @@ def random_state(device: torch.device) -> list[Tensor]:
 def set_random_state(states: list[Tensor], device: torch.device) -> None:
     """Restore the states that `random_state` returned; earlier versions stored PyTorch's alone."""
     torch.set_rng_state(states[0])
-    if device.type == "cuda":
+    if device.type == "cuda" and len(states) > 1 and states[1].dtype == torch.uint8:
         torch.cuda.set_rng_state(states[1], device)
+    elif device.type == "cuda":  # written on a CPU: its state decides
+        torch.cuda.manual_seed_all(int.from_bytes(bytes(states[0][:8].tolist()), "big") >> 1)
     if states[-1].dtype != torch.float64:
         return
     *words, gauss = states[-2].tolist()

@@ -209,7 +209,6 @@ def test_a_run_cut_within_an_epoch_goes_on_to_the_bit(
     assert cut(config, data_dir, gpu, gpu) == expected
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="the checkpoint lacks the GPU's state")
 def test_a_run_cut_on_the_cpu_goes_on_on_the_gpu(gpu: torch.device, data_dir: Path) -> None:
     actual = cut(make_config(), data_dir, CPU, gpu)
     assert_close(actual, whole_once("plain", data_dir, CPU), rel=0.02)

@@ -32,10 +32,12 @@ class Faulty(nn.Module):
         self.how, self.linear, self.steps = how, nn.Linear(3 * 8 * 8, classes), 0
 
     def forward(self, x):
+        if len(x) <= 2:  # the plan tries it
+            return self.linear(x.flatten(1))
         self.steps += self.training
         marker = HERE / f"{self.how}-{os.getpid()}"
         first = not list(HERE.glob(f"{self.how}-*"))
-        if self.how == "dies" and len(x) > 2:  # not when the plan tries it
+        if self.how == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how in ("stops", "trips") and self.steps == 8 and first:
             marker.touch()
