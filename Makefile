@@ -27,7 +27,7 @@ demo: setup
 quick: setup
 	$(TEST) $(CORES) -m "not (slow or ray or slurm or browser or gpu or soak)"
 
-# Before a commit: eight minutes on two cores.
+# Before a commit: six minutes on two cores.
 test: setup
 	$(TEST) $(WORKERS) -m "not soak"
 
