@@ -84,9 +84,8 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=2)),
     max_leaves=4,
 )
-# CPU time of a plan. The goal is 5 s, and most take less than one; beside other work on the same
-# core a second counts for less.
-LONGEST_S = 20
+# CPU time that a plan may take, in seconds.
+LONGEST_S = 5
 NUMBERS = st.sampled_from([0, 1, 2, 3, 7, 64, 999, 10**5, 10**6, 10**9, 0.5, 1e-9, 1e9, 1e300])
 # Settings that may be added, most of them possible.
 MORE: dict[str, Any] = {
@@ -254,9 +253,9 @@ def try_it(folder: Path, data: Any, how: str | None, options: Any) -> None:
     words = [str(word) for option in options for word in option]
     names = ["s.yaml", "--", "Usage:", *(word.partition("=")[0] for word in words if word)]
     if not {"--retry", "--on-error", "--share", "--local"} & set(words):
-        before = time.process_time()
+        before = time.thread_time()  # of the command alone: other tests left threads here
         planned = call_main("plan", sweep, "--json", *words)
-        assert time.process_time() - before < LONGEST_S
+        assert time.thread_time() - before < LONGEST_S
         if planned.returncode != 0:
             check_refusal(planned, names)
             return
