@@ -279,16 +279,22 @@ def change_row(folder: Path, config: dict[str, Any], **columns: Any) -> str:
     return str(row["trial_id"])
 
 
-@pytest.mark.slow
-def test_explain_calls_functions_that_a_folder_names_only_when_it_is_trusted(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
-) -> None:
+@pytest.fixture
+def one_trial(write_sweep: Write, tmp_path: Path, data_dir: Path) -> Path:
+    """The sweep file of a folder `small` with one finished trial."""
     sweep = write_sweep(
         compare={"arch": ["mobilenet_small"]},
         fixed={"epochs": 1, "lr": 0.05, "image_size": 16},
         seeds=[0],
     )
     run_local(sweep, tmp_path, data_dir)
+    return sweep
+
+
+@pytest.mark.slow
+def test_explain_calls_functions_that_a_folder_names_only_when_it_is_trusted(
+    one_trial: Path, tmp_path: Path, cnngrid: Command
+) -> None:
     (tmp_path / "others_code.py").write_text(OWN_CODE)
     for named, value in (
         ("arch", "others_code:build"),
@@ -313,14 +319,8 @@ def test_explain_calls_functions_that_a_folder_names_only_when_it_is_trusted(
 
 @pytest.mark.slow
 def test_control_characters_of_a_folder_never_reach_the_terminal(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+    one_trial: Path, tmp_path: Path, cnngrid: Command
 ) -> None:
-    sweep = write_sweep(
-        compare={"arch": ["mobilenet_small"]},
-        fixed={"epochs": 1, "lr": 0.05, "image_size": 16},
-        seeds=[0],
-    )
-    run_local(sweep, tmp_path, data_dir)
     folder = tmp_path / "small"
     bad = "a\x1b[31m\x07\r\x9b\x7f\u202eb"
     trial_id = change_row(
@@ -344,7 +344,7 @@ def test_control_characters_of_a_folder_never_reach_the_terminal(
         ("explain", folder, "samples"),
         *(("table", folder, name) for name in ("comparison", "failures")),
         *(("sql", folder, *question, "--format", kind) for kind in ("table", "csv", "json")),
-        ("run", sweep, "--local", "--results", tmp_path),
+        ("run", one_trial, "--local", "--results", tmp_path),
     ):
         if "run" in words:
             (folder / "run" / "driver.json").unlink()  # else it waits whether that driver lives
@@ -357,14 +357,8 @@ def test_control_characters_of_a_folder_never_reach_the_terminal(
 
 @pytest.mark.slow
 def test_an_id_in_a_table_is_no_path_to_other_files(
-    write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
+    one_trial: Path, tmp_path: Path, cnngrid: Command
 ) -> None:
-    sweep = write_sweep(
-        compare={"arch": ["mobilenet_small"]},
-        fixed={"epochs": 1, "lr": 0.05, "image_size": 16},
-        seeds=[0],
-    )
-    run_local(sweep, tmp_path, data_dir)
     (tmp_path / "secret.log").write_text("secret")
     trial_id = change_row(tmp_path / "small", {}, trial_id="../../secret")
     before = sorted(tmp_path.rglob("*"))
