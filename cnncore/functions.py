@@ -50,14 +50,15 @@ def import_function(name: str) -> Callable[..., Any]:
         raise ValueError(
             f"{name}: its module cannot be imported: {error_line(error)}{place}"
         ) from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
+    found = getattr(module, attribute, None)
+    if not callable(found):
         raise ValueError(f"{name}: module {module_name} has no function {attribute}")
+    function: Callable[..., Any] = found
     if _is_standard(getattr(_innermost(function), "__module__", None) or ""):
         raise ValueError(
             f"{name}: is a function of Python's standard library; name one of your own"
         )
-    return function  # type: ignore[no-any-return]  # callable, seen above
+    return function
 
 
 def check_call(name: str, function: Callable[..., Any], *arguments: str) -> None:

@@ -11,7 +11,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,13 +29,8 @@ from cnncore.data.cache import (
 )
 from cnncore.data.errors import DataError
 from cnncore.data.sources.user_function import call
+from cnncore.fresh_process import fresh_process
 from cnncore.functions import check_function_name
-
-# The fresh process: it looks for modules where its parent does, and first of all nowhere else.
-PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from cnncore.data.own_data import answer; answer(*sys.argv[2:])"
-)
 
 
 @dataclass(frozen=True)
@@ -79,9 +73,9 @@ def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) 
                 _ask_again(name, found, staging, roots)
             if root in roots:
                 publish(folder, copy_folder(root, key))
-                return open_copy(name, key, [root])  # type: ignore[return-value]  # just written
             # Files that are mapped stay after their folder is removed.
-            return open_copy(name, key, [staging])  # type: ignore[return-value]
+            if copy := open_copy(name, key, [root if root in roots else staging]):
+                return copy
     raise DataError(f"data set {name}: no disk has room for its decoded copy")
 
 
@@ -118,9 +112,9 @@ def answer(name: str, staging: str, *roots: str) -> None:
 
 def _ask(name: str, staging: Path, roots: list[Path]) -> str:
     """Call the function in a fresh process; return its content's fingerprint."""
-    arguments = [json.dumps(sys.path), name, str(staging), *map(str, roots)]
+    arguments = [name, str(staging), *map(str, roots)]
+    command = fresh_process("cnncore.data.own_data:answer", *arguments)
     # What the function prints is none of the command's own output.
-    command = [sys.executable, "-P", "-c", PROGRAM, *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2)
     try:
         result = Answer(**json.loads(_answer_file(staging).read_text()))

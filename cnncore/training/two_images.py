@@ -30,9 +30,9 @@ from cnncore.process_settings import unchanged
 PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
 
 
-def main() -> None:
-    """Answer the requests on standard input; the first argument is the answers' descriptor."""
-    answers = int(sys.argv[1])
+def main(descriptor: str) -> None:
+    """Answer the requests on standard input; the answers go to a file by its descriptor."""
+    answers = int(descriptor)
     os.set_inheritable(answers, False)
     torch.set_num_threads(1)
     for request in json.load(sys.stdin):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Generator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
+from cnncore.fresh_process import fresh_process
 from grid.errors import StoreError, Superseded
 from grid.store.folder import Store
 from grid.trial.assignment import Assignment, Progress
@@ -25,14 +24,9 @@ def run_apart(assignment: Assignment, store: Store) -> Generator[Progress, None,
     with here:
         with there:
             child = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    f"from grid.run.apart import serve; serve({there.fileno()})",
-                ],
+                fresh_process("grid.run.apart:serve", str(there.fileno())),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 # The driver decides how a trial ends, so Ctrl-C must reach only the driver.
                 start_new_session=True,
             )
@@ -53,12 +47,12 @@ def run_apart(assignment: Assignment, store: Store) -> Generator[Progress, None,
             child.wait()
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: str) -> None:
     """Run the trial that comes over the connection; each `True` that comes lets it go on."""
     from grid.store.open import open_store
     from grid.trial.trial import run_trial
 
-    with Connection(descriptor) as driver:
+    with Connection(int(descriptor)) as driver:
         assignment: Assignment = driver.recv()
         store = open_store(assignment.results)
         trial = run_trial(assignment, store)

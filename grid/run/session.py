@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from analysis.results.location import inside
 from cnncore.data import prepare_dataset
-from cnncore.data.sources.open import is_function
 from grid.cost.absent_classes import absent_class_notes
 from grid.cost.forecast import planned_work
 from grid.cost.slots import check_thread_limit, count_slots, pick_device
@@ -26,7 +25,6 @@ from grid.errors import GridError, StoreError
 from grid.lock.heartbeat import POLL_S
 from grid.lock.hold import hold, join
 from grid.lock.share import Share
-from grid.phrases import counted
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan, plan_rows
 from grid.run.capacity import Capacity, ClusterCapacity
@@ -36,7 +34,7 @@ from grid.run.driver import Driver, RunOptions, end_skipped
 from grid.run.lost_trials import settle_claims
 from grid.run.reading import reading_shown
 from grid.run.signals import StopSignals
-from grid.search.earlier import count_as_done, pruned_otherwise
+from grid.search.earlier import count_as_done, other_data, pruned_otherwise
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
 from grid.store.open import open_store
@@ -201,7 +199,7 @@ def _restore(
         trial_id: row.ended_at for trial_id, row in rows.items() if trial_id not in finished
     }
     restored = Restored(search, lineage, keeper, finished, ended_before, first)
-    for text in _other_data(plan, store, finished, search.trials()):
+    for text in other_data(plan, store, finished, search.trials()):
         print_note(console, text)
     trials = search.trials().values()
     if finished and trials and not restored.earlier() and not any(map(lineage.shorter, trials)):
@@ -211,32 +209,6 @@ def _restore(
             "plan; they stay, and leave the tables (--all shows them)",
         )
     return restored
-
-
-def _other_data(
-    plan: Plan, store: Store, finished: Mapping[str, Finished], trials: Mapping[str, Trial]
-) -> Iterator[str]:
-    """Yield a text on each data set of which the folder has trials with other content."""
-    left = [row for trial_id, row in finished.items() if trial_id not in trials]
-    for (name, _), facts in plan.resolver.datasets().items():
-        rows = [row for row in left if row.dataset == name and facts.fingerprint]
-        others = [row for row in rows if row.data_fingerprint not in (None, facts.fingerprint)]
-        if others:
-            yield (
-                f"{name}: {counted(len(others), 'finished trial')} had other images or labels than "
-                "it has now; they do not count, stay, and leave the tables (--all shows them)"
-            )
-        elif is_function(name) and any(_without_fingerprint(store, row) for row in rows):
-            yield (
-                f"{name}: finished trials of an earlier version are run again, because their ids "
-                "do not tell the data; they stay, and leave the tables (--all shows them)"
-            )
-
-
-def _without_fingerprint(store: Store, row: Finished) -> bool:
-    """Recognise a trial from before the data of a user's function were part of a config."""
-    stored = store.row(row.trial_id)
-    return stored is not None and "data_fingerprint" not in (stored["config"] or "")
 
 
 def _read_finished(

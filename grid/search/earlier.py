@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
+from cnncore.data.sources.open import is_function
 from grid.errors import GridError
 from grid.phrases import counted
+from grid.plan.ids import Trial
 from grid.plan.plan import Plan
 from grid.store.folder import Finished, Store
 from grid.sweep.load import load_sweep
@@ -46,3 +48,29 @@ def pruned_otherwise(store: Store, plan: Plan, finished: Mapping[str, Finished])
         "sweep file no longer has; they stay as they are. To search by today's rule alone, give "
         "another --results folder"
     )
+
+
+def other_data(
+    plan: Plan, store: Store, finished: Mapping[str, Finished], trials: Mapping[str, Trial]
+) -> Iterator[str]:
+    """Yield a text on each data set of which the folder has trials with other content."""
+    left = [row for trial_id, row in finished.items() if trial_id not in trials]
+    for (name, _), facts in plan.resolver.datasets().items():
+        rows = [row for row in left if row.dataset == name and facts.fingerprint]
+        others = [row for row in rows if row.data_fingerprint not in (None, facts.fingerprint)]
+        if others:
+            yield (
+                f"{name}: {counted(len(others), 'finished trial')} had other images or labels than "
+                "it has now; they do not count, stay, and leave the tables (--all shows them)"
+            )
+        elif is_function(name) and any(_without_fingerprint(store, row) for row in rows):
+            yield (
+                f"{name}: finished trials of an earlier version are run again, because their ids "
+                "do not tell the data; they stay, and leave the tables (--all shows them)"
+            )
+
+
+def _without_fingerprint(store: Store, row: Finished) -> bool:
+    """Recognise a trial from before the data of a user's function were part of a config."""
+    stored = store.row(row.trial_id)
+    return stored is not None and "data_fingerprint" not in (stored["config"] or "")

@@ -23,9 +23,10 @@ from typing import IO, Any
 
 from cnncore.catalog import NETWORKS
 from cnncore.config import NETWORK_KEYS, TrialConfig, network_options
-from cnncore.data import load_dataset
+from cnncore.data import load_planned
 from cnncore.data.cache import cache_roots
 from cnncore.error_text import printable
+from cnncore.fresh_process import fresh_process
 from grid.errors import StoreError
 from grid.plan.plan import Plan, corners
 from grid.store.atomic import read_json, write_whole
@@ -35,10 +36,6 @@ from grid.trial.provenance import versions
 HANG_S = 60.0
 # Options that may make a network of the catalog impossible; it is known to work with others.
 DOUBTFUL = ("arch_options", "width", "depth")
-PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "from cnncore.training.two_images import main; main()"
-)
 
 
 @dataclass
@@ -102,13 +99,7 @@ def try_networks(
         doubtful = any(getattr(config, name) is not None for name in DOUBTFUL)
         if (config.arch in NETWORKS and not doubtful) or (key := _key(config)) in requests:
             continue
-        data = load_dataset(
-            config.dataset,
-            data_dir,
-            config.image_size,
-            config.labels,
-            skip_unreadable=plan.skip_unreadable,
-        )
+        data = load_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
         requests[key] = {
             "arch": config.arch,
             "classes": len(data.class_names),
@@ -153,7 +144,7 @@ def _ask(requests: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     with tempfile.TemporaryFile() as errors:
         read, write = os.pipe()
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, json.dumps(sys.path), str(write)],
+            fresh_process("cnncore.training.two_images:main", str(write)),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
