@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
 # Several workers with several threads each would mostly wait for each other. Set before torch
 # is loaded; a trial sets the number of threads from `cpus` itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What earlier commands of this user cached changes no test, and no test fills the user's cache.
+# Workers of pytest-xdist take the folder of the process that started them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="cnngrid-tests-")
+    os.environ["XDG_CACHE_HOME"] = CACHE.name
 
 LONG = ("slurm", "slow", "ray")
 

@@ -48,9 +48,11 @@ class ImageData:
 def cache_roots(data_dir: Path) -> list[Path]:
     """Return the folders for decoded copies, the preferred one first.
 
+    They are `.cache` of the data folder and `$XDG_CACHE_HOME/cnngrid/decoded`, else below `~/.cache`.
     The first of them that can be created is created.
     """
-    roots = [data_dir / ".cache", Path("~/.cache/cnngrid/decoded").expanduser()]
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    roots = [data_dir / ".cache", Path(base) / "cnngrid" / "decoded"]
     for root in roots:
         try:
             root.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,9 @@ from cnncore.data.sources import cifar10
 
 
 @pytest.fixture(autouse=True)
-def no_cached_loads():
+def nothing_cached(tmp_path_factory, monkeypatch):
     dataset._load.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "no-cache"))
 
 
 def write_images(root, counts, side=(20, 30)):
