@@ -48,7 +48,8 @@ class ImageData:
 def cache_roots(data_dir: Path) -> list[Path]:
     """Return the folders for decoded copies, the preferred one first.
 
-    They are `.cache` of the data folder and `$XDG_CACHE_HOME/cnngrid/decoded`, else below `~/.cache`.
+    They are `.cache` of the data folder, and `cnngrid/decoded` in the user's cache folder, which is
+    `$XDG_CACHE_HOME` or `~/.cache`.
     The first of them that can be created is created.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -1,0 +1,141 @@
+"""Changes of images: random ones (`augment`), fixed ones (`enhance`), normalisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cnncore.config.values import (
+    ConfigPart,
+    NonNegativeFloat,
+    Pixels,
+    PositiveFloat,
+    Real,
+    Share,
+    with_kind,
+)
+
+
+class Flip(ConfigPart):
+    """Mirroring of each training image, left to right, with probability one half."""
+
+    kind: Literal["flip"] = "flip"
+
+
+class Crop(ConfigPart):
+    """Zero-padding of each training image by `padding` pixels and a random crop to its old size.
+
+    `padding: null` means an eighth of the image's side (4 at 32 pixels).
+    """
+
+    kind: Literal["crop"] = "crop"
+    padding: Pixels | None = None
+
+
+class Rotate(ConfigPart):
+    """Rotation of each training image by up to `degrees`, either way; corners become black."""
+
+    kind: Literal["rotate"] = "rotate"
+    degrees: Annotated[Real, Field(gt=0.0, le=180.0)]
+
+
+class Translate(ConfigPart):
+    """Shift of each training image by up to `fraction` of its side, along each axis."""
+
+    kind: Literal["translate"] = "translate"
+    fraction: Share
+
+
+class FactorRange(ConfigPart):
+    """Factor between `low` and `high`, drawn for each training image."""
+
+    low: NonNegativeFloat
+    high: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.high:
+            raise ValueError(f"low <= high must hold, but got low={self.low:g}, high={self.high:g}")
+        return self
+
+
+class Scale(FactorRange):
+    """Scaling of each training image about its centre by a factor above 0; below 1 it shrinks."""
+
+    kind: Literal["scale"] = "scale"
+    low: PositiveFloat
+
+
+class Brightness(FactorRange):
+    """Factor of brightness: 0 is black, 1 changes nothing (Pillow's `ImageEnhance`)."""
+
+    kind: Literal["brightness"] = "brightness"
+
+
+class Contrast(FactorRange):
+    """Factor of contrast: 0 is grey, 1 changes nothing."""
+
+    kind: Literal["contrast"] = "contrast"
+
+
+class Saturation(FactorRange):
+    """Factor of colour: 0 is black and white, 1 changes nothing."""
+
+    kind: Literal["saturation"] = "saturation"
+
+
+class Sharpness(FactorRange):
+    """Factor of sharpness: 0 is smoothed, 1 changes nothing."""
+
+    kind: Literal["sharpness"] = "sharpness"
+
+
+class Erase(ConfigPart):
+    """Random pixels in a square of side `size` at a random position of each training image.
+
+    The centre of the square lies in the image, so the border may cut it (arXiv 1708.04552).
+    """
+
+    kind: Literal["erase"] = "erase"
+    size: Pixels
+
+
+class Enhance(ConfigPart):
+    """Fixed factors of Pillow's `ImageEnhance` for the images of every split, in this order."""
+
+    brightness: NonNegativeFloat = 1.0
+    contrast: NonNegativeFloat = 1.0
+    sharpness: NonNegativeFloat = 1.0
+
+
+class MeanStd(ConfigPart):
+    """Per-channel mean and standard deviation of pixel values in [0, 1], red, green, blue."""
+
+    mean: tuple[Real, Real, Real]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+
+AugmentKind = (
+    Flip
+    | Crop
+    | Rotate
+    | Translate
+    | Scale
+    | Brightness
+    | Contrast
+    | Saturation
+    | Sharpness
+    | Erase
+)
+Augment = Annotated[
+    Annotated[AugmentKind, Field(discriminator="kind")],
+    BeforeValidator(with_kind),
+]
+
+
+def each_once(parts: tuple[AugmentKind, ...]) -> tuple[AugmentKind, ...]:
+    kinds = [part.kind for part in parts]
+    if repeated := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        raise ValueError(f"each kind once, but got {', '.join(repeated)} more than once")
+    return parts

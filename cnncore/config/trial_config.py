@@ -1,0 +1,180 @@
+"""Settings of one trial: `TrialConfig`, frozen and checked when built.
+
+A key with the value null means exactly the behaviour before that key existed. So a key added
+later (always with the default null) changes no id. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from cnncore.catalog import AUX_WEIGHT, NETWORKS
+from cnncore.config.images import Augment, Enhance, MeanStd, each_once
+from cnncore.config.optimizers import OPTIMIZER_DEFAULTS, OPTIMIZER_KEYS
+from cnncore.config.schedules import Constant, Schedule
+from cnncore.config.values import (
+    ConfigPart,
+    Count,
+    Epochs,
+    EpochsFrom0,
+    Fraction,
+    NonNegativeFloat,
+    Pixels,
+    PositiveFloat,
+    Seed,
+    Share,
+)
+
+
+class EarlyStop(ConfigPart):
+    """End of the trial after `patience` epochs without a `metric` better by `min_delta`."""
+
+    metric: Literal["val_loss", "val_top1"] = "val_loss"
+    patience: Epochs
+    min_delta: NonNegativeFloat = 0.0
+
+
+# Deviations from good practice in a study's code, repeated here. Those in `QUIRK_AUGMENT` evaluate
+# validation and test images under the training augmentation, which must be the study's own.
+Quirk = Literal["hu-mobilenet-crop", "hu-random-test", "kumar-augmented-eval", "simpson-scale"]
+QUIRK_AUGMENT: dict[str, tuple[str, ...]] = {
+    "hu-mobilenet-crop": ("flip",),
+    "hu-random-test": ("crop", "flip"),
+    "kumar-augmented-eval": ("flip", "rotate", "scale"),
+}
+# Side of the images that `hu-mobilenet-crop` crops.
+CROP_SIDE = 32
+
+# Keys that are options of a network; null means the network's own default.
+NETWORK_KEYS = ("activation", "dropout", "width", "depth", "stem", "aux_weight", "one_bit")
+
+
+class TrialConfig(ConfigPart):
+    """Every setting that can change a trial's result, except its seed and fold."""
+
+    arch: str
+    arch_options: dict[str, Any] | None = None
+    activation: Literal["relu", "sigmoid"] | None = None
+    dropout: Fraction | None = None
+    width: PositiveFloat | None = None
+    depth: PositiveFloat | None = None
+    stem: Literal["cifar", "imagenet"] | None = None
+    aux_weight: NonNegativeFloat | None = None
+    one_bit: bool | None = None
+    pretrained: str | None = None
+    pretrained_fingerprint: str | None = None
+    freeze: Literal["features"] | None = None
+
+    dataset: str
+    data_fingerprint: str | None = None
+    labels: str | None = None
+    limit_train: Count | None = None
+    limit_test: Count | None = None
+    # Null if `folds` or a validation folder of the data set set the validation images aside.
+    val_fraction: Share | None = 0.1
+    split_seed: Seed = 0
+    image_size: Pixels | None = None
+    normalize: Literal["dataset", "imagenet", "half"] | MeanStd = "dataset"
+    enhance: Enhance | None = None
+    augment: Annotated[tuple[Augment, ...], AfterValidator(each_once)] = ()
+    mixup: PositiveFloat | None = None
+    cutmix: PositiveFloat | None = None
+    quirk: Quirk | None = None
+
+    optimizer: Literal["sgd", "adam", "adamw"]
+    lr: PositiveFloat
+    momentum: Fraction | None = None
+    nesterov: bool | None = None
+    momentum_form: Literal["sum", "average"] | None = None
+    betas: tuple[Fraction, Fraction] | None = None
+    weight_decay: NonNegativeFloat
+    l2: NonNegativeFloat | None = None
+    schedule: Schedule = Constant()
+    warmup_epochs: EpochsFrom0 | None = None
+    grad_clip: PositiveFloat | None = None
+    ema: Share | None = None
+    label_smoothing: Fraction | None = None
+
+    epochs: Epochs
+    early_stop: EarlyStop | None = None
+    select: Literal["best", "last"] = "best"
+    batch_size: Count = 128
+    precision: Literal["fp32", "bf16"] = "fp32"
+    deterministic: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_aux_weight(cls, data: Any) -> Any:
+        """Fill in the weight of the auxiliary heads' loss for networks that have such heads."""
+        if not isinstance(data, dict) or data.get("aux_weight") is not None:
+            return data
+        network = NETWORKS.get(str(data.get("arch")))
+        if network is None or "aux_weight" not in network.options:
+            return data
+        return {**data, "aux_weight": AUX_WEIGHT}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_optimizer(cls, data: Any) -> Any:
+        """Fill in the optimizer's defaults; keys without a meaning for it become null."""
+        if not isinstance(data, dict) or data.get("optimizer") not in OPTIMIZER_DEFAULTS:
+            return data
+        optimizer = data["optimizer"]
+        data = {**data}
+        for key, value in OPTIMIZER_DEFAULTS[optimizer].items():
+            if data.get(key) is None:
+                data[key] = value
+        for key, optimizers in OPTIMIZER_KEYS.items():
+            if optimizer not in optimizers:
+                data[key] = None
+        return data
+
+    @field_validator("momentum_form")
+    @classmethod
+    def _check_momentum_form(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Resolve `sum`, PyTorch's own form, to null; refuse `average` with Nesterov."""
+        if value == "average" and info.data.get("nesterov"):
+            raise ValueError("momentum_form: average has no Nesterov step; leave nesterov out")
+        return None if value == "sum" else value
+
+    @field_validator("l2")
+    @classmethod
+    def _check_l2(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("optimizer") == "adamw":
+            raise ValueError(
+                "adamw decays weights apart from the gradient, and l2 is a part of the gradient; "
+                "use weight_decay under adamw, or adam with l2"
+            )
+        return value
+
+
+def network_options(config: TrialConfig) -> dict[str, Any]:
+    """Return the options of `build_model` beside classes and image size."""
+    options = {key: getattr(config, key) for key in NETWORK_KEYS}
+    return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
+
+
+def check_quirk(config: TrialConfig) -> str | None:
+    """Return the conflict between the quirk and other settings, or None; needs `image_size`."""
+    if config.quirk is None:
+        return None
+    needed = QUIRK_AUGMENT.get(config.quirk)
+    kinds = sorted(part.kind for part in config.augment)
+    if needed is not None and kinds != list(needed):
+        return (
+            f"{config.quirk} evaluates under its study's augmentation, so augment must be "
+            f"{', '.join(needed)}, but got {', '.join(kinds) or 'none'}"
+        )
+    if config.quirk == "hu-mobilenet-crop" and config.image_size != CROP_SIDE:
+        return (
+            f"{config.quirk} cuts images to {CROP_SIDE} pixels, so image_size must be "
+            f"{CROP_SIDE}, but got {config.image_size}"
+        )
+    return None
