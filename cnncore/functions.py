@@ -11,10 +11,13 @@ from typing import Any
 
 from cnncore.error_text import error_line, own_line
 
+# What stands before a colon and is no module of the user's.
+RESERVED = ("csv", "imagefolder", "parquet", "timm", "torchvision")
+
 
 def check_function_name(name: str) -> str | None:
     """Return the problem with the name of a user's function, or None; import nothing."""
-    module, _, attribute = name.partition(":")
+    module, attribute = _parts(name)
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
         return f"{name!r} must be a known name or package.module:function"
     if module == "__main__":
@@ -38,7 +41,7 @@ def import_function(name: str) -> Callable[..., Any]:
     """
     if problem := check_function_name(name):
         raise ValueError(problem)
-    module_name, _, attribute = name.partition(":")
+    module_name, attribute = _parts(name)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -73,6 +76,15 @@ def check_call(name: str, function: Callable[..., Any], *arguments: str) -> None
         ) from None
     except TypeError as error:
         raise ValueError(f"{name}: it is called as {call}, but {error}") from None
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Return the module and the name in it; an earlier version's digits (`@3fa2`) say only which.
+
+    The process that trains imports from that version's stored copy.
+    """
+    module, _, attribute = name.partition("@")[0].partition(":")
+    return module, attribute
 
 
 def _is_standard(module: str) -> bool:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.results.location import inside
 from cnncore.config import TrialConfig
 from cnncore.data import (
     DataMissing,
@@ -18,12 +19,16 @@ from cnncore.data import (
     prepare_dataset,
     smallest_class,
 )
-from grid.plan.plan import Plan, expand_sweep
+from grid.code.modules import forget_listings
+from grid.code.stored import StoredCode
+from grid.code.sweep_code import SweepCode
+from grid.plan.plan import Plan, expand_sweep, folder_name
 from grid.plan.resolve import DataFacts
 from grid.run.driver import RunOptions
 from grid.run.reading import reading_shown
 from grid.run.session import Summary, run_plan
 from grid.screen import open_console
+from grid.store.open import open_store
 from grid.sweep.load import check_changes, check_sweep
 from grid.sweep.spec import SweepSpec
 
@@ -40,21 +45,27 @@ def make_plan(
     data_dir: str | Path | None = None,
     download: bool = False,
     skip_unreadable: bool = False,
+    results: str | Path | None = None,
+    same_code: bool = False,
 ) -> Plan:
     """Expand and check a sweep against the data in `data_dir`.
 
     `download` downloads absent data sets if possible; `skip_unreadable` leaves out image files that
-    cannot be decoded. Raises `SweepError` with all problems.
+    cannot be decoded. `results` is the parent of results folders, where earlier versions of the
+    user's own code are looked up; with `same_code` the newest of them counts as equal to today's.
+    Raises `SweepError` with all problems.
     """
     spec = check_sweep(spec)
     changes = check_changes(changes or {}, spec)
     folder = Path(data_dir) if data_dir else default_data_dir()
-    use_own_modules()
+    use_own_modules(spec)
+    code = SweepCode(partial(_stored_code, spec, changes, results), same_code)
     facts = partial(
         _data_facts, data_dir=folder, download=download, skip_unreadable=skip_unreadable
     )
     smallest = partial(_smallest_class, data_dir=folder, skip_unreadable=skip_unreadable)
-    return replace(expand_sweep(spec, facts, changes, smallest), skip_unreadable=skip_unreadable)
+    plan = expand_sweep(spec, facts, changes, smallest, code)
+    return replace(plan, skip_unreadable=skip_unreadable)
 
 
 def run_sweep(
@@ -70,6 +81,7 @@ def run_sweep(
     on_error: Literal["continue", "stop"] = "continue",
     share: bool = False,
     skip_unreadable: bool = False,
+    same_code: bool = False,
     quiet: bool = False,
 ) -> Summary:
     """Plan a sweep and run what its results folder lacks.
@@ -78,6 +90,8 @@ def run_sweep(
     at a time on this machine, `address` that of a running Ray cluster. Trials that ended in a state
     of `retry` (failed, diverged) are run again; `on_error="stop"` ends the sweep with the first
     failed trial. With `share`, several such calls on any machines work on one results folder.
+    `same_code` vouches that edits of the user's own code since the folder's newest trials change no
+    result, so that these count.
 
     Raises subclasses of `GridError` before anything starts, and `StoreError` if results can no
     longer be written.
@@ -91,19 +105,42 @@ def run_sweep(
     console = open_console(stderr=True, quiet=quiet)
     with reading_shown(console):
         plan = make_plan(
-            spec, changes, data_dir=folder, download=True, skip_unreadable=skip_unreadable
+            spec,
+            changes,
+            data_dir=folder,
+            download=True,
+            skip_unreadable=skip_unreadable,
+            results=results,
+            same_code=same_code,
         )
     return run_plan(plan, options, console)
 
 
-def use_own_modules() -> None:
+def use_own_modules(spec: SweepSpec | None = None) -> None:
     """Make modules of the working directory importable, after everything installed.
 
-    A sweep file names their functions as `package.module:function`.
+    A sweep file names their functions as `package.module:function`; modules in its own folder come
+    last.
     """
-    folder = str(Path.cwd())
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.append(folder)
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    if spec is not None and Path(spec.source.name).is_file():
+        beside = str(Path(spec.source.name).absolute().parent)
+        if beside not in (here, *sys.path):
+            sys.path.append(beside)
+    forget_listings()
+
+
+def _stored_code(
+    spec: SweepSpec, changes: Mapping[str, Any], results: str | Path | None
+) -> StoredCode | None:
+    """Return the code that the results folder knows; None without a folder."""
+    if results is None:
+        return None
+    store = open_store(inside(results, folder_name(spec, changes)))
+    store.files.fetch_tables()
+    return StoredCode(store)
 
 
 def _smallest_class(

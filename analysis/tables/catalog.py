@@ -12,6 +12,7 @@ from dataclasses import replace
 from analysis.results.database import Connection
 from analysis.results.errors import AnalysisError, closest_hint
 from analysis.tables import significance, study_tables, sweep_tables
+from analysis.tables.code_note import code_note
 from analysis.tables.table_formats import Table
 
 # Name -> (its function, a line about its content).
@@ -80,7 +81,8 @@ def make_table(connection: Connection, name: str) -> Table:
         hint = closest_hint(name, TABLES)
         raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
     table = TABLES[name][0](connection)
-    if name not in OF_WINNERS or not table.rows:
+    if not table.rows:
         return table
-    captions = (table.caption, significance.role_note(connection))
+    of_winners = significance.role_note(connection) if name in OF_WINNERS else ""
+    captions = (table.caption, of_winners, code_note(connection))
     return replace(table, caption=" ".join(filter(None, captions)))

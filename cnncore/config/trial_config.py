@@ -71,6 +71,7 @@ class TrialConfig(ConfigPart):
     pretrained: str | None = None
     pretrained_fingerprint: str | None = None
     freeze: Literal["features"] | None = None
+    code_fingerprint: str | None = None
 
     dataset: str
     data_fingerprint: str | None = None

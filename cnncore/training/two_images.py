@@ -24,6 +24,7 @@ from cnncore.measure.memory import is_out_of_memory
 from cnncore.models.builder import build_model, import_network
 from cnncore.models.classifier_head import freeze_features
 from cnncore.models.logits import check_logits, describe_extra
+from cnncore.own_modules import in_use, use
 from cnncore.process_settings import unchanged
 
 # Last operations of networks that return probabilities, as autograd names them.
@@ -35,10 +36,14 @@ def main(descriptor: str) -> None:
     answers = int(descriptor)
     os.set_inheritable(answers, False)
     torch.set_num_threads(1)
+    present = in_use()
     for request in json.load(sys.stdin):
+        use(request.pop("code_folder") or present)
+        known = bool(request.pop("code"))
         with unchanged():  # whatever the network changes, the next one does not see
             answer = check(**request)
-        answer["files"] = own_files()
+        # The fingerprints of stored code are in the request.
+        answer["files"] = {} if known and in_use() else own_files()
         os.write(answers, json.dumps(answer).encode() + b"\n")
 
 

@@ -10,6 +10,7 @@ import typer
 
 from grid.cli.analysis import plot, report, sql, table
 from grid.cli.catalog import archs, datasets, doctor, init, presets, schema
+from grid.cli.code import code
 from grid.cli.debug import debug
 from grid.cli.explain import explain
 from grid.cli.folder import compact, logs, stop
@@ -91,7 +92,7 @@ def global_options(
 # `--help` lists the sub-commands in this order.
 app.add_typer(launch, name="launch")
 SWEEP_COMMANDS = (run, plan, debug)
-RESULTS_COMMANDS = (status, logs, sql, table, plot, report, explain, compact, stop)
+RESULTS_COMMANDS = (status, logs, sql, table, plot, report, code, explain, compact, stop)
 CATALOG_COMMANDS = (presets, archs, datasets, schema, doctor, init)
 for _command in (*SWEEP_COMMANDS, *RESULTS_COMMANDS, *CATALOG_COMMANDS):
     app.command()(_command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grid.cli.options import Changes, DataDir, SkipUnreadable, Sweep, plan_sweep
+from grid.cli.options import Changes, DataDir, ResultsDir, SkipUnreadable, Sweep, plan_sweep
 from grid.errors import GridError
 from grid.phrases import counted
 from grid.screen import print
@@ -99,6 +99,7 @@ def debug(
     sweep: Sweep,
     trial: Annotated[str | None, typer.Option(help="A trial's id, or its number from 0.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
+    results: ResultsDir = "results",
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
@@ -110,7 +111,7 @@ def debug(
     from grid.api import default_data_dir
     from grid.cost.slots import pick_device
 
-    spec, plan = plan_sweep(sweep, change, data, skip_unreadable, download=True)
+    spec, plan = plan_sweep(sweep, change, data, skip_unreadable, download=True, results=results)
     lines = debug_trial(
         find_trial(plan, trial),
         steps,

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from grid.cli.options import Changes, DataDir, ResultsDir, SkipUnreadable, Sweep, plan_sweep
+from grid.cli.options import (
+    Changes,
+    DataDir,
+    ResultsDir,
+    SameCode,
+    SkipUnreadable,
+    Sweep,
+    plan_sweep,
+)
 from grid.screen import print
 
 launch = typer.Typer(
@@ -49,6 +57,7 @@ def launch_slurm(
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
+    same_code: SameCode = False,
 ) -> None:
     """Run a sweep as a Slurm job, which requeues itself at the time limit while work is left."""
     from cluster.job import Allocation
@@ -63,11 +72,24 @@ def launch_slurm(
     )
 
     gpus, gpu_request = request_gpus(gpus_per_node, extra or ())
-    spec, plan = plan_sweep(sweep, change, data, skip_unreadable, download=not dry_run)
+    spec, plan = plan_sweep(
+        sweep,
+        change,
+        data,
+        skip_unreadable,
+        download=not dry_run,
+        results=results,
+        same_code=same_code,
+    )
     cpus = cpus_per_node or spec.resources.cpus * max(gpus, 1)
     options = (gpu_request, time, partition, account, qos, constraint, tuple(extra or ()))
     settings = Launch(
-        as_shared_folder(results), data or default_data_dir(), change or (), env_setup, stop_before
+        as_shared_folder(results),
+        data or default_data_dir(),
+        change or (),
+        env_setup,
+        stop_before,
+        same_code,
     )
     job = slurm_job(plan, settings, Allocation(nodes, array, cpus, gpus, *options))
     print(job_script(job) if dry_run else launch_slurm(plan, settings, job))
@@ -85,6 +107,7 @@ def launch_ray(
     ] = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
+    same_code: SameCode = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the job.")] = False,
 ) -> None:
     """Run a sweep as a job of a Ray cluster; code and sweep file travel there."""
@@ -93,7 +116,7 @@ def launch_ray(
     # The folder is one of the cluster; this machine may see it too.
     local_data = data if data and data.is_dir() else None
     _, plan = plan_sweep(sweep, change, local_data, skip_unreadable, download=not dry_run)
-    job = ray_job(plan, results, data, change or ())
+    job = ray_job(plan, results, data, change or (), same_code=same_code)
     if dry_run:
         print(ray_job_text(plan, job, address))
     else:

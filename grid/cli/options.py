@@ -27,6 +27,12 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a fixed setting; repeatable."),
 ]
+SameCode = Annotated[
+    bool,
+    typer.Option(
+        "--same-code", help="Vouch that edits of your own code change no result: trials stay."
+    ),
+]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")
 ]
@@ -46,10 +52,13 @@ def plan_sweep(
     skip_unreadable: bool,
     *,
     download: bool = False,
+    results: str | Path | None = None,
+    same_code: bool = False,
 ) -> tuple[SweepSpec, Plan]:
     """Load and plan the sweep that a command's arguments describe.
 
-    With `download`, absent data sets are downloaded. Raises `GridError`; problems of a data set
+    With `download`, absent data sets are downloaded. `results` and `same_code` are those of
+    `grid.api.make_plan`. Raises `GridError`; problems of a data set
     end the command with a message.
     """
 
@@ -65,5 +74,7 @@ def plan_sweep(
             data_dir=data_dir,
             download=download,
             skip_unreadable=skip_unreadable,
+            results=results,
+            same_code=same_code,
         )
     return spec, plan

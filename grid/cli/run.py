@@ -8,8 +8,16 @@ from typing import Annotated
 
 import typer
 
-from grid.cli.options import Changes, DataDir, ResultsDir, SkipUnreadable, Sweep, plan_sweep
-from grid.cli.terminal import data_errors, print_outcome
+from grid.cli.options import (
+    Changes,
+    DataDir,
+    ResultsDir,
+    SameCode,
+    SkipUnreadable,
+    Sweep,
+    plan_sweep,
+)
+from grid.cli.terminal import data_errors, fail, print_outcome
 from grid.screen import open_console, print
 
 
@@ -57,8 +65,11 @@ def run(
             "--share", help="Share the sweep with other runs of it; each trial runs in one of them."
         ),
     ] = False,
+    same_code: SameCode = False,
+    code: Annotated[str | None, typer.Option("--code", hidden=True)] = None,
 ) -> None:
     """Plan a sweep, skip finished trials, resume interrupted ones, run the rest."""
+    from cnncore.own_modules import use
     from grid.api import default_data_dir
     from grid.run.driver import RunOptions
     from grid.run.session import run_plan
@@ -66,7 +77,20 @@ def run(
     data_dir = (data or default_data_dir()).absolute()
     states = retry.states if retry else frozenset()
     options = RunOptions(results, data_dir, local, slots, address, states, share, on_error.value)
-    _, plan = plan_sweep(sweep, change, data, skip_unreadable, download=True)
+    if code:  # a job runs the code that was there when it was submitted
+        try:
+            use(code)
+        except (OSError, ValueError) as error:
+            fail(f"--code {code}: the stored code cannot be read: {error}; launch the job again")
+    _, plan = plan_sweep(
+        sweep,
+        change,
+        data,
+        skip_unreadable,
+        download=True,
+        results=results,
+        same_code=same_code,
+    )
     with data_errors():
         summary = run_plan(plan, options, open_console(stderr=True))
     print_outcome(summary, open_console())
@@ -79,6 +103,7 @@ def plan(
     data: DataDir = None,
     change: Changes = None,
     skip_unreadable: SkipUnreadable = False,
+    same_code: SameCode = False,
     slots: Annotated[
         int | None, typer.Option(min=1, help="Number of trials that run at a time.")
     ] = None,
@@ -88,16 +113,18 @@ def plan(
 ) -> None:
     """Print the trials of a sweep and their cost; run nothing."""
     from grid.api import default_data_dir
+    from grid.code.stored import staged_code_used
     from grid.cost.estimate import estimate, with_tried_networks
     from grid.cost.plan_text import plan_json, plan_text
 
-    _, plan = plan_sweep(sweep, change, data, skip_unreadable)
+    _, plan = plan_sweep(sweep, change, data, skip_unreadable, results=results, same_code=same_code)
     data_dir = (data or default_data_dir()).absolute()
-    with data_errors():
-        plan = with_tried_networks(plan, results, data_dir)
-    if as_json:
-        print(plan_json(plan))
-        return
-    with data_errors():
-        cost = estimate(plan, results, data_dir, slots)
+    with staged_code_used(plan.sources):
+        with data_errors():
+            plan = with_tried_networks(plan, results, data_dir)
+        if as_json:
+            print(plan_json(plan))
+            return
+        with data_errors():
+            cost = estimate(plan, results, data_dir, slots)
     print(plan_text(plan, results, cost))

@@ -11,12 +11,13 @@ from pathlib import Path
 from analysis.results.location import inside
 from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig, network_options
 from cnncore.error_text import error_line, own_line
+from grid.code.stored import code_used
 from grid.cost.absent_classes import absent_class_notes
 from grid.cost.disk import DiskNeed, disk_need
 from grid.cost.slots import check_thread_limit, count_slots, pick_device
 from grid.errors import GridError, SweepError
 from grid.plan.plan import Plan, active_axes
-from grid.search.earlier import count_as_done
+from grid.search.earlier import code_notes, count_as_done, other_data
 from grid.search.sweep_search import Search
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
@@ -48,6 +49,8 @@ class Cost:
     anew: tuple[str, ...] = ()
     # Notes on classes of which a split has no image; none if nothing is left to run.
     absent_classes: tuple[str, ...] = ()
+    # Notes on finished trials that do not count, because their code or data have changed.
+    left_behind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
         epochs_saved=saved.total(),
         anew=tuple(obstacles),
         absent_classes=tuple(absent_class_notes(plan, data_dir)) if left else (),
+        left_behind=(*code_notes(plan, finished), *other_data(plan, store, finished, known)),
     )
 
 
@@ -184,7 +188,8 @@ def _key(config: TrialConfig) -> str:
 def _measured(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:
     """Measure a config. Raises `GridError` if it cannot be trained here."""
     try:
-        return _measure(plan, config, data_dir, device)
+        with code_used(plan.resolver.code.earlier_folder(config)):
+            return _measure(plan, config, data_dir, device)
     except GridError:
         raise
     except (Exception, SystemExit) as error:

@@ -54,7 +54,7 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
     lines += [f"  data    {text}" for text in plan.resolver.about_data()]
     for name, skipped in plan.resolver.skipped().items() if plan.skip_unreadable else ():
         lines.append(f"  note    {name}: {skipped} unreadable image(s) left out")
-    lines += [f"  note    {text}" for text in cost.absent_classes]
+    lines += [f"  note    {text}" for text in (*cost.left_behind, *cost.absent_classes)]
     lines.append(
         f"{counted(len(plan.cells), 'cell')}, {counted(plan.planned, 'trial')}, "
         f"{cost.left} of them to run:"

@@ -11,18 +11,21 @@ from torch import nn
 
 from analysis.results.database import connect, rows
 from analysis.results.sql_files import sql
-from cnncore.catalog import NETWORKS
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
 from cnncore.config import TrialConfig, network_options
 from cnncore.data import DataError, Splits, load_dataset, open_splits
 from cnncore.data.dataset import ANY
 from cnncore.data.sources.open import is_function
+from cnncore.functions import RESERVED
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
+from cnncore.own_modules import use
 from cnncore.process_settings import unchanged
 from cnncore.seeding import derive_seed, seed_everything
 from cnncore.training.glibc_allocator import keep_freed_memory
 from grid.api import use_own_modules
+from grid.code.sources import names_in
+from grid.code.stored import open_code
 from grid.cost.slots import pick_device
 from grid.errors import GridError
 from grid.plan.ids import make_trial
@@ -117,6 +120,8 @@ def open_finished_trial(
                 "cnngrid's; to run it give --trust, if you know where this folder comes from"
             )
         use_own_modules()
+        if row["code_folder"]:
+            use(open_code(store, row["code_folder"]).absolute())
     try:
         data = load_dataset(
             config.dataset,
@@ -144,8 +149,9 @@ def open_finished_trial(
 
 def _foreign_functions(config: TrialConfig) -> list[str]:
     """Return the functions that a config names and cnngrid does not bring itself."""
-    network = [] if config.arch in NETWORKS else [config.arch]
-    return network + ([config.dataset] if is_function(config.dataset) else [])
+    return [
+        name for name in names_in(config.model_dump()) if name.partition(":")[0] not in RESERVED
+    ]
 
 
 def _fold(store: Store, config: TrialConfig, row: dict[str, Any]) -> tuple[int, int] | None:

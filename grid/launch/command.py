@@ -19,10 +19,14 @@ def run_arguments(
     results: str | Path,
     data_dir: Path | None,
     changes: Sequence[str],
+    *,
+    code: Path | None = None,
+    same_code: bool = False,
 ) -> list[str]:
     """Return the arguments with which `cnngrid` runs a plan's sweep on the cluster.
 
-    `sweep` is the path of the copy there. Without `data_dir`, the cluster's default is used.
+    `sweep` is the path of the copy there. Without `data_dir`, the cluster's default is used. `code`
+    is the stored copy of the user's own code, which every start of the job runs.
     """
     arguments = ["run", str(sweep), "--results", str(results)]
     if data_dir is not None:
@@ -31,6 +35,10 @@ def run_arguments(
         arguments += ["--set", change]
     if plan.skip_unreadable:
         arguments.append("--skip-unreadable")
+    if same_code:
+        arguments.append("--same-code")
+    if code is not None:
+        arguments += ["--code", str(code)]
     return arguments
 
 

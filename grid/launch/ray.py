@@ -12,14 +12,21 @@ from analysis.results.location import as_folder, inside, is_address
 from cluster.errors import ClusterError
 from cluster.ray_jobs import STARTER, RayJob, check_versions, find_cluster, submit
 from grid.errors import GridError
-from grid.launch.bundle import PACKAGES, pack, user_modules
+from grid.launch.bundle import PACKAGES, pack, user_files
 from grid.launch.command import SWEEP_FILE, launch_id, run_arguments
 from grid.plan.plan import Plan
 from grid.run.ray_tune.cluster import SESSION
 from grid.trial.provenance import COMMIT, git_commit
 
 
-def ray_job(plan: Plan, results: str, data_dir: Path | None, changes: Sequence[str]) -> RayJob:
+def ray_job(
+    plan: Plan,
+    results: str,
+    data_dir: Path | None,
+    changes: Sequence[str],
+    *,
+    same_code: bool = False,
+) -> RayJob:
     """Return the job that runs a plan's sweep on a Ray cluster.
 
     Raises `GridError` for relative folders, which would be others on the cluster.
@@ -34,7 +41,7 @@ def ray_job(plan: Plan, results: str, data_dir: Path | None, changes: Sequence[s
             f"--data {data_dir}: the sweep runs on the cluster, so give an absolute folder that "
             "all of its nodes see"
         )
-    arguments = run_arguments(plan, SWEEP_FILE, results, data_dir, changes)
+    arguments = run_arguments(plan, SWEEP_FILE, results, data_dir, changes, same_code=same_code)
     return RayJob(
         name=f"{plan.folder}-{launch_id()}",
         title=f"The sweep {plan.folder}, {plan.planned} trials.",
@@ -45,7 +52,7 @@ def ray_job(plan: Plan, results: str, data_dir: Path | None, changes: Sequence[s
 
 def ray_job_text(plan: Plan, job: RayJob, address: str) -> str:
     """Return a description of a job for `--dry-run`."""
-    modules = [path.name for path in user_modules(plan.spec, Path.cwd())]
+    modules = user_files(plan.sources)
     return "\n".join(
         [
             f"# {job.title}",
@@ -62,7 +69,7 @@ def launch_ray(plan: Plan, results: str, job: RayJob, address: str) -> str:
         cluster = find_cluster(address)
         check_versions(cluster)
         with tempfile.TemporaryDirectory(prefix="cnngrid-") as folder:
-            pack(plan.spec, Path.cwd(), Path(folder))
+            pack(plan, Path(folder))
             # With the session, the job makes sure that it joins this very cluster.
             variables = {SESSION: cluster.session, COMMIT: git_commit(Path.cwd()) or ""}
             job = replace(job, environment={**job.environment, **variables})

@@ -15,6 +15,7 @@ from cluster.gpus import count_gpus, gpus_of_options, option_names
 from cluster.job import Allocation, Job
 from cluster.security import write_private
 from cluster.slurm import log_path, sbatch_script, submit
+from grid.code.stored import FOLDER, store_code
 from grid.errors import GridError, ResultsError
 from grid.launch.command import SWEEP_FILE, launch_id, run_arguments
 from grid.lock.hold import drivers_alive
@@ -39,6 +40,7 @@ class Launch:
     changes: Sequence[str] = ()
     env_setup: Path | None = None
     stop_before_s: int = 120
+    same_code: bool = False
 
 
 def as_shared_folder(results: str) -> Path:
@@ -86,7 +88,16 @@ def slurm_job(plan: Plan, launch: Launch, allocation: Allocation) -> Job:
     start_in, results, data_dir = Path.cwd(), launch.results.absolute(), launch.data_dir.absolute()
     results_folder = results / plan.folder
     job_folder = results_folder / "run" / "slurm" / launch_id()
-    arguments = run_arguments(plan, job_folder / SWEEP_FILE, results, data_dir, launch.changes)
+    code = results_folder / FOLDER / plan.sources.folder if plan.sources else None
+    arguments = run_arguments(
+        plan,
+        job_folder / SWEEP_FILE,
+        results,
+        data_dir,
+        launch.changes,
+        code=code,
+        same_code=launch.same_code,
+    )
     nodes = allocation.nodes
     machines = f"on {counted(nodes, 'node')}"
     if allocation.array:
@@ -144,6 +155,8 @@ def launch_slurm(plan: Plan, launch: Launch, job: Job) -> str:
         launch.data_dir.mkdir(parents=True, exist_ok=True)
         job.logs.mkdir(parents=True, exist_ok=True)
         job.folder.mkdir(parents=True)
+        if plan.sources:  # later edits do not change a job that waits or is queued again
+            store_code(store, plan.sources)
         job.folder.chmod(0o700)
         write_private(sweep, plan.spec.text, mode=0o600)
         write_private(script, text, mode=0o700)

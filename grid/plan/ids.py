@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cnncore.config import TrialConfig
+from grid.code.sources import NAME
+from grid.code.stored import base_name
 
 Role = Literal["searched", "confirmed"]
 
@@ -62,7 +64,20 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         content["dataset"] = f"imagefolder:{content.pop('data_fingerprint')}"
     if config.pretrained_fingerprint is not None:
         content["pretrained"] = content.pop("pretrained_fingerprint")
+    if config.code_fingerprint is not None:
+        content = without_versions(content)
     return content
+
+
+def without_versions(value: Any) -> Any:
+    """Return JSON data with `nets:tiny` for `nets:tiny@3fa2`: the fingerprint tells the version."""
+    if isinstance(value, dict):
+        return {without_versions(key): without_versions(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_versions(item) for item in value]
+    if isinstance(value, str) and NAME.fullmatch(value):
+        return base_name(value)
+    return value
 
 
 def digest(content: Any) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from cnncore.config import TrialConfig
 from cnncore.spelling import shortened
+from grid.code.sources import Sources
+from grid.code.sweep_code import SweepCode
 from grid.errors import SweepError
 from grid.phrases import counted
 from grid.plan.ids import Trial, config_json, digest, identity, make_trial, plain
@@ -58,6 +60,8 @@ class Plan:
     resolver: Resolver = field(repr=False)
     # Image files that cannot be read do not count, here and in every trial.
     skip_unreadable: bool = False
+    # The files of the user's own code.
+    sources: Sources | None = None
     # Remarks on the networks, once they were tried.
     remarks: tuple[str, ...] = ()
 
@@ -132,14 +136,20 @@ def expand_sweep(
     inspect: Inspect,
     changes: Values | None = None,
     smallest_class: SmallestClass | None = None,
+    code: SweepCode | None = None,
 ) -> Plan:
     """Expand and check a sweep; `smallest_class` is needed if the sweep has folds.
+
+    `code` knows the user's own code, and what the results folder has of it.
 
     Raises `SweepError` with every problem found.
     """
     changes = dict(changes or {})
     settings = {key: value for key, value in changes.items() if key != "seeds"}
-    resolver = Resolver(spec, settings, inspect)
+    code = code or SweepCode()
+    # Read before anything else, so that all of the plan sees the same files.
+    sources = code.sources(spec.model_dump(), settings)
+    resolver = Resolver(spec, settings, inspect, code)
     problems: list[tuple[KeyPath, str]] = []
     # Problem of a config -> the cells that have it.
     unfit: dict[tuple[KeyPath, str], list[Values]] = {}
@@ -161,7 +171,7 @@ def expand_sweep(
         if not resolved:
             continue
         epochs = max(config.epochs for config in resolved)
-        cell = Cell(resolver.cell_id(values), values, epochs, _budget(spec, values))
+        cell = Cell(resolver.cell_id(values, resolved), values, epochs, _budget(spec, values))
         key = digest([identity(config) for config in resolved])
         if key in seen:
             same.append((seen[key].values, values))
@@ -198,7 +208,7 @@ def expand_sweep(
     tune = spec.tune.model_dump(mode="json") if spec.tune else None
     content = [[c.cell_id for c in cells], [t.trial_id for t in trials], tune, seeds]
     plan_id = digest([*content, spec.folds] if spec.folds else content)
-    return Plan(plan_id, spec, changes, tuple(cells), trials, resolver)
+    return Plan(plan_id, spec, changes, tuple(cells), trials, resolver, sources=sources)
 
 
 def _fold_problems(

@@ -6,7 +6,7 @@ Pure, but for the weights' files that `pretrained` names, which are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,9 @@ from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
 from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
 from cnncore.error_text import error_line, error_message
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
-from grid.plan.ids import digest, plain
+from grid.code.sources import OwnCodeError, combined, names_in
+from grid.code.sweep_code import SweepCode
+from grid.plan.ids import digest, plain, without_versions
 from grid.sweep.axes import holds
 from grid.sweep.config_keys import described, missing_keys, required_keys
 from grid.sweep.spec import SweepSpec
@@ -64,6 +66,7 @@ class Resolver:
     spec: SweepSpec
     settings: Values
     inspect: Inspect
+    code: SweepCode = field(default_factory=SweepCode)
     _facts: dict[tuple[str, int | None], DataFacts] = field(default_factory=dict)
     _fitting: dict[str, str] = field(default_factory=dict)
 
@@ -74,7 +77,7 @@ class Resolver:
         except ValidationError as error:
             first, *more = self._describe(error)
             raise ConfigProblem(*first, *more) from None
-        return self._with_network(self._with_data(config))
+        return self._with_code(self._with_network(self._with_data(config)))
 
     def _merged(self, values: Values) -> dict[str, Any]:
         """Merge the keys of a config: `fixed`, then rules, then axes, then `--set`."""
@@ -92,6 +95,19 @@ class Resolver:
                 if option not in NETWORKS[arch].options:
                     merged[option] = None
         return merged
+
+    def _with_code(self, config: TrialConfig) -> TrialConfig:
+        """Add the fingerprint of the code of the user's own that a config names."""
+        try:
+            fingerprint = self.code.fingerprint(config)
+        except OwnCodeError as problem:
+            named = set(str(problem).partition(": ")[0].split(", "))
+            values_of = config.model_dump().items()
+            keys = [key for key, value in values_of if named.intersection(names_in(value))]
+            raise ConfigProblem(self.key_path(*keys), str(problem)) from None
+        if fingerprint is None:
+            return config
+        return config.model_copy(update={"code_fingerprint": fingerprint})
 
     def _with_data(self, config: TrialConfig) -> TrialConfig:
         """Add the facts of its data set to a config: image side, labels, fingerprint."""
@@ -209,9 +225,15 @@ class Resolver:
             if text
         ]
 
-    def cell_id(self, values: Values) -> str:
-        """Hash the compared axes' names and values, image folders by their content."""
-        content = {key: plain(value) for key, value in values.items()}
+    def cell_id(self, values: Values, configs: Iterable[TrialConfig]) -> str:
+        """Hash the compared axes' names and values, image folders by their content.
+
+        `configs` are some with which the cell's trials may be; their code counts too.
+        """
+        content = without_versions({key: plain(value) for key, value in values.items()})
+        fingerprints = {config.code_fingerprint for config in configs}
+        if code := combined([item for item in fingerprints if item is not None]):
+            content["code_fingerprint"] = code
         dataset = str(content.get("dataset", ""))
         if dataset.startswith("imagefolder:"):
             size = next(side for name, side in self._facts if name == dataset)

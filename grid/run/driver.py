@@ -137,6 +137,7 @@ class Driver:
         self.display.start(trial)
         self._prepare()
         spec = self.plan.spec
+        code_folder, code = self.plan.resolver.code.row(trial.config, self.plan.sources)
         return Assignment(
             trial=trial,
             sweep=spec.sweep,
@@ -149,6 +150,8 @@ class Driver:
             checkpoint_s=spec.checkpoint_s,
             git_commit=self.commit,
             module_path=module_path,
+            code_folder=code_folder,
+            code=code,
             skip_unreadable=self.plan.skip_unreadable,
             pause_epochs=self.search.pause_epochs(trial),
             continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from analysis.results.location import inside
 from cnncore.data import prepare_dataset
+from grid.code.stored import store_aliases, stored_code_used
 from grid.cost.absent_classes import absent_class_notes
 from grid.cost.forecast import planned_work
 from grid.cost.slots import check_thread_limit, count_slots, pick_device
@@ -34,7 +35,7 @@ from grid.run.driver import Driver, RunOptions, end_skipped
 from grid.run.lost_trials import settle_claims
 from grid.run.reading import reading_shown
 from grid.run.signals import StopSignals
-from grid.search.earlier import count_as_done, other_data, pruned_otherwise
+from grid.search.earlier import code_notes, count_as_done, other_data, pruned_otherwise
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
 from grid.store.open import open_store
@@ -78,9 +79,9 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
     _check_options(store, plan, options)
     store.check_usable(plan.spec.sweep)
     if not options.share:
-        with hold(store):
+        with hold(store), stored_code_used(store, plan.sources):
             return _run_held(plan, options, console, store, None)
-    with join(store) as name:
+    with join(store) as name, stored_code_used(store, plan.sources):
         share = Share(store, name)
         try:
             return _run_held(plan, options, console, store, share)
@@ -177,6 +178,9 @@ def _restore(
     finished = count_as_done(rows, plan, retry=options.retry)
     if pruned := pruned_otherwise(store, plan, finished):
         print_note(console, pruned)
+    for text in code_notes(plan, finished):
+        print_note(console, text)
+    store_aliases(store, plan.resolver.code.vouched)
     store.write_sweep(plan.spec.text)
     if share is None:  # beside other drivers, a claimed trial may run elsewhere
         settle_claims(store, finished, local=options.local)

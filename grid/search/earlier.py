@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from cnncore.data.sources.open import is_function
+from grid.code.stored import changed_files
 from grid.errors import GridError
 from grid.phrases import counted
 from grid.plan.ids import Trial
@@ -48,6 +49,38 @@ def pruned_otherwise(store: Store, plan: Plan, finished: Mapping[str, Finished])
         "sweep file no longer has; they stay as they are. To search by today's rule alone, give "
         "another --results folder"
     )
+
+
+def code_notes(plan: Plan, finished: Mapping[str, Finished]) -> Iterator[str]:
+    """Yield a text on each edit of the user's own code that leaves finished trials behind."""
+    code = plan.resolver.code
+    if code.stored is None:
+        return
+    for new, old in code.vouched.items():
+        before = old[:4] if old else "that of earlier trials"
+        yield f"--same-code: code {new[:4]} counts as {before}, in later runs too; tables say so"
+    ended = [ran for ran in code.stored.trials if ran.trial_id in finished]
+    for names, planned in code.planned.items():
+        of_these = [ran for ran in ended if ran.names == names]
+        trials = [ran for ran in of_these if ran.fingerprint not in planned]
+        newest = max(of_these, key=lambda ran: ran.at, default=None)
+        if newest is None or newest.fingerprint in planned:  # known since the first of today's
+            continue
+        label = " and ".join(names)
+        if newest.fingerprint is None:
+            change = f"{label}: {counted(len(trials), 'finished trial')} of an earlier version"
+            change += " of cnngrid do not tell their code"
+        else:
+            files = changed_files(code.stored, newest, plan.sources)
+            now = code.present.get(names, "")[:4]
+            change = (
+                f"{files} changed: {counted(len(trials), 'finished trial')} ran earlier code of "
+                f"{label} ({newest.fingerprint[:4]}, now {now})"
+            )
+        yield (
+            f"{change}; they do not count, stay, and leave the tables (--all shows them). If the "
+            "edit changes no result, give --same-code"
+        )
 
 
 def other_data(

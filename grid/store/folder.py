@@ -89,11 +89,11 @@ class Store:
 
     def table_path(self, table: str, name: str) -> Path:
         """Return a table's file of a trial, plan or suggestion."""
-        return self.folder / table / f"{self._inside(name)}.parquet"
+        return self.folder / table / f"{self.inside(name)}.parquet"
 
     def checkpoints(self, trial_id: str) -> Path:
         """Return the folder of a trial's checkpoints."""
-        return self.folder / "checkpoints" / self._inside(trial_id)
+        return self.folder / "checkpoints" / self.inside(trial_id)
 
     def last_checkpoint(self, trial_id: str) -> Path:
         """Return the checkpoint from which a trial resumes."""
@@ -101,9 +101,9 @@ class Store:
 
     def log(self, trial_id: str) -> Path:
         """Return the log of a trial, written if it fails."""
-        return self.folder / "logs" / f"{self._inside(trial_id)}.log"
+        return self.folder / "logs" / f"{self.inside(trial_id)}.log"
 
-    def _inside(self, name: str) -> str:
+    def inside(self, name: str) -> str:
         """Return a name that is to become a path; raise `ResultsError` if it leads elsewhere.
 
         Ids come from the tables too, and a stranger may have written these.
@@ -138,6 +138,7 @@ class Store:
             )
         if other is None:
             known = {*PER_TRIAL, "paused", "plan", "asked", "checkpoints", "logs", "report", "run"}
+            known.add("code")
             unfinished = {name for name in names if re.fullmatch(r"sweep\.yaml\.\w+\.tmp", name)}
             if strange := [name for name in names if name not in known | unfinished]:
                 raise ResultsError(
@@ -208,6 +209,11 @@ class Store:
         rows = sorted(self._read("epochs", of=trial_id), key=lambda row: int(row["ended_at"]))
         newest = {(row["trial_id"], row["epoch"]): row for row in rows}
         return [newest[key] for key in sorted(newest)]
+
+    def code_rows(self, table: str, time: str) -> list[dict[str, Any]]:
+        """Return what a table says of the code of its trials, and the column `time`."""
+        of_trials = ["trial_id", "code", "code_folder"] if table == "trials" else []
+        return self._read(table, ["config", time, *of_trials])
 
     def budgets(self) -> list[int]:
         """Return the different budgets of ended trials, in epochs, largest first."""

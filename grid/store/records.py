@@ -118,6 +118,8 @@ TRIALS: tuple[Column, ...] = (
         versions="versions of Python and the libraries, JSON",
         data_fingerprint="hash of the data set's images and labels",
         changed_settings="settings of the process that the network changed; put back",
+        code_folder="copy of the user's own code that it ran: code/<code_folder>/",
+        code="fingerprint of each part of that code, by its name, JSON",
     ),
     *_columns(INT, skipped_images="unreadable image files left out (--skip-unreadable)"),
     *_columns(TIME, started_at="first start", ended_at="end"),

@@ -15,7 +15,7 @@ from grid.sweep.axes import AxisKind
 from grid.sweep.yaml_source import KeyPath, dotted
 
 # Keys that the planner fills in; a sweep file may not.
-FILLED_BY_PLAN = ("data_fingerprint", "pretrained_fingerprint")
+FILLED_BY_PLAN = ("data_fingerprint", "pretrained_fingerprint", "code_fingerprint")
 
 
 @cache

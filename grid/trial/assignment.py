@@ -24,6 +24,10 @@ class Assignment:
     git_commit: str | None
     # Folder of the sweep author's own modules, searched after everything installed.
     module_path: str | None = None
+    # Copy of the author's code in the results folder, from which these modules are imported, and
+    # the fingerprints of its parts that the trial runs, JSON.
+    code_folder: str | None = None
+    code: str | None = None
     skip_unreadable: bool = False
     # Epochs after which the trial may have to wait: its checkpoint is written before the report.
     pause_epochs: tuple[int, ...] = ()

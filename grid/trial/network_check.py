@@ -108,6 +108,9 @@ def try_networks(
             "freeze": config.freeze is not None,
             "copied": config.select == "best" or config.ema is not None,
             "device": device,
+            # Of an earlier version: where its code lies. Its fingerprints make another request.
+            "code_folder": str(plan.resolver.code.earlier_folder(config) or "") or None,
+            "code": plan.resolver.code.versions(config),
         }
     answers = _answers(list(requests.values()), cache_roots(data_dir)) if requests else []
     tried = TriedNetworks()
@@ -217,7 +220,7 @@ def _keep(request: dict[str, Any], answer: dict[str, Any], roots: list[Path]) ->
 
 def _path(root: Path, request: dict[str, Any]) -> Path:
     """Return the file of an answer; another folder may have another module of the same name."""
-    content = json.dumps([request, versions(), sys.path, os.getcwd()], sort_keys=True)
+    content = json.dumps([request, versions(), sys.path, os.getcwd()], sort_keys=True, default=str)
     return root / "networks" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 
 from cnncore.config import network_options
 from cnncore.data import ImageData, Splits, load_planned, open_splits
-from cnncore.data.sources.open import FOLDER_PREFIX
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
 from cnncore.models.classifier_head import freeze_features
@@ -21,9 +19,7 @@ from cnncore.seeding import derive_seed, seed_everything
 from cnncore.training.openmp import use_threads
 from cnncore.training.train import start
 from cnncore.training.train_state import TrainState
-from grid.errors import StoreError
 from grid.plan.ids import Trial
-from grid.trial.provenance import host
 
 
 @dataclass(frozen=True)
@@ -86,25 +82,3 @@ def look_up_in(module_path: str | None) -> None:
     """Let modules be found in a folder, after everything installed."""
     if module_path and module_path not in sys.path:
         sys.path.append(module_path)
-
-
-def check_module(name: str) -> None:
-    """Raise `StoreError` if the module of `package.module:function` is not there, as it once was.
-
-    All trials that are left would fail otherwise. Names without a module pass.
-    """
-    module, colon, _ = name.partition(":")
-    if name.startswith(FOLDER_PREFIX) or not colon or module in sys.modules:
-        return
-    importlib.invalidate_caches()
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError as error:
-        found = error.name is None or not f"{module}.".startswith(f"{error.name}.")
-    except Exception:
-        return  # its package cannot be imported: the trial's own error
-    if not found:
-        raise StoreError(
-            f"{name}: the module {module} is gone on {host()}: it was deleted, moved or renamed "
-            "while the sweep ran; put it back and run the same command again"
-        )

@@ -7,6 +7,9 @@ import os
 import platform
 import socket
 import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -17,18 +20,27 @@ RECORDED = ("cnngrid", "torch", "torchvision", "ray", "optuna", "pyarrow", "nump
 
 
 @cache
-def versions() -> str:
+def versions(packages: tuple[str, ...] = ()) -> str:
     """Return the versions of Python and of the libraries that can change a number, as JSON.
 
-    Imports none of them.
+    `packages` are others that the user's own code imports. Imports none of them.
     """
     versions_of = {"python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            versions_of[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
+    for name in (*RECORDED, *packages):
+        if name in sys.stdlib_module_names or name in versions_of:
             continue
+        with suppress(metadata.PackageNotFoundError):
+            versions_of[name] = metadata.version(name)
+            continue
+        for distribution in _distributions().get(name, ()) if name not in RECORDED else ():
+            versions_of[distribution] = metadata.version(distribution)
     return json.dumps(versions_of)
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return the distributions that bring each importable name."""
+    return metadata.packages_distributions()
 
 
 @cache

@@ -30,17 +30,20 @@ from cnncore.measure.memory import (
 )
 from cnncore.measure.metrics import classification_metrics
 from cnncore.models.logits import check_logits
+from cnncore.own_modules import use
 from cnncore.process_settings import ProcessSettings, random_states_kept, unchanged
 from cnncore.training.busy_machine import BusyWatch
 from cnncore.training.train import Diverged, EpochResult, train
 from cnncore.training.train_state import TrainState, chosen_model
+from grid.code.stored import imported_packages, open_code
 from grid.errors import StoppedAtOnce, StoreError, Superseded
 from grid.plan.ids import config_json
 from grid.store.atomic import remove, storing
 from grid.store.folder import Store, now
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.attempt import Attempt
-from grid.trial.open import ReadyTrial, check_module, look_up_in, open_trial
+from grid.trial.open import ReadyTrial, look_up_in, open_trial
+from grid.trial.provenance import versions
 from grid.trial.rows import drop_checkpoints
 
 log = logging.getLogger(__name__)
@@ -165,8 +168,7 @@ def _steps(
     config = assignment.trial.config
     attempt.claim(started)
     look_up_in(assignment.module_path)
-    for name in (config.arch, config.dataset):
-        check_module(name)
+    _use_code(assignment, store, attempt)
     trial = open_trial(
         assignment.trial,
         data_dir=assignment.data_dir,
@@ -237,6 +239,19 @@ def _steps(
     elif assignment.keep == "none":
         drop_checkpoints(store, assignment.trial.trial_id)
     yield ended
+
+
+def _use_code(assignment: Assignment, store: Store, attempt: Attempt) -> None:
+    """Let this process import the author's modules from the copy that the trial is to run."""
+    if assignment.code_folder is None:
+        return
+    folder = open_code(store, assignment.code_folder).absolute()
+    use(folder)
+    attempt.row.update(
+        code_folder=assignment.code_folder,
+        code=assignment.code,
+        versions=versions(imported_packages(folder)),
+    )
 
 
 def _cost_columns(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def cnngrid(
     def call(*arguments: str | Path, report: bool = False) -> subprocess.CompletedProcess[str]:
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path)
+            patch.setattr(sys, "path", [*sys.path])  # a command adds its folder
             for name, value in environment(data_dir).items():
                 patch.setenv(name, value)
             return call_main(*arguments, report=report)

@@ -13,7 +13,8 @@ SELECT
     trials.fold,
     trials.config,
     trials.data_fingerprint,
-    trials.skipped_images
+    trials.skipped_images,
+    trials.code_folder
 FROM trials
 JOIN winner
     ON winner.results = trials.results

@@ -60,6 +60,8 @@ CREATE TABLE empty.trials (
     versions VARCHAR,
     data_fingerprint VARCHAR,
     changed_settings VARCHAR,
+    code_folder VARCHAR,
+    code VARCHAR,
     skipped_images BIGINT,
     started_at TIMESTAMPTZ,
     ended_at TIMESTAMPTZ,

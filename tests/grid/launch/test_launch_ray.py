@@ -24,8 +24,8 @@ import pytest
 from analysis import open_results
 from analysis.results.database import rows
 from cluster.ray_jobs import version_problem
-from grid import load_sweep
-from grid.launch.bundle import PACKAGES, PACKAGES_DIR, pack, user_modules
+from grid import load_sweep, make_plan
+from grid.launch.bundle import PACKAGES, PACKAGES_DIR, pack, user_files
 from grid.run.ray_tune.cluster import look, refusal
 from tests.processes import run_to_end, wait_for
 from tests.small_sweeps import environment, metrics, run_local
@@ -282,17 +282,19 @@ def test_a_node_that_is_gone_is_not_asked_and_one_that_only_fails_is_named(tmp_p
 
 @pytest.mark.slow
 def test_a_bundle_holds_the_modules_that_a_sweep_names_and_their_imports(
-    write_sweep: Write, tmp_path: Path
+    write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "network.py").write_text(NETWORK)
     (tmp_path / "layers.py").write_text(LAYERS)
     (tmp_path / "other.py").write_text("")
     sweep = write_sweep(compare={"arch": ["network:small", "cnn3"]}, fixed={"lr": 0.01})
-    spec = load_sweep(sweep)
-    assert [path.name for path in user_modules(spec, tmp_path)] == ["layers.py", "network.py"]
+    plan = make_plan(load_sweep(sweep), data_dir=data_dir)
+    assert user_files(plan.sources) == ["layers.py", "network.py"]
     folder = tmp_path / "bundle"
     folder.mkdir()
-    pack(spec, tmp_path, folder)
+    pack(plan, folder)
     # Started in the bundle, Python imports cnngrid from there.
     code = "import grid.cli.app, network; print(grid.cli.app.__file__)"
     result = subprocess.run(

@@ -282,3 +282,30 @@ def test_wrong_credentials_are_named(
     result = ask("run", write_sweep(), "--local", "--results", "s3://store/results")
     assert result.returncode == 2
     assert "s3://store/results/small: access is denied to these credentials" in result.stderr
+
+
+@pytest.mark.slow
+def test_code_of_ones_own_is_stored_in_a_bucket_and_runs_from_there(
+    cnngrid: Command, write_sweep: Write, tmp_path: Path, s3: ObjectStore
+) -> None:
+    network = "from torch import nn\ndef net(classes):\n    return nn.Sequential({})\n"
+    layers = "nn.Flatten(), nn.Linear(192, classes)"
+    (tmp_path / "net_in_bucket.py").write_text(network.format(layers))
+    compare = {"arch": ["net_in_bucket:net"]}
+    sweep = write_sweep(compare=compare, fixed={"lr": 0.1, "image_size": 8}, seeds=[0])
+    run = ("run", sweep, "--local", "--results", "s3://store/results")
+    result = cnngrid(*run)
+    assert result.returncode == 0, result.stderr
+    names = objects("code")
+    assert {name.rpartition("/")[2] for name in names} == {"about.json", "net_in_bucket.py"}
+    assert "nothing to do" in cnngrid(*run).stdout
+    (tmp_path / "net_in_bucket.py").write_text(network.format(f"nn.Identity(), {layers}"))
+    result = cnngrid(*run)
+    assert "net_in_bucket.py was changed: 1 finished trial" in " ".join(result.stderr.split())
+    assert len(objects("code")) == 4
+    address = "s3://store/results/small"
+    store = open_store(address)
+    store.files.fetch_tables()
+    first, second = store.finished()
+    shown = cnngrid("code", address, first, "--diff", second).stdout
+    assert "+    return nn.Sequential(nn.Identity(), nn.Flatten()" in shown

@@ -1,0 +1,119 @@
+"""The code of a sweep's configs: their fingerprints, today's or an earlier version's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cnncore.config import TrialConfig
+from grid.code.sources import OwnCode, OwnCodeError, Sources, combined, names_in, own_names
+from grid.code.stored import StoredCode, base_name, version_digits
+
+
+class SweepCode:
+    """The user's code as one plan sees it, and as the results folder remembers it.
+
+    With `same_code` the newest earlier code of the same names gives the same results as today's:
+    ids keep its fingerprint.
+    """
+
+    def __init__(
+        self, open_stored: Callable[[], StoredCode | None] | None = None, same_code: bool = False
+    ) -> None:
+        self._own = OwnCode()
+        self._open_stored = open_stored
+        self._same_code = same_code
+        # Fingerprint of today's code -> the earlier one that ids keep.
+        self.vouched: dict[str, str | None] = {}
+        # Names of a config -> fingerprints in the ids of the plan, and those of today's code.
+        self.planned: dict[tuple[str, ...], set[str | None]] = {}
+        self.present: dict[tuple[str, ...], str] = {}
+
+    @cached_property
+    def stored(self) -> StoredCode | None:
+        """The code that the results folder knows, None before there is a folder."""
+        return self._open_stored() if self._open_stored else None
+
+    def fingerprint(self, config: TrialConfig) -> str | None:
+        """Return the fingerprint that a config's ids have; None without code of the user's own.
+
+        Raises `OwnCodeError`.
+        """
+        versions = self.versions(config)
+        if not versions:
+            return None
+        names = tuple(base_name(name) for name in own_names(config.model_dump()))
+        today = combined([*versions.values()])
+        assert today is not None
+        kept = today if self._folder(versions) else self._kept(names, today)
+        self.planned.setdefault(names, set()).add(kept)
+        if not self._folder(versions):
+            self.present[names] = today
+        return kept
+
+    def versions(self, config: TrialConfig) -> dict[str, str]:
+        """Return the fingerprint of every name of the user's own in a config."""
+        found = {}
+        for name in own_names(config.model_dump()):
+            if digits := version_digits(name):
+                found[name] = self._earlier(name, digits)[0]
+            elif fingerprint := self._own.fingerprint(name):
+                found[name] = fingerprint
+        if len({self._folder([name]) for name in found}) > 1:
+            raise OwnCodeError(
+                f"{', '.join(found)}: one trial runs one version of the code; name all of them "
+                "with an @ and of one version, or none"
+            )
+        return found
+
+    def earlier_folder(self, config: TrialConfig) -> Path | None:
+        """Return the stored copy of the earlier version that a config names; None for today's."""
+        folder = self._folder(own_names(config.model_dump()))
+        return self.stored.open(folder).absolute() if folder and self.stored else None
+
+    def sources(self, *named: Any) -> Sources | None:
+        """Return the files of everything of the user's own that is named, at any depth."""
+        return self._own.sources([name for name in names_in(list(named)) if "@" not in name])
+
+    def row(self, config: TrialConfig, sources: Sources | None) -> tuple[str | None, str | None]:
+        """Return the columns `code_folder` and `code` of a config's trials."""
+        versions = self.versions(config)
+        if not versions:
+            named = [config.dataset] if sources and config.dataset in sources.fingerprints else []
+            return (sources.folder if sources and named else None), None
+        folder = self._folder(versions) or (sources.folder if sources else None)
+        plain = {base_name(name): fingerprint for name, fingerprint in versions.items()}
+        return folder, json.dumps(plain, sort_keys=True)
+
+    def _folder(self, versions: Collection[str]) -> str | None:
+        """Return the folder of the earlier version that these names are of, None for today's."""
+        for name in versions:
+            if digits := version_digits(name):
+                return self._earlier(name, digits)[1]
+        return None
+
+    def _earlier(self, name: str, digits: str) -> tuple[str, str]:
+        """Return the fingerprint and the folder of an earlier version."""
+        known: Mapping[str, str] = self.stored.versions(base_name(name)) if self.stored else {}
+        matches = {f: folder for f, folder in known.items() if f.startswith(digits)}
+        if len(matches) == 1:
+            return next(iter(matches.items()))
+        problem = "several versions start with it" if matches else "no such version"
+        have = ", ".join(f"{base_name(name)}@{f[:4]}" for f in known) or "none"
+        raise OwnCodeError(f"{name}: {problem}; the results folder has {have}")
+
+    def _kept(self, names: tuple[str, ...], today: str) -> str | None:
+        """Return the fingerprint for ids: today's, or the one that was vouched to be as good."""
+        if self.stored is None:
+            return today
+        if today in self.stored.aliases:
+            return self.stored.aliases[today]
+        vouch = self._same_code and not self.stored.knows(names, today)
+        newest = self.stored.newest(names) if vouch else None
+        if newest is None:
+            return today
+        self.vouched[today] = newest.fingerprint
+        return newest.fingerprint
