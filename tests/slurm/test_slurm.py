@@ -195,6 +195,8 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
     first = finished_trials()
     assert first < 10
     assert not list(folder.glob("run/slurm/*/token-*"))
+    # The job runs the code that was there when it was submitted.
+    (slurm.folder / "slow.py").write_text("raise SystemExit('edited meanwhile')\n")
 
     # Slurm itself would wait for two minutes; an immediate restart fails on the old credential.
     slurm.call("scontrol", "update", f"jobid={job}", "StartTime=now+5", "TimeLimit=10")
@@ -203,6 +205,7 @@ def test_requeued_at_the_time_limit_then_cancelled_then_finished(slurm: Slurm) -
     slurm.call("scancel", job)
     slurm.wait("the end of the job", lambda: slurm.state(job) == "CANCELLED")
     assert first < finished_trials() < 10
+    (slurm.folder / "slow.py").write_text(SLOW_NETWORK)
 
     last = slurm.launch(*words, "--time", "10:00")
     slurm.wait("the end", lambda: slurm.state(last) == "COMPLETED")
