@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from cnncore.config.transforms import (
+    ColorJitter,
+    GaussianBlur,
+    Grayscale,
+    OwnTransform,
+    Posterize,
+    RandAugment,
+    RandomErasing,
+    RandomResizedCrop,
+    Solarize,
+    TrivialAugment,
+    VerticalFlip,
+)
 from cnncore.config.values import (
     ConfigPart,
     NonNegativeFloat,
@@ -119,6 +132,9 @@ class MeanStd(ConfigPart):
 AugmentKind = (
     Flip
     | Crop
+    | OwnTransform
+    | VerticalFlip
+    | RandomResizedCrop
     | Rotate
     | Translate
     | Scale
@@ -126,16 +142,47 @@ AugmentKind = (
     | Contrast
     | Saturation
     | Sharpness
+    | ColorJitter
+    | Grayscale
+    | GaussianBlur
+    | Solarize
+    | Posterize
+    | TrivialAugment
+    | RandAugment
     | Erase
+    | RandomErasing
 )
+# Kinds that do one thing in two ways, and what that is.
+ALTERNATIVES = (
+    ("crop", "random_resized_crop", "cut each image to a random part"),
+    ("trivial_augment", "rand_augment", "draw each image's operations"),
+    ("erase", "random_erasing", "cover a random part of each image"),
+)
+
+
+def _with_kind(value: Any) -> Any:
+    """Read an entry of `augment`; `package.module:Class` is one of kind `own`."""
+    if isinstance(value, str) and ":" in value:
+        return {"kind": "own", "name": value}
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, options),) = value.items()
+        if ":" in str(name) and (options is None or isinstance(options, dict)):
+            return {"kind": "own", "name": name, "options": options}
+    return with_kind(value)
+
+
 Augment = Annotated[
     Annotated[AugmentKind, Field(discriminator="kind")],
-    BeforeValidator(with_kind),
+    BeforeValidator(_with_kind),
 ]
 
 
 def each_once(parts: tuple[AugmentKind, ...]) -> tuple[AugmentKind, ...]:
-    kinds = [part.kind for part in parts]
+    """Refuse kinds that stand twice, and kinds that exclude each other."""
+    kinds = [part.name if isinstance(part, OwnTransform) else part.kind for part in parts]
     if repeated := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise ValueError(f"each kind once, but got {', '.join(repeated)} more than once")
+    for one, other, what in ALTERNATIVES:
+        if one in kinds and other in kinds:
+            raise ValueError(f"{one} and {other} both {what}; give one of them")
     return parts

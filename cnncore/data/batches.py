@@ -64,8 +64,10 @@ class InputStage:
         # Reused: on a CPU the page faults of a new buffer cost twenty times the arithmetic.
         self._buffer = torch.empty(batch_size, pixels * 3, device=device)
         self.side, self._image_size = side, image_size
-        # Value of a black pixel after normalisation, per channel.
+        # Value of a black pixel after normalisation, per channel, and the pixel nearest to 0.
         self.black = (-mean / std).float()
+        red, green, blue = (mean * 255).round().clamp(0, 255).int().tolist()
+        self.mean = red, green, blue
 
     def __call__(
         self, images: Tensor, change: Change | None = None, resize: Change | None = None
@@ -108,9 +110,14 @@ class Changes:
         seed: int,
         epoch: int,
         device: torch.device,
+        batch_size: int,
     ) -> None:
         self._distortion = (
-            Distortion(augment, images, stage.side, seed, epoch, device)
+            Distortion(
+                *(augment, images, stage.side, seed, epoch, device),
+                batch_size=batch_size,
+                mean=stage.mean,
+            )
             if distorts(augment)
             else None
         )
@@ -187,7 +194,10 @@ class TrainSplit:
             batches = self._host.batches(order, draws, first)
         else:
             batches = batches_on_device(self._images, order, draws, self.batch_size, first)
-        changes = Changes(self._augment, self._window, n, self._input, seed, epoch, self._device)
+        changes = Changes(
+            *(self._augment, self._window, n, self._input, seed, epoch, self._device),
+            self.batch_size,
+        )
         for start, images in zip(range(first, n, self.batch_size), batches, strict=True):
             batch = self._input(images, *changes.for_batch(start))
             yield batch, labels[start : start + self.batch_size]
@@ -233,7 +243,9 @@ class EvalSplit:
         labels = torch.from_numpy(self.labels).to(self._device)
         indices = torch.from_numpy(self.indices).to(self._images.device)
         n, size = len(indices), self.batch_size
-        changes = Changes(self._augment, self._window, n, self._input, self._seed, 0, self._device)
+        changes = Changes(
+            *(self._augment, self._window, n, self._input, self._seed, 0, self._device), size
+        )
         augmented = self._augmented(indices) if self._augment else None
         for start in range(0, n, size):
             self.before_batch()

@@ -27,6 +27,7 @@ from cnncore.config import (
     Translate,
 )
 from cnncore.data.augment import enhancement
+from cnncore.data.augment.stages import Stages, apply
 from cnncore.seeding import derive_seed
 
 # In the order of application.
@@ -36,8 +37,8 @@ COLOURS = (
     (Saturation, enhancement.saturation),
     (Sharpness, enhancement.sharpness),
 )
-# Kinds that `crop_flip.py` applies to the bytes.
-ON_BYTES = ("flip", "crop")
+# Kinds that `crop_flip.py` and `own_transform.py` apply to the bytes.
+ON_BYTES = ("flip", "crop", "own")
 
 
 def distorts(augment: Iterable[AugmentKind]) -> bool:
@@ -46,9 +47,9 @@ def distorts(augment: Iterable[AugmentKind]) -> bool:
 
 
 class Distortion:
-    """The changes of one epoch: geometry, then colours, then erased squares.
+    """The changes of one epoch: geometry, then colours, then what covers a part of an image.
 
-    A function of `(augment, images, side, seed, epoch)` alone.
+    A function of all arguments but the device. `mean` is the colour of `fill: mean`.
     """
 
     def __init__(
@@ -59,8 +60,15 @@ class Distortion:
         seed: int,
         epoch: int,
         device: torch.device,
+        *,
+        batch_size: int,
+        mean: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         self._images, self._side, self._seed, self._epoch = images, side, seed, epoch
+        augment = tuple(augment)
+        self._stages = Stages(
+            augment, images, side, seed, epoch, device, batch_size=batch_size, mean=mean
+        )
         parts = {type(part): part for part in augment}
         self.angle, self.shift, self.scale = (
             np.zeros(images),
@@ -91,15 +99,24 @@ class Distortion:
         self.corner = torch.from_numpy(centres - (self._erase or 0) // 2).to(device)
 
     def __call__(self, pixels: Tensor, start: int) -> Tensor:
-        """Return the changed images of the epoch, beginning at position `start`."""
+        """Return the changed images of the batch that begins at position `start` of the epoch.
+
+        `pixels` may be overwritten.
+        """
         part = slice(start, start + len(pixels))
+        if self._stages.first:
+            pixels = apply(self._stages.first, pixels, start)
         if self._inverse is not None:
             grid = F.affine_grid(self._inverse[part], list(pixels.shape), align_corners=False)
             pixels = F.grid_sample(pixels, grid, mode="bilinear", align_corners=False).round()
         for change, factors in self.factors.items():
             pixels = change(pixels, factors[part, None, None, None])
+        if self._stages.colours:
+            pixels = apply(self._stages.colours, pixels, start)
         if self._erase is not None:
             pixels = self._erased(pixels, self._erase, part)
+        if self._stages.last:
+            pixels = apply(self._stages.last, pixels, start)
         return pixels
 
     def noise(self, images: int, size: int, start: int) -> Tensor:

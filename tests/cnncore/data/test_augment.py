@@ -90,7 +90,7 @@ ENHANCERS = (
 
 
 def distortion(augment, epoch=2, images=20, side=32):
-    return Distortion(augment, images, side, 3, epoch, CPU)
+    return Distortion(augment, images, side, 3, epoch, CPU, batch_size=8)
 
 
 @pytest.mark.parametrize("augment", [*((part,) for part in GEOMETRY), GEOMETRY])
