@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    Field,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -28,6 +29,7 @@ from cnncore.config.values import (
     NonNegativeFloat,
     Pixels,
     PositiveFloat,
+    Real,
     Seed,
     Share,
 )
@@ -85,6 +87,8 @@ class TrialConfig(ConfigPart):
     normalize: Literal["dataset", "imagenet", "half"] | MeanStd = "dataset"
     enhance: Enhance | None = None
     augment: Annotated[tuple[Augment, ...], AfterValidator(each_once)] = ()
+    eval_crop: Annotated[Real, Field(ge=0.25, le=1.0)] | None = None
+    tta: Literal["flip"] | None = None
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
     quirk: Quirk | None = None
@@ -137,6 +141,12 @@ class TrialConfig(ConfigPart):
                 data[key] = None
         return data
 
+    @field_validator("eval_crop")
+    @classmethod
+    def _null_if_whole(cls, value: float | None) -> float | None:
+        """Resolve the whole image, which an evaluation shows without this key, to null."""
+        return None if value == 1 else value
+
     @field_validator("momentum_form")
     @classmethod
     def _check_momentum_form(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -173,6 +183,8 @@ def check_quirk(config: TrialConfig) -> str | None:
             f"{config.quirk} evaluates under its study's augmentation, so augment must be "
             f"{', '.join(needed)}, but got {', '.join(kinds) or 'none'}"
         )
+    if config.quirk == "hu-mobilenet-crop" and config.eval_crop is not None:
+        return f"{config.quirk} cuts evaluated images itself; leave eval_crop out"
     if config.quirk == "hu-mobilenet-crop" and config.image_size != CROP_SIDE:
         return (
             f"{config.quirk} cuts images to {CROP_SIDE} pixels, so image_size must be "

@@ -19,6 +19,8 @@ from cnncore.data.arrays import Labels
 from cnncore.data.augment.crop_flip import HostAugmenter, batches_on_device, draw
 from cnncore.data.augment.distortion import Distortion, distorts
 from cnncore.data.augment.mobilenet_crop import Window
+from cnncore.data.augment.operations import centre_crop
+from cnncore.data.augment.own_transform import OwnTransforms, has_own
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
 
@@ -28,6 +30,22 @@ EVAL_PIXELS = {"cuda": 2**20, "cpu": 2**17}
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class EvalView:
+    """What an evaluation shows the network of each image.
+
+    `crop` is the share of the side that is seen, or None for all: images are scaled to
+    `image_size / crop` pixels, and their inner `image_size` pixels taken. With `mirror` the network
+    also sees each image mirrored left to right.
+    """
+
+    crop: float | None = None
+    mirror: bool = False
+
+
+WHOLE = EvalView()
 
 
 @dataclass(frozen=True)
@@ -166,6 +184,10 @@ class TrainSplit:
         self._images = images
         on_host = images.device.type == "cpu"
         self._host = HostAugmenter(images, batch_size, padding) if on_host else None
+        # Made with the first batch: analyses open this split and take none.
+        self._own: OwnTransforms | None = None
+        if has_own(augment) and not on_host:
+            raise ValueError("images must be on the CPU for transforms of the user's")
 
     def __len__(self) -> int:
         """Return the number of images in an epoch."""
@@ -194,6 +216,11 @@ class TrainSplit:
             batches = self._host.batches(order, draws, first)
         else:
             batches = batches_on_device(self._images, order, draws, self.batch_size, first)
+        if has_own(self._augment):
+            self._own = self._own or OwnTransforms(self._augment)
+            starts = range(first, n, self.batch_size)
+            places = (order[start : start + self.batch_size] for start in starts)
+            batches = self._own.batches(batches, places, seed, epoch)
         changes = Changes(
             *(self._augment, self._window, n, self._input, seed, epoch, self._device),
             self.batch_size,
@@ -222,13 +249,16 @@ class EvalSplit:
         augment: tuple[AugmentKind, ...] = (),
         window: bool = False,
         seed: int = 0,
+        view: EvalView = WHOLE,
     ) -> None:
         self._augment, self._window, self._seed = augment, window, seed
+        self._view, self._image_size = view, image_size
         self.indices = indices
         self.labels = labels[indices]
         side = images.shape[1]
         pixels = EVAL_PIXELS.get(device.type, 2**20)
-        self.batch_size = min(len(indices), max(16, pixels // max(side, image_size) ** 2))
+        seen = max(side, self._resized) ** 2 * (2 if view.mirror else 1)
+        self.batch_size = min(len(indices), max(16, pixels // seen))
         self._images = images
         self._device = device
         self._input = InputStage(side, image_size, self.batch_size, normalization, device)
@@ -239,7 +269,10 @@ class EvalSplit:
         return len(self.indices)
 
     def batches(self) -> Batches:
-        """Yield images and labels in the format of `TrainSplit.batches`."""
+        """Yield images and labels in the format of `TrainSplit.batches`.
+
+        With a mirrored view there are twice as many images as labels: all, then all mirrored.
+        """
         labels = torch.from_numpy(self.labels).to(self._device)
         indices = torch.from_numpy(self.indices).to(self._images.device)
         n, size = len(indices), self.batch_size
@@ -251,7 +284,24 @@ class EvalSplit:
             self.before_batch()
             part = slice(start, start + size)
             images = next(augmented) if augmented else self._images.index_select(0, indices[part])
-            yield self._input(images, *changes.for_batch(start)), labels[part]
+            change, resize = changes.for_batch(start)
+            yield self.views(self._input(images, change, resize or self._crop)), labels[part]
+
+    def views(self, images: Tensor) -> Tensor:
+        """Return all views of the network's input, in the order of `batches`."""
+        return torch.cat((images, images.flip(3))) if self._view.mirror else images
+
+    @property
+    def _resized(self) -> int:
+        """Side to which images are scaled before they are cropped."""
+        return round(self._image_size / (self._view.crop or 1))
+
+    @property
+    def _crop(self) -> Change | None:
+        """The scaling and crop of `eval_crop`; None for the scaling of `InputStage`."""
+        if self._view.crop is None:
+            return None
+        return partial(centre_crop, size=self._image_size, resized=self._resized)
 
     def _augmented(self, indices: Tensor) -> Iterator[Tensor]:
         """Yield batches of cropped and flipped images."""
@@ -272,6 +322,6 @@ class EvalSplit:
     def inputs(self, raw: Tensor) -> Tensor:
         """Return the network's input for at most `batch_size` images in the format of `raw`.
 
-        The values equal those of `batches`; the result is a copy.
+        The values equal those of `batches`, without a mirrored view; the result is a copy.
         """
-        return self._input(raw.to(self._images.device)).clone()
+        return self._input(raw.to(self._images.device), resize=self._crop).clone()

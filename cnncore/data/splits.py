@@ -13,7 +13,8 @@ from torch import Tensor
 from cnncore.config import QUIRK_AUGMENT, Enhance, MeanStd, TrialConfig
 from cnncore.data.arrays import Labels
 from cnncore.data.augment.enhancement import enhanced
-from cnncore.data.batches import EvalSplit, Normalization, TrainSplit
+from cnncore.data.augment.own_transform import has_own
+from cnncore.data.batches import EvalSplit, EvalView, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
 from cnncore.data.split_indices import split_indices
 from cnncore.data.stratify import Indices
@@ -47,7 +48,9 @@ def open_splits(
     `image_size` defaults to that of the data.
     """
     indices = split_indices(config, data, fold)
-    train_images = device_images(data, "train", device, config.enhance)
+    # Transforms of the user's run on the CPU.
+    place = torch.device("cpu") if has_own(config.augment) else device
+    train_images = device_images(data, "train", place, config.enhance)
     test_images = device_images(data, "test", device, config.enhance)
     size = config.image_size or data.train_images.shape[1]
     normalization = _normalization(config, data)
@@ -65,6 +68,7 @@ def open_splits(
             augment=eval_augment,
             window=window,
             seed=derive_seed(config.split_seed, name),
+            view=EvalView(config.eval_crop, mirror=config.tta == "flip"),
         )
 
     return Splits(

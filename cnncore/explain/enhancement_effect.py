@@ -198,4 +198,4 @@ def _changed_batches(split: EvalSplit, change: Change, norms: list[Tensor]) -> B
         raw = split.raw(indices)
         changed = change(raw)
         norms.append(_norms(changed, raw))
-        yield split.inputs(changed), torch.from_numpy(split.labels[indices])
+        yield split.views(split.inputs(changed)), torch.from_numpy(split.labels[indices])

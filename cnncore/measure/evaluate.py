@@ -23,8 +23,9 @@ def predict(
 ) -> tuple[Tensor, Tensor]:
     """Return logits `(n, classes)` float32 and labels `(n,)` int64 of all batches, on the CPU.
 
-    A batch is normalised images `(batch, 3, height, width)` and labels `(batch,)`. The network
-    runs in eval mode without gradients and then returns to its former mode. Nothing waits for the
+    A batch is normalised images `(views * batch, 3, height, width)` and labels `(batch,)`. Logits
+    are the mean over an image's views; those of a view follow one another. The network runs in eval
+    mode without gradients and then returns to its former mode. Nothing waits for the
     device until the last batch has started.
     """
     logits: list[Tensor] = []
@@ -32,8 +33,11 @@ def predict(
     with eval_mode(model), torch.inference_mode(), autocast(device, precision):
         for images, batch_labels in batches:
             output = model(images.to(device, non_blocking=True))
-            check_logits(output, len(batch_labels))
-            logits.append(output.float())
+            check_logits(output, len(images))
+            output = output.float()
+            if len(images) > len(batch_labels):
+                output = output.unflatten(0, (-1, len(batch_labels))).mean(0)
+            logits.append(output)
             labels.append(batch_labels)
     if not logits:
         raise ValueError("there must be at least one batch to predict, got none")

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
-from cnncore.config import NETWORK_KEYS, TrialConfig, check_quirk
+from cnncore.config import NETWORK_KEYS, AugmentKind, OwnTransform, TrialConfig, check_quirk
+from cnncore.data.augment.transform_check import transform_problem
 from cnncore.error_text import error_line, error_message
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 from grid.code.sources import OwnCodeError, combined, names_in
@@ -69,6 +70,8 @@ class Resolver:
     code: SweepCode = field(default_factory=SweepCode)
     _facts: dict[tuple[str, int | None], DataFacts] = field(default_factory=dict)
     _fitting: dict[str, str] = field(default_factory=dict)
+    # The problem of each transform of the user's that was tried, by name, options and image side.
+    _tried: dict[tuple[str, str, int], str | None] = field(default_factory=dict)
 
     def resolve(self, values: Values) -> TrialConfig:
         """Return the config of these axis values. Raises `ConfigProblem`."""
@@ -148,19 +151,10 @@ class Resolver:
                 self.key_path("warmup_epochs", "epochs"),
                 f"warmup_epochs: at most the epochs ({config.epochs}), but got {warmup}",
             )
-        side = config.image_size or facts.image_size
         for part in config.augment:
-            # Beyond these an image can be padding or noise alone.
-            if part.kind == "crop" and (part.padding or 0) > side:
-                key, most, got = "crop: padding", side, part.padding
-            elif part.kind == "erase" and part.size > 2 * side:
-                key, most, got = "erase: size", 2 * side, part.size
-            else:
-                continue
-            raise ConfigProblem(
-                self.key_path("augment"),
-                f"{key}: at most {most} for images of {side} pixels, but got {got}",
-            )
+            # They change the images as they are stored, before those get the side of `image_size`.
+            if problem := self._unfit_change(part, facts.image_size):
+                raise ConfigProblem(self.key_path("augment"), problem)
         labels = DATASETS[config.dataset].labels if config.dataset in DATASETS else ()
         first_labels = config.labels in (None, *labels[:1])
         if limit is not None and first_labels and limit < facts.class_count:
@@ -169,6 +163,24 @@ class Resolver:
                 f"limit_train: {config.dataset} has {facts.class_count} classes, so at least "
                 f"{facts.class_count} images, but got {limit}",
             )
+
+    def _unfit_change(self, part: AugmentKind, side: int) -> str | None:
+        """Return why a change of images makes no sense at their side, or None."""
+        # Beyond the amounts of `crop` and `erase` an image can be padding or noise alone.
+        if part.kind == "crop" and (part.padding or 0) > side:
+            key, most, got = "crop: padding", side, part.padding
+        elif part.kind == "erase" and part.size > 2 * side:
+            key, most, got = "erase: size", 2 * side, part.size
+        elif part.kind == "gaussian_blur" and part.kernel > side:
+            key, most, got = "gaussian_blur: kernel", side, part.kernel
+        elif isinstance(part, OwnTransform):
+            options = json.dumps(part.options)
+            if (part.name, options, side) not in self._tried:
+                self._tried[part.name, options, side] = transform_problem(part.name, options, side)
+            return self._tried[part.name, options, side]
+        else:
+            return None
+        return f"{key}: at most {most} for images of {side} pixels, but got {got}"
 
     def _with_network(self, config: TrialConfig) -> TrialConfig:
         """Check that the network can be built, its image size and its weights; add their file."""

@@ -91,8 +91,9 @@ def hue(pixels: Tensor, amounts: Tensor) -> Tensor:
 
 def grey(pixels: Tensor) -> Tensor:
     """Return the greyscale image `(batch, side, side, 1)`, whole values."""
-    red, green, blue = pixels.split(1, 3)
-    return red.mul(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).floor_()
+    red, green, blue = pixels.unbind(3)
+    luma = red.mul(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+    return luma.floor_().unsqueeze(3)
 
 
 def grayscale(pixels: Tensor, amounts: Tensor) -> Tensor:
@@ -235,7 +236,7 @@ def _along(pixels: Tensor, weights: Tensor, dim: int) -> Tensor:
 
 
 def centre_crop(images: Tensor, size: int, resized: int) -> Tensor:
-    """Return images `(batch, 3, height, width)` scaled to `resized` pixels, their inner `size`.
+    """Scale images `(batch, 3, side, side)` to `resized` pixels and return their inner `size`.
 
     As torchvision's `resize` and `center_crop`, which an evaluation "256, then 224" uses.
     """
@@ -248,4 +249,5 @@ def centre_crop(images: Tensor, size: int, resized: int) -> Tensor:
         antialias=resized < side,
     )
     first = round((resized - size) / 2)
-    return scaled[:, :, first : first + size, first : first + size]
+    window = scaled[:, :, first : first + size, first : first + size]
+    return window.contiguous(memory_format=torch.channels_last)

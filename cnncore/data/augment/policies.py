@@ -68,7 +68,7 @@ class Grouped:
                 pixels.index_copy_(0, places, operation(group, self._amounts[rows]))
 
 
-def amounts(*columns: Floats | float, images: int) -> Floats:
+def amounts(*columns: Floats | Choices | float, images: int) -> Floats:
     """Return columns side by side as `(images, AMOUNTS)`; the others are 0."""
     result = np.zeros((images, AMOUNTS))
     for index, column in enumerate(columns):
@@ -216,7 +216,7 @@ def grouped_policy(
     table: dict[str, Entry], draws: PolicyDraws, side: int, batch_size: int, device: torch.device
 ) -> Grouped:
     """Return the operations of a policy; entries of the same operation are one group."""
-    names = {}
+    names: dict[Operation, int] = {}
     columns = np.zeros((len(draws.choice), AMOUNTS))
     choice = np.full(len(draws.choice), -1, dtype=np.int64)
     for index, entry in enumerate(table.values()):
