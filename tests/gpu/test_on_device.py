@@ -40,6 +40,11 @@ DISTORTED = [
     *({"contrast": {"low": 0.5, "high": 1.5}}, {"saturation": {"low": 0.5, "high": 1.5}}),
     *({"sharpness": {"low": 0.5, "high": 1.5}}, {"erase": {"size": 3}}),
 ]
+TRANSFORMED = [
+    *("vertical_flip", "random_resized_crop", {"grayscale": {"p": 0.3}}, "solarize", "posterize"),
+    {"color_jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}},
+    *({"gaussian_blur": {"kernel": 5}}, "trivial_augment", {"random_erasing": {"p": 0.5}}),
+]
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "adam": {"optimizer": "adam", "lr": 0.001, "label_smoothing": 0.1, "grad_clip": 1.0},
@@ -47,6 +52,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "ema": {"ema": 0.9},
     "mixed": {"mixup": 0.2, "cutmix": 1.0},
     "distorted": {"augment": DISTORTED},
+    "transformed": {"augment": TRANSFORMED},
+    "rand_augment": {"augment": ["rand_augment"]},
+    "views": {"eval_crop": 0.875, "tta": "flip"},
     "dropout": {"arch": "mobilenet_v2", "width": 0.35},
     "bf16": {"precision": "bf16"},
     "depthwise": {"arch": "mobilenet_small"},

@@ -8,6 +8,7 @@ without a memory of its own gives the same pixels after a resume and in any proc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import sys
@@ -114,24 +115,28 @@ def check_result(name: str, result: Any, image: Tensor) -> None:
 def try_transform(request: str) -> None:
     """Try a transform on a few images twice, and print the problem as JSON."""
     asked = json.loads(request)
-    out, sys.stdout = sys.stdout, sys.stderr  # what the user's code prints is no answer
     problem = None
-    try:
-        _try(OwnTransform(name=asked["name"], options=asked["options"]), asked["side"])
-    except TransformError as error:
-        problem = str(error)
-    except Exception as error:
-        problem = f"{asked['name']}: {_told(error)}"
-    print(f"\n{json.dumps({'problem': problem})}", file=out, flush=True)
+    with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no answer
+        try:
+            _try(OwnTransform(name=asked["name"], options=asked["options"]), asked["side"])
+        except TransformError as error:
+            problem = str(error)
+        except Exception as error:
+            problem = f"{asked['name']}: {_told(error)}"
+    print(f"\n{json.dumps({'problem': problem})}", flush=True)
 
 
 def _try(part: OwnTransform, side: int) -> None:
     pixels = np.random.default_rng(0)
     images = torch.from_numpy(pixels.integers(0, 256, (TRIED, side, side, 3), dtype=np.uint8))
     transforms = OwnTransforms([part])
-    places = torch.arange(TRIED)
-    one, two = (next(transforms.batches([images.clone()], [places], 0, epoch=1)) for _ in range(2))
-    if not torch.equal(one, two):
+    places, backwards = torch.arange(TRIED), torch.arange(TRIED - 1, -1, -1)
+    # In another order, so that a memory of earlier images shows.
+    one, two = (
+        next(transforms.batches([images[order]], [order], 0, epoch=1))
+        for order in (places, backwards)
+    )
+    if not torch.equal(one, two[backwards]):
         raise TransformError(
             f"{part.name}: gives other pixels for the same image and random numbers; it must keep "
             "no memory of earlier images, and draw from Python's, NumPy's or PyTorch's global "

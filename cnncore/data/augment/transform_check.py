@@ -11,7 +11,7 @@ from cnncore.fresh_process import fresh_process
 # A transform that gives no answer for so long, in seconds, is taken to hang.
 HANG_S = 60.0
 # Images that a transform is tried on.
-TRIED = 4
+TRIED = 5
 
 
 def transform_problem(name: str, options: str, side: int) -> str | None:

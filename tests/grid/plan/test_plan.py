@@ -293,6 +293,14 @@ def test_a_problem_of_many_cells_is_one_line_with_a_count() -> None:
         ),
         ("augment: [{crop: {padding: 33}}]", r"crop: padding: at most 32 for images of 32 pixels"),
         ("augment: [{erase: {size: 65}}]", r"erase: size: at most 64 for images of 32 pixels"),
+        (
+            "augment: [{gaussian_blur: {kernel: 33}}]",
+            r"gaussian_blur: kernel: at most 32 for images of 32 pixels, but got 33",
+        ),
+        (
+            "augment: ['torchvision.transforms.v2:CenterCrop': {size: 8}]",
+            r"a\.yaml:5: fixed\.augment: .*CenterCrop: must return .*\(3, 32, 32\).*\(3, 8, 8\)",
+        ),
         ("limit_train: 9", r"a\.yaml:5: fixed\.limit_train: .* digits has 10 classes.* but got 9"),
     ],
 )
