@@ -9,6 +9,7 @@ import sys
 # Name: module. The benchmarks in gpu/ need a GPU and run apart (gpu/README.md).
 BENCHMARKS = {
     "ahead": "benchmarks.search.bench_ahead",
+    "augment": "benchmarks.training.bench_augment",
     "augmentation": "benchmarks.training.bench_augmentation",
     "busy": "benchmarks.training.bench_busy",
     "commands": "benchmarks.sweeps.bench_commands",

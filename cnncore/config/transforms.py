@@ -33,7 +33,9 @@ def _as_pair(value: Any) -> Any:
 AreaRange = Annotated[tuple[AreaShare, AreaShare], AfterValidator(_ordered)]
 RatioRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
 SigmaRange = Annotated[
-    tuple[PositiveFloat, PositiveFloat], BeforeValidator(_as_pair), AfterValidator(_ordered)
+    tuple[PositiveFloat, PositiveFloat],
+    BeforeValidator(_as_pair, json_schema_input_type=float | tuple[float, float]),
+    AfterValidator(_ordered),
 ]
 
 

@@ -95,7 +95,7 @@ def described(
             continue  # `form_problems` says it
         if place in names and isinstance(got, str) != _is_word(details):
             continue  # of a name or a number, only what the value tried to be
-        path = tuple(part for part in details["loc"][below:] if not _is_tag(part))
+        path = _without_tags(details["loc"][below:])
         if details["type"] == "extra_forbidden":
             keys = known(path[:-1]) if known else ()
             yield path, unknown_key(path[-1], keys)
@@ -108,9 +108,20 @@ def _is_word(details: Any) -> bool:
     return details["type"] == "literal_error" and str(details["loc"][-1]).startswith("literal[")
 
 
-def _is_tag(part: Any) -> bool:
-    """Check whether a part of pydantic's path is a tag or a validator, no key of the file."""
-    return part in UNION_TAGS or str(part).startswith(("literal[", "function-"))
+def _without_tags(loc: KeyPath) -> KeyPath:
+    """Return pydantic's path without tags of unions and validators, which no file has.
+
+    After a tag comes a key, also if it is called as another tag: `scale` of `random_erasing`.
+    """
+    path: list[Any] = []
+    after_tag = False
+    for part in loc:
+        if str(part).startswith(("literal[", "function-")):
+            continue
+        after_tag = part in UNION_TAGS and not after_tag
+        if not after_tag:
+            path.append(part)
+    return tuple(path)
 
 
 def describe_error(details: Any) -> str:

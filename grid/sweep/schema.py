@@ -18,6 +18,17 @@ def sweep_schema() -> dict[str, Any]:
     for name, part in definitions.items():
         if "kind" in part.get("properties", {}):
             definitions[name] = {"anyOf": [part, *_short_forms(part)]}
+        if name == "OwnTransform":  # named by the user's own function
+            definitions[name]["anyOf"] += [
+                {"type": "string", "pattern": ":"},
+                {
+                    "type": "object",
+                    "patternProperties": {":": {"type": ["object", "null"]}},
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                },
+            ]
     keys = {key: config["properties"][key] for key in config_keys()}
     keys["arch"] = {**keys["arch"], "anyOf": [{"enum": sorted(NETWORKS)}, {"pattern": ":"}]}
     keys["dataset"] = {**keys["dataset"], "anyOf": [{"enum": sorted(DATASETS)}, {"pattern": ":"}]}

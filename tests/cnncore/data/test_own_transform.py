@@ -138,14 +138,14 @@ def test_global_generators_are_as_they_were():
         ("torch:zeros", {"size": [3]}, r"makes a Tensor, which cannot be called"),
     ],
 )
-def test_a_transform_is_tried_before_training(name, options, expected, capsys):
+def test_a_transform_is_tried_before_training(name, options, expected, capfd):
     full = name if ":" in name else f"my_transforms:{name}"
     if name == "os.path:join":
         with pytest.raises(ValueError, match=expected):
             OwnTransform(name=full)
         return
     try_transform(json.dumps({"name": full, "options": options, "side": 12}))
-    problem = json.loads(capsys.readouterr().out)["problem"]
+    problem = json.loads(capfd.readouterr().out)["problem"]
     if expected is None:
         assert problem is None
     else:

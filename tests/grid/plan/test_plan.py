@@ -291,15 +291,16 @@ def test_a_problem_of_many_cells_is_one_line_with_a_count() -> None:
             "warmup_epochs: 4",
             r"a\.yaml:5: fixed\.warmup_epochs: .* at most the epochs \(3\), but got 4",
         ),
-        ("augment: [{crop: {padding: 33}}]", r"crop: padding: at most 32 for images of 32 pixels"),
-        ("augment: [{erase: {size: 65}}]", r"erase: size: at most 64 for images of 32 pixels"),
+        # Digits are stored with 8 pixels, whatever image_size is.
+        ("augment: [{crop: {padding: 9}}]", r"crop: padding: at most 8 for images of 8 pixels"),
+        ("augment: [{erase: {size: 17}}]", r"erase: size: at most 16 for images of 8 pixels"),
         (
-            "augment: [{gaussian_blur: {kernel: 33}}]",
-            r"gaussian_blur: kernel: at most 32 for images of 32 pixels, but got 33",
+            "augment: [{gaussian_blur: {kernel: 9}}]",
+            r"gaussian_blur: kernel: at most 8 for images of 8 pixels, but got 9",
         ),
         (
-            "augment: ['torchvision.transforms.v2:CenterCrop': {size: 8}]",
-            r"a\.yaml:5: fixed\.augment: .*CenterCrop: must return .*\(3, 32, 32\).*\(3, 8, 8\)",
+            "augment: ['torchvision.transforms.v2:CenterCrop': {size: 4}]",
+            r"a\.yaml:5: fixed\.augment: .*CenterCrop: must return .*\(3, 8, 8\).*\(3, 4, 4\)",
         ),
         ("limit_train: 9", r"a\.yaml:5: fixed\.limit_train: .* digits has 10 classes.* but got 9"),
     ],
@@ -307,6 +308,38 @@ def test_a_problem_of_many_cells_is_one_line_with_a_count() -> None:
 def test_amounts_without_a_meaning_are_refused(fixed: str, expected: str) -> None:
     with pytest.raises(SweepError, match=expected):
         plan(COMPARE + FIXED.replace("}", f", {fixed}}}"))
+
+
+@pytest.mark.parametrize(
+    ("augment", "expected"),
+    [
+        ("[trivial_augmnt]", r"unknown name 'trivial_augmnt' \(closest: trivial_augment\)"),
+        ("[{rand_augment: {magnitude: 31}}]", r"magnitude: .*less than or equal to 30, but got 31"),
+        ("[{posterize: {bits: 9}}]", r"bits: .*less than or equal to 8, but got 9"),
+        ("[{gaussian_blur: {kernel: 4}}]", r"kernel: an odd number .*got 4; 3 or 5 is one"),
+        ("[gaussian_blur]", r"kernel: is required"),
+        ("[{color_jitter: {hue: 0.6}}]", r"hue: .*less than or equal to 0\.5, but got 0\.6"),
+        ("[color_jitter]", r"color_jitter changes nothing; give brightness"),
+        ("[{color_jitter: {hues: 0.1}}]", r"unknown key 'hues'"),
+        ("[{random_resized_crop: {scale: [0.5, 0.1]}}]", r"scale: .*low <= high, but got \[0\.5, "),
+        ("[{random_erasing: {scale: [0, 0.1]}}]", r"scale.*greater than 0, but got 0"),
+        ("[{color_jitter: {brightness: -1}}]", r"\[0\]\.brightness: .*equal to 0, but got -1"),
+        ("[{grayscale: {p: 1.5}}]", r"p: .*less than or equal to 1, but got 1\.5"),
+        ("[crop, random_resized_crop]", r"crop and random_resized_crop both cut .*one of them"),
+        ("[trivial_augment, rand_augment]", r"both draw each image's operations"),
+        ("['m:A', {'m:A': {n: 1}}]", r"each kind once, but got m:A more than once"),
+        ("['shutil:copy']", r"shutil is a module of Python's standard library"),
+    ],
+)
+def test_a_wrong_change_of_images_is_refused_with_its_line(augment: str, expected: str) -> None:
+    with pytest.raises(SweepError, match=rf"a\.yaml:5: fixed\.augment: (.*){expected}"):
+        plan(COMPARE + FIXED.replace("}", f", augment: {augment}}}"))
+
+
+@pytest.mark.parametrize(("key", "allowed"), [("eval_crop: 0.1", "0.25"), ("tta: flop", "flip")])
+def test_a_wrong_view_is_refused_with_its_line(key: str, allowed: str) -> None:
+    with pytest.raises(SweepError, match=rf"a\.yaml:5: fixed\.{key[:3]}.*{allowed}"):
+        plan(COMPARE + FIXED.replace("}", f", {key}}}"))
 
 
 def test_a_function_of_a_notebook_is_told_to_move_into_a_file() -> None:
