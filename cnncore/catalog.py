@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from cnncore.functions import check_function_name
@@ -19,6 +20,12 @@ Standing = Literal["printed", "upstream", "derived", "assumed"]
 
 # Default weight of an auxiliary head's loss (arXiv 1409.4842).
 AUX_WEIGHT = 0.3
+
+# Libraries whose networks are known by name, as `timm:resnet18`, with a file that tells the library
+# from another module of its name.
+LIBRARIES = {"timm": "models/_registry.py", "torchvision": "models/_api.py"}
+# Networks of libraries that have auxiliary heads unless they are told not to.
+WITH_AUXILIARY_HEADS = ("torchvision:googlenet", "torchvision:inception_v3")
 
 
 @dataclass(frozen=True)
@@ -279,11 +286,13 @@ def check_labels(dataset: str, labels: str | None) -> str | None:
 def check_network(arch: str, image_size: int, options: Mapping[str, Any]) -> str | None:
     """Return the problem with this network at this image side, or None; imports no network.
 
-    `arch` is a name of `NETWORKS` or `package.module:function`. Of the latter only the outermost
-    package is searched for, because importing the rest might load torch. Options whose value is
-    None count as not given.
+    `arch` is a name of `NETWORKS`, a library's network or `package.module:function`. Of the last
+    two only the outermost package is searched for, because importing the rest might load torch.
+    Options whose value is None count as not given.
     """
     given = sorted(name for name, value in options.items() if value is not None)
+    if library := library_of(arch):
+        return _check_library(arch, library)
     network = NETWORKS.get(arch)
     if network is None:
         return _check_own_network(arch, given)
@@ -292,6 +301,37 @@ def check_network(arch: str, image_size: int, options: Mapping[str, Any]) -> str
         return f"{arch} does not take {', '.join(refused)}; its options: {takes}"
     if image_size < network.smallest or image_size > (network.largest or image_size):
         return f"{arch} takes images of {network.sides}, got {image_size}"
+    return None
+
+
+def library_of(arch: str) -> str | None:
+    """Return the library of a network given as `timm:NAME` or `torchvision:NAME`, else None."""
+    library, colon, _ = arch.partition(":")
+    return library if colon and library in LIBRARIES else None
+
+
+def aux_weight_of(arch: str) -> float | None:
+    """Return the default weight of the auxiliary heads' loss, None for networks without heads."""
+    network = NETWORKS.get(arch)
+    has_heads = (
+        "aux_weight" in network.options
+        if network
+        else arch.partition(".")[0] in WITH_AUXILIARY_HEADS
+    )
+    return AUX_WEIGHT if has_heads else None
+
+
+def _check_library(arch: str, library: str) -> str | None:
+    """Return the problem with the library of a network, or None; import nothing."""
+    spec = importlib.util.find_spec(library)
+    if spec is None:
+        return f'{arch}: {library} is not installed; install it: pip install "cnngrid[{library}]"'
+    found = Path(spec.origin or "nowhere")
+    if not (found.parent / LIBRARIES[library]).is_file():
+        return (
+            f"{arch}: {found} is found instead of the library {library}, whose name is reserved: "
+            f"rename that module, such as my_{library}.py"
+        )
     return None
 
 

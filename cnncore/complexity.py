@@ -19,6 +19,7 @@ from cnncore.catalog import NETWORKS
 from cnncore.measure.evaluate import eval_mode
 from cnncore.measure.operations import counting
 from cnncore.models import build_model
+from cnncore.models.on_meta import build_on_meta
 
 log = logging.getLogger(__name__)
 
@@ -154,16 +155,19 @@ def _describe(
         return count_parameters(model), measure_complexity(model, image_size)
     states = random.getstate(), np.random.get_state()
     # On `meta` attention is not fused, and nothing is computed; but not every network can go there.
-    for device in ("meta", "cpu"):
+    for on_meta in (True, False):
         try:
-            with torch.random.fork_rng(devices=[]), torch.device(device):
-                model = build_model(arch, **arguments)
+            with torch.random.fork_rng(devices=[]):
+                if on_meta:
+                    model = build_on_meta(lambda: build_model(arch, **arguments))
+                else:
+                    model = build_model(arch, **arguments)
             complexity = measure_complexity(model, image_size)
         except Exception:
-            if device == "cpu":
+            if not on_meta:
                 raise
         else:
-            if device == "cpu" or complexity.macs is not None:
+            if not on_meta or complexity.macs is not None:
                 return count_parameters(model), complexity
         random.setstate(states[0])
         np.random.set_state(states[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 from cnncore.error_text import error_line, own_line
 
-# What stands before a colon and is no module of the user's.
+# Names before a colon that are no module of the user's: libraries of networks and kinds of data.
 RESERVED = ("csv", "imagefolder", "parquet", "timm", "torchvision")
 
 
@@ -24,6 +24,11 @@ def check_function_name(name: str) -> str | None:
         return (
             f"{name}: the processes that train cannot import what a script or notebook defines; "
             f"write {attribute} into a file, such as my_code.py, and name it my_code:{attribute}"
+        )
+    if module in RESERVED:
+        return (
+            f"{name}: before a colon {', '.join(RESERVED)} are reserved for libraries and kinds of "
+            f"data; rename your module, such as my_{module}.py, and name it my_{module}:{attribute}"
         )
     if _is_standard(module):
         return (

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from cnncore.catalog import AUX_WEIGHT, NETWORKS
+from cnncore.catalog import aux_weight_of
 from cnncore.config.images import Augment, Enhance, MeanStd, each_once
 from cnncore.config.optimizers import OPTIMIZER_DEFAULTS, OPTIMIZER_KEYS
 from cnncore.config.schedules import Constant, Schedule
@@ -120,10 +120,8 @@ class TrialConfig(ConfigPart):
         """Fill in the weight of the auxiliary heads' loss for networks that have such heads."""
         if not isinstance(data, dict) or data.get("aux_weight") is not None:
             return data
-        network = NETWORKS.get(str(data.get("arch")))
-        if network is None or "aux_weight" not in network.options:
-            return data
-        return {**data, "aux_weight": AUX_WEIGHT}
+        weight = aux_weight_of(str(data.get("arch")))
+        return data if weight is None else {**data, "aux_weight": weight}
 
     @model_validator(mode="before")
     @classmethod

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from cnncore.catalog import NETWORKS, check_network
+from cnncore.catalog import NETWORKS, check_network, library_of
 from cnncore.functions import import_function
 from cnncore.models.logits import return_logits
 
@@ -22,22 +23,24 @@ COUNT_NAMES = ("classes", "num_classes")
 def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> nn.Module:
     """Build a network that maps `(batch, 3, image_size, image_size)` to logits `(batch, classes)`.
 
-    `arch` is a name of the catalog or the user's own `package.module:function`. That function is
-    called with `classes` (or `num_classes`, if it has this parameter), with `image_size` if it has
+    `arch` is a name of the catalog, a library's network such as `timm:resnet18`, or the user's own
+    `package.module:function` or class. A function or class is called with `classes` (or `num_classes`, if it has this parameter), with `image_size` if it has
     this parameter, and with the options. An option whose value is None is left out. Lazy layers
     get their shapes from one image of zeros. If the user's network returns a tuple, a list, a dict
     or an object, the one built here returns its first entry or `logits`; with the option
     `aux_weight` it returns a tuple as it is while it trains. Weights are drawn from torch's global
     generator: `torch.manual_seed` before the call makes them repeatable.
 
-    Raises `ValueError` for an unknown `arch`, an option it does not take, or an image too small
-    or too large for it.
+    Raises `ValueError` for an unknown `arch`, an option it does not take, an image too small
+    or too large for it, or layers that cannot be trained here.
     """
     if problem := check_network(arch, image_size, options):
         raise ValueError(problem)
     network, function = NETWORKS.get(arch), import_network(arch)
     arguments = {k: v for k, v in options.items() if v is not None}
-    if network is None:
+    if library_of(arch):
+        model = function(classes, image_size, arguments)
+    elif network is None:
         model = _call(arch, function, classes, image_size, arguments)
     else:
         parameters = inspect.signature(function).parameters
@@ -51,6 +54,7 @@ def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> 
     if network is None:
         return_logits(model, keep_heads=bool(options.get("aux_weight")))
         _shape_lazy_layers(arch, model, image_size)
+        _check_layers(arch, model)
     return model
 
 
@@ -60,6 +64,10 @@ def import_network(arch: str) -> Callable[..., Any]:
     Call it before seeding: a module may draw random numbers when it is first imported. Raises
     `ValueError` if it cannot be imported.
     """
+    if library_of(arch):
+        from cnncore.models.libraries import build_library_network  # loads the library
+
+        return partial(build_library_network, arch)
     return import_function(NETWORKS[arch].build if arch in NETWORKS else arch)
 
 
@@ -141,3 +149,26 @@ def _shape_lazy_layers(arch: str, model: nn.Module, image_size: int) -> None:
     unused = [name for name, p in model.named_parameters() if is_lazy(p)]
     if unused:
         raise ValueError(f"{arch}: the lazy layers of {', '.join(unused[:3])} are never used")
+
+
+def _check_layers(arch: str, model: nn.Module) -> None:
+    """Raise `ValueError` for layers and parameters that no trial can train."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            raise ValueError(
+                f"{arch}: {name} is a SyncBatchNorm, which needs several processes for one "
+                "network; take BatchNorm2d"
+            )
+    for name, parameter in model.named_parameters():
+        if parameter.is_complex():
+            raise ValueError(
+                f"{arch}: the parameter {name} is complex, and neither costs nor reduced precision "
+                "are defined for it; keep its real and imaginary parts, and join them by "
+                "torch.view_as_complex"
+            )
+        if not parameter.is_floating_point():
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{arch}: the parameter {name} holds numbers of the type {kind}, which have no "
+                "gradient; make it a buffer (register_buffer)"
+            )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnncore.catalog import NETWORKS
+from cnncore.catalog import NETWORKS, library_of
 from cnncore.regular_file import check_regular
 
 IMAGENET = "imagenet"
@@ -20,7 +20,13 @@ class WeightsError(Exception):
 
 
 def check_imagenet(arch: str, options: Mapping[str, Any]) -> str | None:
-    """Return the problem with `pretrained: imagenet` for this network, or None."""
+    """Return the problem with `pretrained: imagenet` for this network, or None.
+
+    Of a library's network, whose weights are looked for by `cnncore.models.library_weights`, it is
+    None.
+    """
+    if library_of(arch):
+        return None
     network = NETWORKS.get(arch)
     if network is None or network.torchvision is None:
         known = ", ".join(sorted(name for name, n in NETWORKS.items() if n.torchvision))

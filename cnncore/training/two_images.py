@@ -12,7 +12,7 @@ import inspect
 import json
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ from cnncore.error_text import error_line, is_own_file, own_line
 from cnncore.measure.memory import is_out_of_memory
 from cnncore.models.builder import build_model, import_network
 from cnncore.models.classifier_head import freeze_features
+from cnncore.models.image_sides import describe_sides
 from cnncore.models.logits import check_logits, describe_extra
+from cnncore.models.on_meta import build_on_meta, show_images
 from cnncore.own_modules import in_use, use
 from cnncore.process_settings import unchanged
 
@@ -63,13 +65,17 @@ def check(
     did not suffice: others may have had it.
     """
     notes: list[str] = []
+
+    def build(side: int = image_size) -> nn.Module:
+        return build_model(arch, classes=classes, image_size=side, **options)
+
     for place in ("meta", device):
         try:
             with unchanged():  # before `meta`, which is not for constants of the user's module
                 import_network(arch)
             torch.manual_seed(0)
-            with unchanged(), torch.device("meta") if place == "meta" else nullcontext():
-                model = build_model(arch, classes=classes, image_size=image_size, **options)
+            with unchanged():
+                model = build_on_meta(build) if place == "meta" else build()
             if place != "meta":
                 model.to(place)
             if freeze:
@@ -79,10 +85,27 @@ def check(
             if place == device:
                 if is_out_of_memory(error):
                     return {"problem": None, "notes": [], "tried": False}
-                return {"problem": _problem(arch, error), "notes": [], "tried": True}
+                problem = _problem(arch, error)
+                if sides := _sides(build, classes, image_size):
+                    problem = f"{problem}; {sides}, got {image_size}"
+                return {"problem": problem, "notes": [], "tried": True}
         else:
             break
     return {"problem": None, "notes": notes, "tried": True}
+
+
+def _sides(build: Callable[[int], nn.Module], classes: int, image_size: int) -> str | None:
+    """Return in words which image sides a network takes, None if the side is not what is wrong."""
+
+    def fits(side: int) -> bool:
+        try:
+            with unchanged():
+                show_images(build_on_meta(lambda: build(side)), side, classes)
+        except BaseException:  # the user's own code may raise anything
+            return False
+        return True
+
+    return None if fits(image_size) else describe_sides(fits, image_size)
 
 
 def pass_images(model: nn.Module, classes: int, image_size: int, *, copied: bool) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network
+from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network, library_of
 from cnncore.config import NETWORK_KEYS, AugmentKind, OwnTransform, TrialConfig, check_quirk
 from cnncore.data.augment.transform_check import transform_problem
 from cnncore.error_text import error_line, error_message
@@ -192,33 +192,63 @@ class Resolver:
             refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in known]
             keys = (*refused, "image_size", "arch") if config.arch in NETWORKS else ("arch",)
             raise ConfigProblem(self.key_path(*keys), problem)
+        if library_of(config.arch):
+            self._check_library(config, options)
         if config.pretrained is None:
             return config
-        if config.pretrained != IMAGENET:
+        if config.pretrained != IMAGENET or library_of(config.arch):
             return config.model_copy(update=self._weights(config, options))
         if problem := check_imagenet(config.arch, options):
             raise ConfigProblem(self.key_path("pretrained", "arch"), problem)
         return config
 
+    def _check_library(self, config: TrialConfig, options: dict[str, Any]) -> None:
+        """Check the name, options and image side of a library's network. Raises `ConfigProblem`."""
+        # Only the library knows them, and it loads torch.
+        from cnncore.models.libraries import check_library_network, split_name
+
+        assert config.image_size is not None
+        if problem := check_library_network(config.arch, config.image_size, options):
+            keys = [key for key in ("arch_options", *NETWORK_KEYS) if f" {key}" in problem]
+            sides = ("image_size",) if "pixels" in problem else ()
+            raise ConfigProblem(self.key_path(*keys, *sides, "arch"), problem)
+        tag = split_name(config.arch).tag
+        if tag and config.pretrained != IMAGENET:
+            has = "the path of a file" if config.pretrained else "null"
+            raise ConfigProblem(
+                self.key_path("arch"),
+                f"{config.arch}: {tag} names published weights, but pretrained is {has}: set "
+                f"`pretrained: {IMAGENET}`, or leave .{tag} out",
+            )
+
     def _weights(self, config: TrialConfig, options: dict[str, Any]) -> dict[str, str]:
-        """Return the weights' absolute path and fingerprint; they must fit the network."""
+        """Return the weights' fingerprint, and a file's absolute path; they must fit the network.
+
+        Published weights of a library's network must lie in the library's cache.
+        """
+        published = config.pretrained == IMAGENET
         path = str(Path(str(config.pretrained)).expanduser().absolute())
         key = json.dumps([path, config.arch, config.image_size, options])
         try:
             if key not in self._fitting:
-                value = fingerprint(path)
                 # Shapes need torch, which planning loads for nothing else.
+                if published:
+                    from cnncore.models.library_weights import published_file
+
+                    path = str(published_file(config.arch))
+                value = fingerprint(path)
                 from cnncore.models.pretrained import check_fit
 
                 assert config.image_size is not None
-                check_fit(config.arch, config.image_size, options, path)
+                check_fit(config.arch, config.image_size, options, path, published=published)
                 self._fitting[key] = value
         except (WeightsError, ValueError) as error:
             raise ConfigProblem(self.key_path("pretrained", "arch"), str(error)) from None
         except (Exception, SystemExit) as error:  # the user's own network may raise anything
             text = f"{config.arch}: {error_line(error)}"
             raise ConfigProblem(self.key_path("arch"), text) from None
-        return {"pretrained": path, "pretrained_fingerprint": self._fitting[key]}
+        found = {"pretrained_fingerprint": self._fitting[key]}
+        return found if published else {"pretrained": path, **found}
 
     def datasets(self) -> dict[tuple[str, int | None], DataFacts]:
         """Return the data sets and image sides looked up so far: after `make_plan`, the plan's."""

@@ -220,7 +220,7 @@ def _keep(request: dict[str, Any], answer: dict[str, Any], roots: list[Path]) ->
 
 def _path(root: Path, request: dict[str, Any]) -> Path:
     """Return the file of an answer; another folder may have another module of the same name."""
-    content = json.dumps([request, versions(), sys.path, os.getcwd()], sort_keys=True, default=str)
+    content = json.dumps([request, versions("timm"), sys.path, os.getcwd()], sort_keys=True)
     return root / "networks" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"
 
 

@@ -70,7 +70,12 @@ def open_trial(
     pretrained: set[str] = set()
     if config.pretrained:
         pretrained = load_pretrained(
-            model, config.arch, config.pretrained, config.pretrained_fingerprint
+            model,
+            config.arch,
+            config.pretrained,
+            config.pretrained_fingerprint,
+            image_size=config.image_size,
+            options=network_options(config),
         )
     if config.freeze:
         freeze_features(model)

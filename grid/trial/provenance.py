@@ -20,13 +20,14 @@ RECORDED = ("cnngrid", "torch", "torchvision", "ray", "optuna", "pyarrow", "nump
 
 
 @cache
-def versions(packages: tuple[str, ...] = ()) -> str:
+def versions(*packages: str | None) -> str:
     """Return the versions of Python and of the libraries that can change a number, as JSON.
 
-    `packages` are others that the user's own code imports. Imports none of them.
+    `packages` are others that networks are taken from, or that the user's own code imports; None
+    stands for none. Imports none of them.
     """
     versions_of = {"python": platform.python_version()}
-    for name in (*RECORDED, *packages):
+    for name in (*RECORDED, *filter(None, packages)):
         if name in sys.stdlib_module_names or name in versions_of:
             continue
         with suppress(metadata.PackageNotFoundError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnncore.catalog import library_of
 from grid.plan.ids import Trial, config_json
 from grid.store.folder import Store, now
 from grid.trial.assignment import Progress
@@ -72,5 +73,5 @@ def config_columns(trial: Trial, sweep: str) -> dict[str, Any]:
         "fold": trial.fold,
         **{name: getattr(config, name) for name in (*same, *more)},
         "config": config_json(config),
-        "versions": versions(),
+        "versions": versions(library_of(config.arch)),
     }

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from cnncore.catalog import library_of
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
 from cnncore.complexity import count_parameters, describe_network
 from cnncore.config import TrialConfig, network_options
@@ -250,7 +251,7 @@ def _use_code(assignment: Assignment, store: Store, attempt: Attempt) -> None:
     attempt.row.update(
         code_folder=assignment.code_folder,
         code=assignment.code,
-        versions=versions(imported_packages(folder)),
+        versions=versions(library_of(assignment.trial.config.arch), *imported_packages(folder)),
     )
 
 
