@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+AnyTensor = TypeVar("AnyTensor", bound=Tensor)
+
 COUNTED_LAYERS = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, nn.Linear)
 
 
@@ -50,9 +52,11 @@ class Complexity:
 
 @dataclass(frozen=True)
 class Layer:
-    """Module without children: its name, type, output `(channels, height, width)` and counts.
+    """Module with its name, type, output `(channels, height, width)` and its own counts.
 
-    `output_shape` is that of its last use, without the batch; None if it was never used.
+    What belongs to a module inside it counts there. `output_shape` is that of its last use, without
+    the batch; None if it was never used. `macs` are those of all its uses for one image; None if
+    the network does something whose count is not known.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Layer:
     output_shape: tuple[int, ...] | None
     trainable: int
     non_trainable: int
+    macs: int | None
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
@@ -105,29 +110,78 @@ def layer_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
 def layer_table(model: nn.Module, image_size: int) -> list[Layer]:
     """List the layers of `model`, in the order of their registration, for one image.
 
-    Leaves the model unchanged, as `measure_complexity` does.
+    A layer is a module without children, or one with parameters or multiply-accumulates of its own,
+    such as attention. A tensor that several modules share counts with the first. So the counts add
+    up to those of the network. Leaves the model unchanged, as `measure_complexity` does.
     """
-    shapes: dict[nn.Module, tuple[int, ...]] = {}
-
-    def keep_shape(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, Tensor):
-            shapes[module] = tuple(output.shape[1:])
-
-    leaves = {name: m for name, m in model.named_modules() if not any(m.children())}
-    forward_with_hook(model, image_size, list(leaves.values()), keep_shape)
-    rows = []
-    for name, module in leaves.items():
-        count = count_parameters(module)
+    uses = _Uses()
+    try:
+        with counting() as counter:
+            uses.record(model, image_size, lambda: counter.macs)
+        known = counter.unknown is None
+    except Exception:
+        uses, known = _Uses(), False
+        uses.record(model, image_size, lambda: 0)
+    rows, seen = [], set[int]()
+    for name, module in model.named_modules():
+        parameters = _unseen(module.parameters(recurse=False), seen)
+        buffers = _unseen(module.buffers(recurse=False), seen)
+        macs = uses.macs.get(module, 0)
+        if any(module.children()) and not (parameters or buffers or macs):
+            continue
+        count = _count(parameters, buffers)
         rows.append(
             Layer(
                 name,
                 type(module).__name__,
-                shapes.get(module),
+                uses.shapes.get(module),
                 count.trainable,
                 count.non_trainable,
+                macs if known else None,
             )
         )
     return rows
+
+
+class _Uses:
+    """Output shapes and multiply-accumulates of the modules that one image passes."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[nn.Module, tuple[int, ...]] = {}
+        self.macs: dict[nn.Module, int] = {}
+
+    def record(self, model: nn.Module, image_size: int, total: Callable[[], int]) -> None:
+        """Pass an image through a network; `total` returns the count so far."""
+        # Of each module that runs now: the count at its start, and what modules inside it took.
+        running: list[list[int]] = []
+
+        def enter(module: nn.Module, inputs: Any) -> None:
+            running.append([total(), 0])
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            start, inside = running.pop()
+            used = total() - start
+            self.macs[module] = self.macs.get(module, 0) + used - inside
+            if running:
+                running[-1][1] += used
+            if isinstance(output, Tensor):
+                self.shapes[module] = tuple(output.shape[1:])
+
+        modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        handles = [module.register_forward_pre_hook(enter) for module in modules]
+        handles += [module.register_forward_hook(leave, prepend=True) for module in modules]
+        try:
+            _forward(model, image_size)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _unseen(tensors: Iterable[AnyTensor], seen: set[int]) -> list[AnyTensor]:
+    """Return the tensors that are not among those seen, and add them."""
+    new = [tensor for tensor in tensors if id(tensor) not in seen]
+    seen.update(map(id, new))
+    return new
 
 
 def describe_network(

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from cnncore.catalog import NETWORKS, check_network, library_of
 from cnncore.functions import import_function
 from cnncore.models.logits import return_logits
+from cnncore.spelling import closest_hint
 
 # Names that the parameter for the number of classes may have.
 COUNT_NAMES = ("classes", "num_classes")
@@ -96,7 +97,8 @@ def _call(
     if not takes_any and count is None:
         raise ValueError(f"{arch} must take {' or '.join(COUNT_NAMES)}; {takes}")
     if not takes_any and (refused := sorted(arguments.keys() - parameters.keys())):
-        raise ValueError(f"{arch} does not take {', '.join(refused)}; {takes}")
+        hint = closest_hint(refused[0], parameters)
+        raise ValueError(f"{arch} does not take {', '.join(refused)}{hint}; {takes}")
     needed = {
         name
         for name, p in parameters.items()

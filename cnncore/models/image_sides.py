@@ -14,9 +14,9 @@ USUAL = (
 # Sides tried one by one around the side that fails.
 NEAR = 64
 # Sides so far beyond the least are tried, to tell "at least" from "a multiple of".
-BEYOND = (1, 2, 3, 4, 5, 8, 17, 40)
+BEYOND = (1, 2, 3, 5, 17)
 # Most seconds of a search; a large network takes up to a second for each side.
-LONGEST_S = 10.0
+LONGEST_S = 20.0
 
 Fits = Callable[[int], bool]
 
@@ -24,7 +24,7 @@ Fits = Callable[[int], bool]
 def describe_sides(fits: Fits, asked: int) -> str | None:
     """Return in words which image sides fit, given that `asked` does not; None if none is found.
 
-    `fits` is asked at most once for each side, and for 10 seconds in all. If the sides around a
+    `fits` is asked at most once for each side, and for 20 seconds in all. If the sides around a
     boundary fit on one side of it, all beyond are taken to fit.
     """
     search = _Search(fits)

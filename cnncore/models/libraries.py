@@ -95,6 +95,19 @@ def _version_order(tag: str) -> tuple[bool, str]:
     return tag != "IMAGENET1K_V1", tag
 
 
+def design_side(library: str, network: str) -> int:
+    """Return the image side, in pixels, that a network was designed for."""
+    if library == "timm":
+        import timm
+
+        return int(timm.get_pretrained_cfg(network).input_size[-1])
+    from torchvision.models import get_model_weights
+
+    network, _, tag = network.partition(".")
+    tag = tag or known_tags(library, network)[0]
+    return int(get_model_weights(network)[tag].transforms.keywords["crop_size"])
+
+
 def check_name(arch: str) -> str | None:
     """Return the problem with a library's network by its name, or None."""
     name = split_name(arch)

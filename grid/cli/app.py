@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from grid.cli.analysis import plot, report, sql, table
-from grid.cli.catalog import archs, datasets, doctor, init, presets, schema
+from grid.cli.archs import archs
+from grid.cli.catalog import datasets, doctor, init, presets, schema
 from grid.cli.code import code
 from grid.cli.debug import debug
 from grid.cli.explain import explain

@@ -1,4 +1,4 @@
-"""The sub-commands that list presets, networks and data sets, print the schema, check the machine
+"""The sub-commands that list presets and data sets, print the schema, check the machine
 and write a first sweep file.
 """
 
@@ -20,43 +20,6 @@ def presets() -> None:
 
     for name, text in read_presets().items():
         print(f"{name:18} {text.splitlines()[0].lstrip('# ').removeprefix(f'{name}: ')}")
-
-
-def archs(
-    name: Annotated[str | None, typer.Argument(help="A network, to list its layers.")] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Number of its classes.")] = 10,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Side of its input, in pixels.")
-    ] = None,
-) -> None:
-    """List the networks with their counts (ten classes) and image sizes, or the layers of one."""
-    if name is not None:
-        _print_layers(name, classes, image_size)
-        return
-    from rich.table import Table
-
-    from cnncore.catalog import NETWORKS, network_counts
-
-    table = Table("architecture", box=None, header_style="bold")
-    for title in ("trainable", "non-trainable", "MACs", "at side", "sides"):
-        table.add_column(title, justify="right")
-    for title in ("options", "standing", "what it is"):
-        table.add_column(title)
-    counts = network_counts()
-    for name, network in NETWORKS.items():
-        count = counts[name]
-        table.add_row(
-            name,
-            f"{count.trainable:,}",
-            f"{count.non_trainable:,}",
-            f"{count.macs / 1e6:,.1f} M",
-            str(count.image_size),
-            f"{network.smallest}-{network.largest or ''}",
-            ", ".join(network.options),
-            network.standing,
-            network.note,
-        )
-    print_rich(table, open_console())
 
 
 def datasets() -> None:
@@ -118,52 +81,3 @@ def init(
     with write_errors(path):
         path.write_text(text, encoding="utf-8")
     print(f"{path} written; `cnngrid plan {path}` checks it, `cnngrid run {path}` runs it")
-
-
-def _print_layers(arch: str, classes: int, image_size: int | None) -> None:
-    """Print a fresh network's layers in the order of registration, with outputs and counts.
-
-    Without `image_size`, the side is the smallest that the network accepts, and at least 32. An
-    unknown network or an unsuitable side ends the command with a message.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    from cnncore.catalog import NETWORKS, check_network
-    from cnncore.complexity import count_parameters, layer_table, measure_complexity
-    from cnncore.models import build_model
-
-    network = NETWORKS.get(arch)
-    side = image_size or max(network.smallest if network else 0, 32)
-    if problem := check_network(arch, side, {}):
-        fail(problem)
-    try:
-        model = build_model(arch, classes=classes, image_size=side)
-    except ValueError as problem:
-        fail(str(problem))
-    table = Table("layer", "type", box=None, header_style="bold")
-    for title in ("output", "trainable", "non-trainable"):
-        table.add_column(title, justify="right")
-    for layer in layer_table(model, side):
-        shape = layer.output_shape
-        table.add_row(
-            Text(layer.name),
-            layer.type,
-            "" if shape is None else "x".join(map(str, shape)),
-            _count(layer.trainable),
-            _count(layer.non_trainable),
-        )
-    count, complexity = count_parameters(model), measure_complexity(model, side)
-    table.add_section()
-    table.add_row("total", "", "", f"{count.trainable:,}", f"{count.non_trainable:,}")
-    print_rich(table, open_console())
-    macs = "MACs not known" if complexity.macs is None else f"{complexity.macs:,} MACs"
-    print(
-        f"{arch}, {classes} classes, {side}x{side} pixels: "
-        f"{count.trainable + count.non_trainable:,} parameters in all, {macs}"
-    )
-
-
-def _count(elements: int) -> str:
-    """Return a count with thousands separators; empty for zero."""
-    return f"{elements:,}" if elements else ""

@@ -209,9 +209,13 @@ class Resolver:
 
         assert config.image_size is not None
         if problem := check_library_network(config.arch, config.image_size, options):
-            keys = [key for key in ("arch_options", *NETWORK_KEYS) if f" {key}" in problem]
-            sides = ("image_size",) if "pixels" in problem else ()
-            raise ConfigProblem(self.key_path(*keys, *sides, "arch"), problem)
+            words = set(problem.replace(",", " ").replace(":", " ").split())
+            keys = [key for key in NETWORK_KEYS if key in words]
+            if words & (config.arch_options or {}).keys():
+                keys.append("arch_options")
+            if "pixels" in words or "pixels;" in words:
+                keys.append("image_size")
+            raise ConfigProblem(self.key_path(*keys, "arch"), problem)
         tag = split_name(config.arch).tag
         if tag and config.pretrained != IMAGENET:
             has = "the path of a file" if config.pretrained else "null"
