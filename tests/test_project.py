@@ -88,6 +88,7 @@ def test_heavy_libraries_have_one_door() -> None:
 
 # The name that a distribution is imported by, if it differs from its own.
 IMPORT_NAMES = {
+    "huggingface-hub": "huggingface_hub",
     "nvidia-ml-py": "pynvml",
     "pillow": "PIL",
     "ruamel.yaml": "ruamel",
@@ -119,6 +120,7 @@ def importers() -> dict[str, set[str]]:
 def test_every_dependency_names_the_files_that_import_it() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     listed = text.partition("\ndependencies = [")[2].partition("\n]")[0]
+    listed += text.partition("\ntimm = [")[2].partition("\n]")[0]
     lines = re.findall(r'^    "([\w.-]+)[^"]*",\s+# ([^:\n]+)', listed, re.MULTILINE)
     assert len(lines) == len(listed.strip().splitlines())
     imported = importers()

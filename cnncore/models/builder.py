@@ -25,12 +25,13 @@ def build_model(arch: str, *, classes: int, image_size: int, **options: Any) -> 
     """Build a network that maps `(batch, 3, image_size, image_size)` to logits `(batch, classes)`.
 
     `arch` is a name of the catalog, a library's network such as `timm:resnet18`, or the user's own
-    `package.module:function` or class. A function or class is called with `classes` (or `num_classes`, if it has this parameter), with `image_size` if it has
-    this parameter, and with the options. An option whose value is None is left out. Lazy layers
-    get their shapes from one image of zeros. If the user's network returns a tuple, a list, a dict
-    or an object, the one built here returns its first entry or `logits`; with the option
-    `aux_weight` it returns a tuple as it is while it trains. Weights are drawn from torch's global
-    generator: `torch.manual_seed` before the call makes them repeatable.
+    `package.module:function` or class. The last two are called with `classes` (or `num_classes`, if
+    they have this parameter), with `image_size` if they have this parameter, and with the options.
+    An option whose value is None is left out. Lazy layers get their shapes from one image of zeros.
+    If a network that is not of the catalog returns a tuple, a list, a dict or an object, the one
+    built here returns its first entry or `logits`; with the option `aux_weight` it returns a tuple
+    as it is while it trains. Weights are drawn from torch's global generator: `torch.manual_seed`
+    before the call makes them repeatable.
 
     Raises `ValueError` for an unknown `arch`, an option it does not take, an image too small
     or too large for it, or layers that cannot be trained here.
@@ -66,7 +67,7 @@ def import_network(arch: str) -> Callable[..., Any]:
     `ValueError` if it cannot be imported.
     """
     if library_of(arch):
-        from cnncore.models.libraries import build_library_network  # loads the library
+        from cnncore.models.libraries.networks import build_library_network  # loads the library
 
         return partial(build_library_network, arch)
     return import_function(NETWORKS[arch].build if arch in NETWORKS else arch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 # Names of heads in torchvision's networks and in ours; auxiliary heads are a training aid.
@@ -34,7 +36,8 @@ def head_names(model: nn.Module) -> list[str]:
 
 def _timm_head_names(model: nn.Module) -> list[str]:
     """Return the names of the layers that a network of timm names as its classifier."""
-    found = model.get_classifier() if hasattr(model, "get_classifier") else ()
+    get_classifier: Any = getattr(model, "get_classifier", tuple)
+    found = get_classifier()
     layers = found if isinstance(found, tuple | list) else (found,)
     names = [
         name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
+from itertools import count, islice
 from time import monotonic
 
 # Sides at which the search starts: those of data sets and of published networks, in pixels.
@@ -15,6 +15,8 @@ USUAL = (
 NEAR = 64
 # Sides so far beyond the least are tried, to tell "at least" from "a multiple of".
 BEYOND = (1, 2, 3, 5, 17)
+# Sides that a message lists beside the nearest.
+LISTED = 3
 # Most seconds of a search; a large network takes up to a second for each side.
 LONGEST_S = 20.0
 
@@ -55,10 +57,10 @@ def _describe(search: _Search, asked: int, larger: int | None, smaller: int | No
     only = below or above
     if only is None:
         return None
-    others = [side for side in USUAL if side != only and search.fits(side)]
-    if not others:
+    others = islice((side for side in USUAL if side != only and search.fits(side)), LISTED)
+    sides = sorted([only, *others])
+    if len(sides) == 1:
         return f"it takes images of {only} pixels only"
-    sides = sorted([only, *others])[:4]
     return f"it takes images of {', '.join(map(str, sides))} pixels, not of every side"
 
 
@@ -88,6 +90,6 @@ class _Search:
         return good
 
     def nearest(self, asked: int, step: int) -> int | None:
-        """Return the nearest side above (`step` 1) or below (-1) that fits, None if none is near."""
+        """Return the nearest side above (`step` 1) or below (-1) that fits, or None."""
         sides = (asked + step * i for i in count(1))
         return next((s for s, _ in zip(sides, range(NEAR), strict=False) if self.fits(s)), None)

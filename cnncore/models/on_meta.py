@@ -55,7 +55,7 @@ def parameters_on_meta() -> Iterator[None]:
             moved[param] = nn.Parameter(param.to("meta"), param.requires_grad)
         module._parameters[name] = moved[param]
 
-    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
+    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from torch import nn
 from cnncore.catalog import NETWORKS, library_of
 from cnncore.models.classifier_head import AUXILIARY, HEADS
 from cnncore.models.fitting import fit_to
-from cnncore.models.library_weights import fit_library, old_densenet_names, published_file
+from cnncore.models.libraries.published import fit_library, old_densenet_names, published_file
 from cnncore.models.on_meta import build_on_meta
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 from cnncore.models.weights_file import Weights, read_weights

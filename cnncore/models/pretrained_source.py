@@ -22,8 +22,7 @@ class WeightsError(Exception):
 def check_imagenet(arch: str, options: Mapping[str, Any]) -> str | None:
     """Return the problem with `pretrained: imagenet` for this network, or None.
 
-    Of a library's network, whose weights are looked for by `cnncore.models.library_weights`, it is
-    None.
+    It is None for a library's network, whose weights `cnncore.models.libraries.published` finds.
     """
     if library_of(arch):
         return None

@@ -21,6 +21,7 @@ from cnncore.models.classifier_head import feature_norms
 from cnncore.models.logits import check_logits
 from cnncore.seeding import derive_seed, seed_epoch
 from cnncore.training.glibc_allocator import keep_freed_memory
+from cnncore.training.memory_format import to_channels_last
 from cnncore.training.optimizer import build_optimizer
 from cnncore.training.schedule import learning_rate
 from cnncore.training.train_state import (
@@ -95,7 +96,7 @@ def start(
     if torch.are_deterministic_algorithms_enabled() != bool(config.deterministic):
         torch.use_deterministic_algorithms(bool(config.deterministic))
     model.to(device)
-    model.to(memory_format=torch.channels_last)
+    to_channels_last(model)
     return TrainState(
         model=model,
         optimizer=build_optimizer(config, model, pretrained),
@@ -259,10 +260,17 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> Non
 
     In the first steps the decay is `(1 + step) / (10 + step)` if that is less, so that the
     average soon forgets the initial weights (as TensorFlow's `ExponentialMovingAverage` with
-    `num_updates`). Integer buffers are copied.
+    `num_updates`). Integer buffers are copied. A tensor that several modules share moves once.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    old, new = list(ema.state_dict().values()), list(model.state_dict().values())
+    new_values = model.state_dict()
+    shared: set[tuple[int, torch.Size]] = set()
+    old, new = [], []
+    for name, value in ema.state_dict().items():
+        if (key := (value.data_ptr(), value.shape)) not in shared:
+            shared.add(key)
+            old.append(value)
+            new.append(new_values[name])
     real = [value.is_floating_point() for value in old]
     get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]  # torch has no types here
         [value for value, is_real in zip(old, real, strict=True) if is_real],

@@ -28,6 +28,7 @@ from cnncore.models.logits import check_logits, describe_extra
 from cnncore.models.on_meta import build_on_meta, show_images
 from cnncore.own_modules import in_use, use
 from cnncore.process_settings import unchanged
+from cnncore.training.memory_format import to_channels_last
 
 # Last operations of networks that return probabilities, as autograd names them.
 PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
@@ -116,7 +117,7 @@ def pass_images(model: nn.Module, classes: int, image_size: int, *, copied: bool
     weight = next(model.parameters(), torch.empty(0))
     images = torch.rand(2, 3, image_size, image_size, device=weight.device)
     images = images.to(memory_format=torch.channels_last)
-    model.to(memory_format=torch.channels_last)
+    to_channels_last(model)
     returned: list[Any] = []
     if not isinstance(model, torch.jit.ScriptModule):
         model.register_forward_hook(lambda m, i, output: returned.append(output), prepend=True)

@@ -85,7 +85,7 @@ def _list_library(library: str, pattern: str) -> None:
 
     if problem := check_network(f"{library}:{pattern}", 1, {}):
         fail(problem)
-    from cnncore.models.libraries import design_side, known_networks, known_tags
+    from cnncore.models.libraries.names import design_side, known_networks, known_tags
 
     names = [name for name in known_networks(library) if fnmatchcase(name, pattern)]
     if not names:
@@ -143,7 +143,8 @@ def _print_layers(arch: str, classes: int, image_size: int | None, options: dict
     if problem := check_network(arch, side, options):
         fail(problem)
     if library:
-        from cnncore.models.libraries import check_library_network, check_name, design_side
+        from cnncore.models.libraries.check import check_library_network
+        from cnncore.models.libraries.names import check_name, design_side
 
         if problem := check_name(arch):
             fail(problem)

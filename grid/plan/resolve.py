@@ -205,7 +205,8 @@ class Resolver:
     def _check_library(self, config: TrialConfig, options: dict[str, Any]) -> None:
         """Check the name, options and image side of a library's network. Raises `ConfigProblem`."""
         # Only the library knows them, and it loads torch.
-        from cnncore.models.libraries import check_library_network, split_name
+        from cnncore.models.libraries.check import check_library_network
+        from cnncore.models.libraries.names import split_name
 
         assert config.image_size is not None
         if problem := check_library_network(config.arch, config.image_size, options):
@@ -237,7 +238,7 @@ class Resolver:
             if key not in self._fitting:
                 # Shapes need torch, which planning loads for nothing else.
                 if published:
-                    from cnncore.models.library_weights import published_file
+                    from cnncore.models.libraries.published import published_file
 
                     path = str(published_file(config.arch))
                 value = fingerprint(path)

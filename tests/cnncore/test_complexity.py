@@ -164,6 +164,30 @@ def test_layer_table_lists_every_leaf_once_with_its_shape():
     assert sum(row.non_trainable for row in rows) == total.non_trainable
 
 
+def test_layer_table_gives_attention_and_own_parameters_a_row_and_shared_ones_once():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = nn.Parameter(torch.zeros(1, 4, 3))
+            self.attention = nn.MultiheadAttention(3, 1, batch_first=True)
+            self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            x = x.flatten(2).transpose(1, 2) + self.token
+            x, _ = self.attention(x, x, x)
+            return self.second(self.first(x)).mean(1)
+
+    model = Own()
+    rows = {row.name: row for row in layer_table(model, 2)}
+    assert (rows[""].trainable, rows["second"].trainable) == (12, 3)
+    # Query, key, value and output from 4 tokens of 3, scores and their sums; then 2 dense layers.
+    assert rows["attention"].macs == 4 * 3 * 12 + 2 * 4 * 4 * 3
+    assert (rows["first"].macs, rows["second"].macs) == (36, 36)
+    assert sum(row.macs or 0 for row in rows.values()) == measure_complexity(model, 2).macs
+    assert sum(row.trainable for row in rows.values()) == count_parameters(model).trainable
+
+
 def test_a_layer_that_is_never_used_has_no_shape():
     class Unused(nn.Module):
         def __init__(self):

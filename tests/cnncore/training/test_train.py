@@ -356,6 +356,17 @@ def test_ema_is_a_running_average_of_weights_and_buffers():
     assert not torch.equal(ema[0].weight, model[0].weight)
 
 
+def test_ema_moves_a_shared_weight_once():
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    second.weight = first.weight
+    model = nn.Sequential(first, second)
+    ema = copy.deepcopy(model)
+    old = first.weight.detach().clone()
+    nn.init.ones_(first.weight)
+    update_ema(ema, model, 0.75, step=100)
+    assert torch.allclose(ema.state_dict()["0.weight"], 0.75 * old + 0.25)
+
+
 def test_top5_is_none_below_six_classes(data_dir):
     digits = load_dataset("digits", data_dir)
     few = {

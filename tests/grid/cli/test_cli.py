@@ -75,12 +75,28 @@ def test_networks_data_sets_and_presets_are_listed(cnngrid: Command) -> None:
 
 def test_a_network_is_listed_layer_by_layer(cnngrid: Command) -> None:
     lines = cnngrid("archs", "cnn3", "--classes", "5").stdout.splitlines()
-    assert lines[1].split() == ["0", "Conv2d", "10x32x32", "280"]
-    assert lines[-2].split() == ["total", "836,225", "0"]
+    assert lines[2].split() == ["0", "Conv2d", "10x32x32", "280", "276,480"]
+    assert lines[-2].split()[:3] == ["total", "836,225", "0"]
     assert lines[-1].startswith("cnn3, 5 classes, 32x32 pixels: 836,225 parameters in all")
     assert "closest: cnn3" in cnngrid("archs", "cnn4").stderr
+    wide = cnngrid("archs", "mobilenet_small", "--set", "width=2", "--image-size", "8").stdout
+    assert "32x8x8" in wide
+    assert "write arch_options.NAME=VALUE" in cnngrid("archs", "cnn3", "--set", "lr=1").stderr
     small = cnngrid("archs", "cnn3", "--image-size", "8")
     assert (small.returncode, "takes images of 32 to 39" in small.stderr) == (2, True)
+
+
+def test_networks_of_libraries_are_listed_and_shown(cnngrid: Command) -> None:
+    listed = cnngrid("archs", "timm:test_v*").stdout.splitlines()
+    assert listed[1].split() == ["timm:test_vit", "160", "px", "r160_in1k"]
+    assert "closest: resnet18" in cnngrid("archs", "torchvision:resnet81").stderr
+    assert "lists all" in cnngrid("archs", "torchvision:nothing*").stderr
+    options = ("--set", "arch_options.depth=1", "--image-size", "32", "--classes", "5")
+    lines = cnngrid("archs", "timm:test_vit", *options).stdout.splitlines()
+    assert lines[2].split()[:2] == ["(network)", "VisionTransformer"]
+    assert "blocks.0.attn" in "".join(lines)
+    assert "blocks.1.attn" not in "".join(lines)
+    assert lines[-1].startswith("timm:test_vit, 5 classes, 32x32 pixels: ")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from cnncore.models.fitting import fit_to
-from cnncore.models.libraries import check_name, create_timm, known_tags, split_name
+from cnncore.models.libraries.names import check_name, known_tags, split_name, timm_facts
+from cnncore.models.libraries.networks import create_timm
 from cnncore.models.pretrained_source import WeightsError
 from cnncore.models.weights_file import Weights, read_weights
 
@@ -46,10 +47,9 @@ def published_file(arch: str) -> Path:
 
 def _timm_file(arch: str, full_name: str) -> Path:
     """Return the file of timm's weights, from Hugging Face's cache or from PyTorch's."""
-    import timm
     from huggingface_hub import constants, try_to_load_from_cache
 
-    about = timm.get_pretrained_cfg(full_name)
+    about = timm_facts(full_name)
     ways = []
     if about.hf_hub_id:
         files = (about.hf_hub_filename,) if about.hf_hub_filename else HUB_FILES
@@ -147,9 +147,7 @@ def with_positions(weights: Weights, model: nn.Module, image_size: int | None) -
 
 def _class_count(arch: str) -> int:
     """Return the number of classes of a network's published weights in timm; 0 without a head."""
-    import timm
-
-    return int(timm.get_pretrained_cfg(split_name(arch).full).num_classes)
+    return int(timm_facts(split_name(arch).full).num_classes)
 
 
 def _convert_as_timm(

@@ -1,0 +1,1 @@
+"""Networks of other libraries by name, `timm:NAME` and `torchvision:NAME`."""
