@@ -15,8 +15,8 @@ from cnncore.config import TrialConfig
 from cnncore.data import (
     DataMissing,
     check_dataset,
+    download_dataset,
     load_planned,
-    prepare_dataset,
     smallest_class,
 )
 from grid.code.modules import forget_listings
@@ -160,5 +160,5 @@ def _data_facts(
     except DataMissing:
         if not download:
             raise
-        prepare_dataset(name, data_dir, image_size)
+        download_dataset(name, data_dir)
         return check()

@@ -26,8 +26,20 @@ from cnncore.config.values import (
     PositiveFloat,
     Real,
     Share,
+    Whole,
     with_kind,
 )
+
+# Ways to make a square image of a picture that is none; null is "crop".
+Resize = Literal["squash", "crop", "pad"]
+Level = Annotated[Whole, Field(ge=0, le=255)]
+# Colour behind transparency and around a padded picture; null is Pillow's rule by picture
+# (`cnncore/data/folders/pictures.py`), and black around it.
+Background = Literal["white", "black"] | tuple[Level, Level, Level]
+NAMED_COLOURS: dict[Literal["white", "black"], tuple[int, int, int]] = {
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+}
 
 
 class Flip(ConfigPart):

@@ -17,7 +17,15 @@ from pydantic import (
 )
 
 from cnncore.catalog import aux_weight_of
-from cnncore.config.images import Augment, Enhance, MeanStd, each_once
+from cnncore.config.images import (
+    NAMED_COLOURS,
+    Augment,
+    Background,
+    Enhance,
+    MeanStd,
+    Resize,
+    each_once,
+)
 from cnncore.config.optimizers import OPTIMIZER_DEFAULTS, OPTIMIZER_KEYS
 from cnncore.config.schedules import Constant, Schedule
 from cnncore.config.values import (
@@ -84,6 +92,8 @@ class TrialConfig(ConfigPart):
     val_fraction: Share | None = 0.1
     split_seed: Seed = 0
     image_size: Pixels | None = None
+    resize: Resize | None = None
+    background: Background | None = None
     normalize: Literal["dataset", "imagenet", "half"] | MeanStd = "dataset"
     enhance: Enhance | None = None
     augment: Annotated[tuple[Augment, ...], AfterValidator(each_once)] = ()
@@ -144,6 +154,18 @@ class TrialConfig(ConfigPart):
     def _null_if_whole(cls, value: float | None) -> float | None:
         """Resolve the whole image, which an evaluation shows without this key, to null."""
         return None if value == 1 else value
+
+    @field_validator("resize")
+    @classmethod
+    def _check_resize(cls, value: str | None) -> str | None:
+        """Resolve `crop`, what is done without the key, to null."""
+        return None if value == "crop" else value
+
+    @field_validator("background")
+    @classmethod
+    def _check_background(cls, value: Background | None) -> Background | None:
+        """Name a colour in one way: white and black by their names."""
+        return next((name for name, levels in NAMED_COLOURS.items() if levels == value), value)
 
     @field_validator("momentum_form")
     @classmethod

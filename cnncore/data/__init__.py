@@ -11,6 +11,7 @@ from cnncore.data.arrays import ImageArrays
 from cnncore.data.cache import ImageData
 from cnncore.data.dataset import (
     check_dataset,
+    download_dataset,
     load_dataset,
     load_planned,
     prepare_dataset,
@@ -33,6 +34,7 @@ __all__ = [
     "Splits",
     "absent_classes",
     "check_dataset",
+    "download_dataset",
     "load_dataset",
     "load_planned",
     "open_splits",

@@ -29,7 +29,7 @@ class ImageData:
     `fingerprint` is a hash of a folder's image files, or else of the arrays. `mean` and `std` are
     per channel over the training images, pixel values in [0, 1]. `skipped` counts image files that
     were left out because they cannot be read. The last `validation` training images are a
-    validation split of the data set's own.
+    validation split of the data set's own. `notes` say what arrays were taken for.
     """
 
     name: str
@@ -43,6 +43,7 @@ class ImageData:
     std: tuple[float, float, float]
     skipped: int = 0
     validation: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def cache_roots(data_dir: Path) -> list[Path]:

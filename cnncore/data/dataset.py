@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from cnncore.catalog import check_labels
 from cnncore.config import TrialConfig
+from cnncore.config.images import Background, Resize
 from cnncore.data.cache import ImageData, cache_roots, make_copy, open_copy
 from cnncore.data.errors import DataError, DataMissing
 from cnncore.data.own_data import open_own_data, remarks
-from cnncore.data.sources.open import DatasetInfo, is_function, label_set, open_source
+from cnncore.data.sources.kinds import is_function
+from cnncore.data.sources.open import DatasetInfo, label_set, open_source
+from cnncore.data.sources.torchvision_sets import download_official, open_official_arrays
+from cnncore.data.sources.torchvision_table import is_of_arrays, is_official
+
+Opened = TypeVar("Opened")
 
 # A fingerprint that no content has: any content will do.
 ANY = "any"
@@ -29,19 +37,30 @@ def check_dataset(
 ) -> DatasetInfo:
     """Return the facts about data set `name` that are known before decoding; load no torch.
 
-    `name` is one of the catalog, `imagefolder:PATH` or `package.module:function`. A user's function
-    is called, at every check. The files of a folder are read once, and again if they change; with
-    `skip_unreadable` every image is decoded as well, and those that cannot be decoded are left out.
-    Raises `DataMissing` if `prepare_dataset` may be able to download the files, `DataError` if the
-    data cannot be used.
+    `name` is one of the catalog, `imagefolder:PATH`, `csv:FILE`, `parquet:PATH`, `torchvision:NAME`
+    or `package.module:function`. A user's function is called, at every check. The files of pictures
+    are read once, and again if they change; with `skip_unreadable` every picture is decoded as
+    well, and those that cannot be decoded are left out. torchvision is asked, and its arrays are
+    decoded, once. Raises `DataMissing` if `download_dataset` may be able to download the files,
+    `DataError` if the data cannot be used.
     """
     folder = Path(data_dir).expanduser()
     roots = cache_roots(folder)
-    if is_function(name):
-        data = open_own_data(name, roots)
-        side = data.train_images.shape[1]
-        classes = data.class_names
-        return DatasetInfo(name, classes, len(classes), side, data.fingerprint, notes=remarks(data))
+    if is_function(name) or is_of_arrays(name):
+        data = (
+            open_own_data(name, roots)
+            if is_function(name)
+            else open_official_arrays(name, folder.absolute(), roots)
+        )
+        return DatasetInfo(
+            name=name,
+            classes=data.class_names,
+            class_count=len(data.class_names),
+            image_size=data.train_images.shape[1],
+            fingerprint=data.fingerprint,
+            validation=data.validation,
+            notes=(*data.notes, *remarks(data)),
+        )
     source = open_source(name, folder, roots, image_size, skip_unreadable=skip_unreadable)
     try:
         source.check()
@@ -51,6 +70,14 @@ def check_dataset(
     return source.info
 
 
+def download_dataset(name: str, data_dir: str | PathLike[str]) -> None:
+    """Download a data set whose files are missing. Raises `DataError` if that fails."""
+    if is_official(name):
+        download_official(name, Path(data_dir).expanduser().absolute())
+    else:
+        prepare_dataset(name, data_dir)
+
+
 def prepare_dataset(
     name: str,
     data_dir: str | PathLike[str],
@@ -58,14 +85,22 @@ def prepare_dataset(
     *,
     skip_unreadable: bool = False,
     fingerprint: str | None = ANY,
+    resize: Resize | None = None,
+    background: Background | None = None,
 ) -> ImageData:
     """Download the data set if necessary and decode it, once per machine, before the trials.
 
-    `image_size` is the side to which the images of a folder are cut; other data sets keep their
-    size. `fingerprint` as for `load_dataset`. Raises `DataError`.
+    `image_size`, `resize` and `background` say how pictures become square images; data sets of
+    arrays keep their size. `fingerprint` as for `load_dataset`. Raises `DataError`.
     """
     return load_dataset(
-        name, data_dir, image_size, skip_unreadable=skip_unreadable, fingerprint=fingerprint
+        name,
+        data_dir,
+        image_size,
+        skip_unreadable=skip_unreadable,
+        fingerprint=fingerprint,
+        resize=resize,
+        background=background,
     )
 
 
@@ -77,6 +112,8 @@ def load_dataset(
     *,
     skip_unreadable: bool = False,
     fingerprint: str | None = ANY,
+    resize: Resize | None = None,
+    background: Background | None = None,
 ) -> ImageData:
     """Return the decoded data set, memory-mapped; prepare it first if necessary.
 
@@ -85,7 +122,7 @@ def load_dataset(
     in the same process is cheap. Raises `DataError`.
     """
     folder = str(Path(data_dir).expanduser().absolute())
-    data = _load(name, folder, image_size, skip_unreadable, fingerprint)
+    data = _load(name, folder, image_size, skip_unreadable, fingerprint, resize, background)
     return data if labels is None else _relabelled(data, labels)
 
 
@@ -100,6 +137,8 @@ def load_planned(
         config.labels,
         skip_unreadable=skip_unreadable,
         fingerprint=config.data_fingerprint,
+        resize=config.resize,
+        background=config.background,
     )
 
 
@@ -117,25 +156,59 @@ def _load(
     image_size: int | None,
     skip_unreadable: bool = False,
     fingerprint: str | None = ANY,
+    resize: Resize | None = None,
+    background: Background | None = None,
 ) -> ImageData:
-    roots = cache_roots(Path(data_dir))
+    folder = Path(data_dir)
+    roots = cache_roots(folder)
     if is_function(name):
         return open_own_data(name, roots, None if fingerprint == ANY else fingerprint)
-    source = open_source(name, Path(data_dir), roots, image_size, skip_unreadable=skip_unreadable)
+    if is_of_arrays(name):
+        data = _with_download(name, folder, lambda: open_official_arrays(name, folder, roots))
+        _check_planned(name, data_dir, data.fingerprint, fingerprint)
+        return data
+    source = _with_download(
+        name,
+        folder,
+        lambda: open_source(
+            name,
+            folder,
+            roots,
+            image_size,
+            skip_unreadable=skip_unreadable,
+            resize=resize,
+            background=background,
+        ),
+    )
     info = source.info
-    if fingerprint not in (ANY, info.fingerprint):
-        raise DataError(
-            f"data set {name} in {data_dir}: its files are not those that the sweep was planned "
-            f"with (fingerprint {info.fingerprint or 'of the published files'}, planned "
-            f"{fingerprint or 'the published files'}); put the same files there on every machine, "
-            "or run the sweep again, which plans it with the new ones"
-        )
-    data = open_copy(name, source.key, roots)
-    if data is None:
-        data = make_copy(name, source.key, info.fingerprint, roots, source.read)
+    _check_planned(name, data_dir, info.fingerprint, fingerprint)
+    copy = open_copy(name, source.key, roots)
+    if copy is None:
+        copy = make_copy(name, source.key, info.fingerprint, roots, source.read)
     if info.skipped or info.validation:
-        return replace(data, skipped=info.skipped, validation=info.validation)
-    return data
+        return replace(copy, skipped=info.skipped, validation=info.validation)
+    return copy
+
+
+def _with_download(name: str, folder: Path, open_it: Callable[[], Opened]) -> Opened:
+    """Return what `open_it` returns; if torchvision's files are missing, download them first."""
+    try:
+        return open_it()
+    except DataMissing:
+        download_official(name, folder)
+        return open_it()
+
+
+def _check_planned(name: str, data_dir: str, found: str | None, planned: str | None) -> None:
+    """Raise `DataError` unless the data are those that the sweep was planned with."""
+    if planned in (ANY, found):
+        return
+    raise DataError(
+        f"data set {name} in {data_dir}: its files are not those that the sweep was planned "
+        f"with (fingerprint {found or 'of the published files'}, planned "
+        f"{planned or 'the published files'}); put the same files there on every machine, "
+        "or run the sweep again, which plans it with the new ones"
+    )
 
 
 @functools.lru_cache(maxsize=8)

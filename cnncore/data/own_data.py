@@ -13,11 +13,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from cnncore.data.arrays import checked
+from cnncore.data.arrays import ImageArrays, checked
 from cnncore.data.cache import (
     ImageData,
     content_hash,
@@ -28,17 +29,26 @@ from cnncore.data.cache import (
     publish,
 )
 from cnncore.data.errors import DataError
+from cnncore.data.pixel_layout import as_array, understand
+from cnncore.data.sources.items import arrays_of, find_datasets
 from cnncore.data.sources.user_function import call
+from cnncore.error_text import error_line, own_line
 from cnncore.fresh_process import fresh_process
 from cnncore.functions import check_function_name
+
+IMAGES, LABELS = ("train_images", "test_images"), ("train_labels", "test_labels")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a fresh process: the problem, or the fingerprint of the arrays."""
+    """The answer of a fresh process: the problem, or the fingerprint of the arrays.
+
+    `understood` says what the arrays were taken for, if they were not uint8 with channels last.
+    """
 
     problem: str | None = None
     fingerprint: str = ""
+    understood: str = ""
 
 
 def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) -> ImageData:
@@ -56,7 +66,8 @@ def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) 
         with _staging(root) as staging:
             if staging is None:
                 continue
-            found = _ask(name, staging, roots)
+            asked = _ask(name, staging, roots)
+            found, notes = asked.fingerprint, (asked.understood,) if asked.understood else ()
             if fingerprint not in (None, found):
                 raise DataError(
                     f"data set {name}: its function returns other data (fingerprint {found}) than "
@@ -65,7 +76,7 @@ def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) 
                 )
             key = content_key(found)
             if copy := open_copy(name, key, roots):
-                return copy
+                return replace(copy, notes=notes)
             folder = copy_folder(staging, key)
             if not folder.is_dir():  # the disk is full
                 continue
@@ -75,7 +86,7 @@ def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) 
                 publish(folder, copy_folder(root, key))
             # Files that are mapped stay after their folder is removed.
             if copy := open_copy(name, key, [root if root in roots else staging]):
-                return copy
+                return replace(copy, notes=notes)
     raise DataError(f"data set {name}: no disk has room for its decoded copy")
 
 
@@ -99,18 +110,52 @@ def remarks(data: ImageData) -> tuple[str, ...]:
 def answer(name: str, staging: str, *roots: str) -> None:
     """Call the function in this process; store its arrays in `staging` unless a root has them."""
     try:
-        arrays = checked(name, call(name))
+        plain, understood = plain_arrays(name, call(name))
+        arrays = checked(name, plain)
     except DataError as problem:
         result = Answer(problem=str(problem))
     else:
-        result = Answer(fingerprint=content_hash(arrays))
+        result = Answer(fingerprint=content_hash(arrays), understood=understood)
         key = content_key(result.fingerprint)
         if open_copy(name, key, [Path(root) for root in roots]) is None:
             make_copy(name, key, result.fingerprint, [Path(staging)], lambda _: vars(arrays))
     _answer_file(staging).write_text(json.dumps(asdict(result)))
 
 
-def _ask(name: str, staging: Path, roots: list[Path]) -> str:
+def plain_arrays(name: str, value: Any) -> tuple[Any, str]:
+    """Return what a function returned as uint8 arrays, and what it was taken for, in words.
+
+    It may be arrays or tensors, or map-style data sets. What is neither is returned as it is, for
+    `checked` to name. Raises `DataError` for images that could be meant in two ways.
+    """
+    datasets = find_datasets(value)
+    if datasets:
+        value = _of_items(name, datasets)
+    if isinstance(value, ImageArrays):
+        value = {key: own for key, own in vars(value).items() if own is not None}
+    if not isinstance(value, Mapping):
+        return value, ""
+    images = {key: value[key] for key in IMAGES if value.get(key) is not None}
+    labels = {key: as_array(name, key, value[key]) for key in LABELS if value.get(key) is not None}
+    understood = understand(name, images)
+    how = understood.how
+    if datasets:
+        how = f"items of {type(datasets['train']).__name__}; {how}".removesuffix("; ")
+    return {**value, **labels, **understood.images}, how
+
+
+def _of_items(name: str, datasets: Mapping[str, Any]) -> ImageArrays:
+    """Return the items of a user's data sets; whatever it raises becomes a `DataError`."""
+    try:
+        return arrays_of(name, datasets)
+    except DataError:
+        raise
+    except Exception as error:
+        place = f" ({line})" if (line := own_line(error)) else ""
+        raise DataError(f"data set {name}: {error_line(error)}{place}") from error
+
+
+def _ask(name: str, staging: Path, roots: list[Path]) -> Answer:
     """Call the function in a fresh process; return its content's fingerprint."""
     arguments = [name, str(staging), *map(str, roots)]
     command = fresh_process("cnncore.data.own_data:answer", *arguments)
@@ -127,19 +172,19 @@ def _ask(name: str, staging: Path, roots: list[Path]) -> str:
     if result.problem:
         raise DataError(result.problem)
     _answer_file(staging).unlink()
-    return result.fingerprint
+    return result
 
 
 def _ask_again(name: str, found: str, staging: Path, roots: list[Path]) -> None:
     """Raise `DataError` if a second process, begun in another second, gets other content."""
     time.sleep(1 - time.time() % 1)  # a seed from the clock, too, is another one then
-    again = _ask(name, staging, roots)
+    again = _ask(name, staging, roots).fingerprint
     if again != found:
         raise DataError(
             f"data set {name}: its function returns other data each time (fingerprints {found} and "
             f"{again} in two processes), so trials would be tested on each other's training "
-            "images; seed its random numbers, for example np.random.default_rng(0), and sort what "
-            "has no fixed order, such as sets and lists of files"
+            "images; seed its random numbers, for example np.random.default_rng(0), sort what has "
+            "no fixed order, such as sets and lists of files; random transforms belong in `augment`"
         )
 
 

@@ -15,7 +15,7 @@ from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint
 from cnncore.config import TrialConfig, network_options
 from cnncore.data import DataError, Splits, load_dataset, open_splits
 from cnncore.data.dataset import ANY
-from cnncore.data.sources.open import is_function
+from cnncore.data.sources.kinds import is_function
 from cnncore.functions import RESERVED
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
@@ -130,6 +130,8 @@ def open_finished_trial(
             config.labels,
             skip_unreadable=bool(row["skipped_images"]),
             fingerprint=row["data_fingerprint"] if is_function(config.dataset) else ANY,
+            resize=config.resize,
+            background=config.background,
         )
     except DataError as problem:
         raise GridError(str(problem)) from None

@@ -57,11 +57,15 @@ def make_trial(
     )
 
 
+# Kinds of data sets whose names are paths.
+BY_CONTENT = ("csv:", "imagefolder:", "parquet:")
+
+
 def identity(config: TrialConfig) -> dict[str, Any]:
     """Return the hashed content: every key that is not null, folders and files by content."""
     content: dict[str, Any] = _without_nulls(config.model_dump(mode="json"))
-    if config.dataset.startswith("imagefolder:"):
-        content["dataset"] = f"imagefolder:{content.pop('data_fingerprint')}"
+    if prefix := content_prefix(config.dataset):
+        content["dataset"] = f"{prefix}{content.pop('data_fingerprint')}"
     if config.pretrained_fingerprint is not None:
         content["pretrained"] = content.pop("pretrained_fingerprint")
     if config.code_fingerprint is not None:
@@ -78,6 +82,11 @@ def without_versions(value: Any) -> Any:
     if isinstance(value, str) and NAME.fullmatch(value):
         return base_name(value)
     return value
+
+
+def content_prefix(dataset: str) -> str:
+    """Return the prefix of a data set that counts by its content, not its path; "" of others."""
+    return next((prefix for prefix in BY_CONTENT if dataset.startswith(prefix)), "")
 
 
 def digest(content: Any) -> str:

@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network, library_of
 from cnncore.config import NETWORK_KEYS, AugmentKind, OwnTransform, TrialConfig, check_quirk
+from cnncore.config.images import Background, Resize
 from cnncore.data.augment.transform_check import transform_problem
+from cnncore.data.sources.kinds import is_of_pictures
 from cnncore.error_text import error_line, error_message
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 from grid.code.sources import OwnCodeError, combined, names_in
 from grid.code.sweep_code import SweepCode
-from grid.plan.ids import digest, plain, without_versions
+from grid.plan.ids import content_prefix, digest, plain, without_versions
 from grid.sweep.axes import holds
 from grid.sweep.config_keys import described, missing_keys, required_keys
 from grid.sweep.spec import SweepSpec
@@ -48,6 +50,9 @@ class DataFacts(Protocol):
     def notes(self) -> tuple[str, ...]: ...
 
 
+# A decoded copy: data set, image side, `resize`, `background`.
+Copy = tuple[str, int | None, Resize | None, Background | None]
+
 # Looks up a data set by name; raises an exception with a message for the user.
 Inspect = Callable[[str, int | None], DataFacts]
 
@@ -69,6 +74,7 @@ class Resolver:
     inspect: Inspect
     code: SweepCode = field(default_factory=SweepCode)
     _facts: dict[tuple[str, int | None], DataFacts] = field(default_factory=dict)
+    _copies: dict[Copy, DataFacts] = field(default_factory=dict)
     _fitting: dict[str, str] = field(default_factory=dict)
     # The problem of each transform of the user's that was tried, by name, options and image side.
     _tried: dict[tuple[str, str, int], str | None] = field(default_factory=dict)
@@ -131,13 +137,17 @@ class Resolver:
             if path and path[0] != "fixed":
                 raise ConfigProblem(
                     path,
-                    f"val_fraction decides nothing: {config.dataset} has a validation folder; "
-                    "remove the axis or the folder",
+                    f"val_fraction decides nothing: {config.dataset} has validation images of its "
+                    "own; remove the axis or those images",
                 )
             update["val_fraction"] = None
         if facts.fingerprint is not None:
             update["data_fingerprint"] = facts.fingerprint
+        if not is_of_pictures(config.dataset):  # arrays have their size already
+            update |= {"resize": None, "background": None}
         config = config.model_copy(update=update)
+        framed = (config.dataset, config.image_size, config.resize, config.background)
+        self._copies[framed] = facts
         if problem := check_quirk(config):
             raise ConfigProblem(self.key_path("quirk"), problem)
         self._check_amounts(config, facts)
@@ -259,6 +269,10 @@ class Resolver:
         """Return the data sets and image sides looked up so far: after `make_plan`, the plan's."""
         return self._facts
 
+    def copies(self) -> dict[Copy, DataFacts]:
+        """Return the decoded copies that the configs so far need."""
+        return self._copies
+
     def skipped(self) -> dict[str, int]:
         """Count the unreadable image files that were left out, by data set."""
         return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
@@ -273,7 +287,7 @@ class Resolver:
         ]
 
     def cell_id(self, values: Values, configs: Iterable[TrialConfig]) -> str:
-        """Hash the compared axes' names and values, image folders by their content.
+        """Hash the compared axes' names and values, data sets that are paths by their content.
 
         `configs` are some with which the cell's trials may be; their code counts too.
         """
@@ -282,9 +296,9 @@ class Resolver:
         if code := combined([item for item in fingerprints if item is not None]):
             content["code_fingerprint"] = code
         dataset = str(content.get("dataset", ""))
-        if dataset.startswith("imagefolder:"):
+        if prefix := content_prefix(dataset):
             size = next(side for name, side in self._facts if name == dataset)
-            content["dataset"] = f"imagefolder:{self._facts[dataset, size].fingerprint}"
+            content["dataset"] = f"{prefix}{self._facts[dataset, size].fingerprint}"
         if content.get("pretrained") not in (None, IMAGENET):
             content["pretrained"] = fingerprint(Path(str(content["pretrained"])).expanduser())
         return digest(content)

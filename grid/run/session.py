@@ -245,7 +245,7 @@ def _make_driver(
     for text in plan.resolver.about_data():
         print_note(console, text)
     with reading_shown(console):
-        for (name, image_size), facts in plan.resolver.datasets().items():
+        for (name, image_size, resize, background), facts in plan.resolver.copies().items():
             # Once here, not in every trial.
             prepare_dataset(
                 name,
@@ -253,6 +253,8 @@ def _make_driver(
                 image_size,
                 skip_unreadable=plan.skip_unreadable,
                 fingerprint=facts.fingerprint,
+                resize=resize,
+                background=background,
             )
     for text in absent_class_notes(plan, options.data_dir):
         print_note(console, text)

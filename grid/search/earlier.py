@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from cnncore.data.sources.open import is_function
+from cnncore.data.sources.kinds import is_function
 from grid.code.stored import changed_files
 from grid.errors import GridError
 from grid.phrases import counted

@@ -1,4 +1,4 @@
-"""What was found in a folder of pictures, in words."""
+"""What was found in a data set of pictures, in words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from cnncore.data.folders.pictures import Picture, Ranges
+from cnncore.data.folders.places import Place, name_of, suffix_of
 
 MOST_NAMED = 3
 
@@ -21,24 +22,23 @@ class Description(TypedDict):
 
 def describe(
     *,
-    root: Path,
     classes: Sequence[str],
-    splits: Mapping[str, str],
-    train: Sequence[Path],
-    test: Sequence[Path],
+    train: Sequence[Place],
+    test: Sequence[Place],
     validation: int,
     files: int,
-    passed: Sequence[Path],
-    pictures: Mapping[Path, Picture],
-    labels: Mapping[Path, int],
+    passed: Sequence[str],
+    pictures: Mapping[Place, Picture],
+    labels: Mapping[Place, int],
     ranges: Ranges,
+    split_notes: Sequence[str],
 ) -> Description:
-    """Describe a folder's pictures; `passed` are files and links that are not used."""
+    """Describe a data set of pictures; `passed` names files and links that are not used."""
     sizes = sorted({(item.width, item.height) for item in pictures.values()}, key=_area)
     size = f"{_size(sizes[0])} pixels"
     if len(sizes) > 1:
         size = f"{_size(sizes[0])} to {_size(sizes[-1])} pixels ({len(sizes):,} sizes)"
-    suffixes = _counts(shown(path.suffix.lower()) or "no suffix" for path in pictures)
+    suffixes = _counts(map(shown, suffix_of(list(pictures)))) or "Parquet"
     modes = _counts(item.mode for item in pictures.values())
     own_val = f", {validation:,} for validation" if validation else ""
     contents = (
@@ -47,12 +47,13 @@ def describe(
         f"{suffixes}; {size}; modes {modes}"
     )
     notes = [
-        *_split_notes(root, classes, splits, labels),
+        *split_notes,
+        *_single_images(classes, labels),
         *_decoding_notes(list(pictures.values()), ranges),
         *_copies(train, test, pictures, labels, classes),
     ]
     if passed:
-        names = and_more([shown(path.relative_to(root)) for path in sorted(passed)])
+        names = and_more(list(map(shown, passed)))
         notes.append(
             f"{_counted(len(passed), 'file')} not used: no picture that can be read, hidden, "
             f"beside the classes' folders, or a link back up ({names})"
@@ -71,14 +72,22 @@ def shown(name: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(name))
 
 
-def _split_notes(
+MEANING = {"train": "training", "val": "validation", "test": "test"}
+
+
+def taken_as_splits(what: str, splits: Mapping[str, str]) -> str:
+    """Say which `what` was taken for which split; `splits` are their names by split."""
+    taken = ", ".join(f"{shown(splits[key])} as {MEANING[key]}" for key in splits)
+    own_val = " (val_fraction does not apply, `folds` divides both)" if "val" in splits else ""
+    return f"{what} taken as splits: {taken}{own_val}"
+
+
+def folder_split_notes(
     root: Path, classes: Sequence[str], splits: Mapping[str, str], labels: Mapping[Path, int]
 ) -> list[str]:
+    """Say which folders were taken for splits, or that none was."""
     if splits:
-        meaning = {"train": "training", "val": "validation", "test": "test"}
-        taken = ", ".join(f"{shown(splits[key])} as {meaning[key]}" for key in splits)
-        own_val = " (val_fraction does not apply, `folds` divides both)" if "val" in splits else ""
-        return [f"folders taken as splits: {taken}{own_val}"]
+        return [taken_as_splits("folders", splits)]
     notes = ["no folders of splits: a fixed fifth of the images of each class is the test split"]
     inner: dict[int, set[str]] = {label: set() for label in range(len(classes))}
     for path, label in labels.items():
@@ -100,18 +109,26 @@ def _decoding_notes(pictures: Sequence[Picture], ranges: Ranges) -> list[str]:
     notes = {
         f"in grey of more than 8 bits: {_scale(ranges.integers)}": len(wide) - floats,
         f"in floating point: {_scale(ranges.floats)}": floats,
-        f"with transparency: laid on white{on_black}": laid.total(),
+        f"with transparency: laid on white{on_black} (or on `background`)": laid.total(),
         "turned as their EXIF orientation says": sum(item.turned for item in pictures),
         "with several frames or pages: the first is used": sum(i.several for i in pictures),
     }
     return [f"{_counted(count, 'image')} {text}" for text, count in notes.items() if count]
 
 
+def _single_images(classes: Sequence[str], labels: Mapping[Place, int]) -> list[str]:
+    counts = Counter(labels.values())
+    if not (single := [shown(item) for label, item in enumerate(classes) if counts[label] == 1]):
+        return []
+    have = "has" if len(single) == 1 else "have"
+    return [f"{and_more(single)} {have} one image, which cannot be in every split"]
+
+
 def _copies(
-    train: Sequence[Path],
-    test: Sequence[Path],
-    pictures: Mapping[Path, Picture],
-    labels: Mapping[Path, int],
+    train: Sequence[Place],
+    test: Sequence[Place],
+    pictures: Mapping[Place, Picture],
+    labels: Mapping[Place, int],
     classes: Sequence[str],
 ) -> list[str]:
     """Report files with the same content in train and test, or in two classes."""
@@ -120,9 +137,10 @@ def _copies(
     notes = []
     if again:
         twin = first[pictures[again[0]].sha256]
+        of_class = shown(classes[labels[twin]])
         notes.append(
             f"{_counted(len(again), 'test image')} also among the training images, such as "
-            f"{shown(again[0].name)} and {shown(twin.name)} of {shown(classes[labels[twin]])}"
+            f"{shown(name_of(again[0]))} and {shown(name_of(twin))} of {of_class}"
         )
     classes_of: dict[str, set[int]] = {}
     for path, label in labels.items():

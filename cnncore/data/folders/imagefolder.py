@@ -6,73 +6,42 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, ImageArrays, Images
 from cnncore.data.errors import DataError
 from cnncore.data.file_digests import below, joint_digest
-from cnncore.data.folders.description import and_more, describe, shown
+from cnncore.data.folders.description import describe, folder_split_notes, shown
 from cnncore.data.folders.picture_index import read_pictures
-from cnncore.data.folders.pictures import (
-    Picture,
-    Ranges,
-    change,
-    find_ranges,
-    read_rgb,
-    suffixes,
-)
+from cnncore.data.folders.picture_list import PictureList, split_up, unreadable
+from cnncore.data.folders.pictures import Picture, Ranges, change, find_ranges, suffixes
+from cnncore.data.folders.places import Place, file_of, find_path
 from cnncore.data.folders.split_folders import find_splits, split_kinds
-from cnncore.data.progress import tell_progress
-from cnncore.data.stratify import stratified_split
-from cnncore.processors import machine_cpus
-
-Labelled = tuple[tuple[Path, int], ...]
 
 # Folders that archives and file servers add; with names that begin with a dot they are passed over.
 NOT_CLASSES = frozenset({"__MACOSX", "@eaDir"})
 
 
-@dataclass(frozen=True)
-class FolderFiles:
-    """The picture files of both splits and their labels, in a fixed order.
+PREFIX = "imagefolder:"
 
-    The last `validation` of `train` are those of a validation folder. `contents` and `notes` tell a
-    person what was found. `skipped` counts unreadable files that are left out.
-    """
 
-    name: str
-    root: Path
-    classes: tuple[str, ...]
-    train: Labelled
-    test: Labelled
-    validation: int
-    skipped: int
-    ranges: Ranges
-    fingerprint: str
-    contents: str
-    notes: tuple[str, ...]
+def list_folder(
+    name: str, data_dir: Path, roots: Iterable[Path], skip_unreadable: bool = False
+) -> PictureList:
+    """List the pictures of `imagefolder:PATH` (`list_files`)."""
+    return list_files(name, name.removeprefix(PREFIX), data_dir, roots, skip_unreadable)
 
 
 def list_files(
     name: str, path: str, data_dir: Path, roots: Iterable[Path], skip_unreadable: bool = False
-) -> FolderFiles:
+) -> PictureList:
     """List the pictures of data set `name` at `path`; each file is read once (`read_pictures`).
 
     `path` is absolute, or below `data_dir` or the current folder. Without folders of splits a
     fixed, stratified fifth of the images is the test split. Raises `DataError` for a folder in
     another layout and, unless they are left out, for unreadable pictures.
     """
-    expanded = Path(path).expanduser()
-    candidates = [data_dir / expanded, Path.cwd() / expanded]
-    root = next((folder for folder in candidates if folder.is_dir()), None)
-    if root is None:
-        folders_tried = " nor ".join(dict.fromkeys(str(folder) for folder in candidates))
-        raise DataError(f"{name}: there is no folder {folders_tried}")
+    root = find_path(name, path, data_dir, "folder")
     splits = find_splits(name, root, _folders(name, root), lambda folder: _has_files(root / folder))
     walk = _Walk(name, root)
     files = {
@@ -82,7 +51,9 @@ def list_files(
     classes = _same_classes(name, root, splits, files)
     inside = {split: [paths for _, paths in members] for split, members in files.items()}
     every = [path for lists in inside.values() for paths in lists for path in paths]
-    pictures = read_pictures(name, root, every, roots, fully=skip_unreadable)
+    pictures = read_pictures(
+        name, root, every, roots, key=lambda path: below(root, file_of(path)), fully=skip_unreadable
+    )
     bad = [path for path in every if pictures[path].problem]
     if bad and not skip_unreadable:
         problems = [f"{shown(path)} ({pictures[path].problem})" for path in bad]
@@ -95,17 +66,13 @@ def list_files(
         )
         for split, lists in inside.items()
     }
-    train, test = labelled["train"] + labelled.get("val", ()), labelled.get("test", ())
-    if not splits:
-        labels = np.array([label for _, label in train], np.int64)
-        kept, held_out = stratified_split(labels, TEST_FRACTION, TEST_SPLIT_SEED)
-        train, test = tuple(train[i] for i in kept), tuple(train[i] for i in held_out)
-    used = {path: pictures[path] for path, _ in (*train, *test)}
+    train, test = split_up(labelled)
+    used = {place: pictures[place] for place, _ in (*train, *test)}
     ranges = find_ranges(used.values())
     passed = [path for path in every if path not in used and not pictures[path].problem]
-    return FolderFiles(
+    labels = {path: label for path, label in (*train, *test) if isinstance(path, Path)}
+    return PictureList(
         name=name,
-        root=root,
         classes=classes,
         train=train,
         test=test,
@@ -114,58 +81,17 @@ def list_files(
         ranges=ranges,
         fingerprint=_fingerprint(root, used, ranges),
         **describe(
-            root=root,
             classes=classes,
-            splits=splits,
             train=[path for path, _ in train],
             test=[path for path, _ in test],
             validation=len(labelled.get("val", ())),
             files=len(every) + len(walk.passed),
-            passed=[*passed, *walk.passed],
+            passed=[str(path.relative_to(root)) for path in sorted([*passed, *walk.passed])],
             pictures=used,
             labels=dict((*train, *test)),
             ranges=ranges,
+            split_notes=folder_split_notes(root, classes, splits, labels),
         ),
-    )
-
-
-def read_images(files: FolderFiles, image_size: int, workspace: Path | None) -> ImageArrays:
-    """Decode every file, scale its shorter side to `image_size` and keep the centre square.
-
-    With a `workspace` the images are `.npy` files in it, so that they may be larger than memory.
-    Raises `DataError` with the names of files that cannot be read.
-    """
-    splits, done = {}, 0
-    total = len(files.train) + len(files.test)
-    for split, members in (("train", files.train), ("test", files.test)):
-        shape = (len(members), image_size, image_size, 3)
-        images: Images = (
-            np.empty(shape, np.uint8)
-            if workspace is None
-            else np.lib.format.open_memmap(workspace / f"{split}_images.npy", "w+", np.uint8, shape)
-        )
-        bad = []
-        with ThreadPoolExecutor(machine_cpus()) as pool:
-            tasks = [
-                pool.submit(_decode_into, images, i, path, files.ranges)
-                for i, (path, _) in enumerate(members)
-            ]
-            for task in tasks:
-                if problem := task.result():
-                    bad.append(problem)
-                done += 1
-                tell_progress(f"decoding {files.name}", done, total)
-        if bad:
-            raise unreadable(files.name, bad)
-        splits[split] = (images, np.array([label for _, label in members], np.int64))
-    return ImageArrays(*splits["train"], files.classes, *splits["test"])
-
-
-def unreadable(name: str, problems: Sequence[str]) -> DataError:
-    """Return the error for files that cannot be read."""
-    return DataError(
-        f"{name}: cannot read {and_more(problems, '; ')}; remove or replace what is damaged, or "
-        "leave it out with --skip-unreadable"
     )
 
 
@@ -290,7 +216,7 @@ def _check_names(name: str, root: Path, classes: Iterable[str]) -> None:
 
 
 def _pictures_among(
-    name: str, class_name: str, paths: Sequence[Path], pictures: dict[Path, Picture]
+    name: str, class_name: str, paths: Sequence[Path], pictures: Mapping[Place, Picture]
 ) -> list[Path]:
     found = [path for path in paths if pictures[path].mode and not pictures[path].problem]
     if not found:
@@ -303,7 +229,7 @@ def _pictures_among(
     return found
 
 
-def _fingerprint(root: Path, pictures: dict[Path, Picture], ranges: Ranges) -> str:
+def _fingerprint(root: Path, pictures: Mapping[Place, Picture], ranges: Ranges) -> str:
     """Return 16 hex digits that change with a file's name, class, content or decoding.
 
     Files that are decoded as by Pillow's `convert("RGB")` count by their content alone, as in
@@ -311,7 +237,7 @@ def _fingerprint(root: Path, pictures: dict[Path, Picture], ranges: Ranges) -> s
     """
     return joint_digest(
         (
-            below(root, path),
+            below(root, file_of(path)),
             f"{picture.sha256}\0{how}" if (how := change(picture, ranges)) else picture.sha256,
         )
         for path, picture in pictures.items()
@@ -351,16 +277,3 @@ def _is_shown(path: Path) -> bool:
 def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
-
-
-def _decode_into(images: Images, index: int, path: Path, ranges: Ranges) -> str | None:
-    """Decode a file into `images[index]`; return the problem, None if there is none."""
-    from PIL import Image, ImageOps
-
-    side = images.shape[1]
-    try:
-        picture = read_rgb(path, ranges)
-        images[index] = np.asarray(ImageOps.fit(picture, (side, side), Image.Resampling.BILINEAR))
-    except Exception as error:  # Pillow raises many types for a damaged file
-        return f"{shown(path)} ({error})"
-    return None

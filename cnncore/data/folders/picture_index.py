@@ -1,67 +1,75 @@
-"""Facts about the files of a folder, read once and cached by file."""
+"""Facts about the pictures of a data set, read once and cached by file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cnncore.data.file_digests import below, stamp, write_cache
+from cnncore.data.file_digests import stamp, write_cache
 from cnncore.data.folders import pictures
 from cnncore.data.folders.pictures import Picture
+from cnncore.data.folders.places import Place, contents, file_of, on_threads
 from cnncore.data.progress import tell_progress
-from cnncore.processors import machine_cpus
 
 # Part of the cache's name: a change of what is stored reads all files again.
 FORMAT = 1
 
 
 def read_pictures(
-    name: str, root: Path, paths: Sequence[Path], roots: Iterable[Path], *, fully: bool
-) -> dict[Path, Picture]:
-    """Return the facts of each file; only files that changed since the last time are read.
+    name: str,
+    index: object,
+    places: Sequence[Place],
+    roots: Iterable[Path],
+    *,
+    key: Callable[[Place], str],
+    fully: bool,
+    listed: bool = False,
+) -> dict[Place, Picture]:
+    """Return the facts of each picture; only files that changed since the last time are read.
 
-    `roots` are the folders for the cache. With `fully` every picture is decoded once, to find those
-    that are damaged.
+    `roots` are the folders for the cache, `index` names a file in it, and `key` a picture in that
+    file. With `fully` every picture is decoded once, to find those that are damaged. `listed` as
+    for `look_at`.
     """
     from PIL import __version__ as pillow
 
-    kind = f"{FORMAT}\0{pillow}\0{root}".encode("utf-8", "surrogateescape")
+    kind = f"{FORMAT}\0{pillow}\0{index}".encode("utf-8", "surrogateescape")
     file_name = f"pictures-{hashlib.sha256(kind).hexdigest()[:32]}.json"
     roots = list(roots)
     stored = _stored(file_name, roots)
-    keys = {path: below(root, path) for path in paths}
-    found: dict[Path, tuple[list[int], Picture]] = {}
-    to_read: list[Path] = []
-    for path, key in keys.items():
-        entry = stored.get(key)
-        now = _stamp_or_none(path)
-        if entry and entry[0] == now and _serves(entry[1], fully):
-            found[path] = entry
+    # Stamps come first: a file that changes while it is read is read again the next time.
+    stamps = {file: _stamp_or_none(file) for file in dict.fromkeys(map(file_of, places))}
+    keys = {place: key(place) for place in places}
+    found: dict[Place, tuple[list[int], Picture]] = {}
+    to_read: list[Place] = []
+    for place, own_key in keys.items():
+        entry = stored.get(own_key)
+        if entry and entry[0] == stamps[file_of(place)] and _serves(entry[1], fully):
+            found[place] = entry
         else:
-            to_read.append(path)
+            to_read.append(place)
     if to_read:
-        found.update(_read(name, to_read, fully))
-        entries = {keys[path]: (mark, *astuple(item)) for path, (mark, item) in found.items()}
+        for place, picture in _read(name, to_read, fully, listed):
+            found[place] = (stamps[file_of(place)] or [], picture)
+        entries = {keys[place]: (mark, *astuple(item)) for place, (mark, item) in found.items()}
         write_cache(file_name, json.dumps(entries, separators=(",", ":")), roots)
-    return {path: found[path][1] for path in paths}
+    return {place: found[place][1] for place in places}
 
 
 def _read(
-    name: str, paths: Sequence[Path], fully: bool
-) -> Iterable[tuple[Path, tuple[list[int], Picture]]]:
-    with ThreadPoolExecutor(machine_cpus()) as pool:
-        # Stamps come first: a file that changes while it is read is read again the next time.
-        stamps = [_stamp_or_none(path) or [] for path in paths]
-        facts = pool.map(partial(pictures.look_at, fully=fully), paths)
-        for done, (path, mark, picture) in enumerate(zip(paths, stamps, facts, strict=True), 1):
-            tell_progress(f"reading {name}", done, len(paths))
-            yield path, (mark, picture)
+    name: str, places: Sequence[Place], fully: bool, listed: bool
+) -> Iterator[tuple[Place, Picture]]:
+    def look(content: Path | bytes) -> Picture:
+        return pictures.look_at(content, fully=fully, listed=listed)
+
+    facts = on_threads(look, contents(places))
+    for done, (place, picture) in enumerate(zip(places, facts, strict=True), 1):
+        tell_progress(f"reading {name}", done, len(places))
+        yield place, picture
 
 
 def _serves(picture: Picture, fully: bool) -> bool:

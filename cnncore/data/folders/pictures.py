@@ -1,8 +1,9 @@
 """One picture file: facts about it, and its pixels as 8-bit RGB, by one rule per mode.
 
-Upright by its EXIF orientation; the first frame or page; transparency laid on white, or on black
-if hardly anything would show on white; grey of more than 8 bits and floats scaled by a range that
-holds for the whole folder (`Ranges`); every other mode by Pillow's `convert("RGB")`.
+Upright by its EXIF orientation; the first frame or page; transparency laid on a stated background,
+or else on white, or on black if hardly anything would show on white; grey of more than 8 bits and
+floats scaled by a range that holds for the whole data set (`Ranges`); every other mode by Pillow's
+`convert("RGB")`. A picture is given as its file, or as the bytes of one.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnncore.regular_file import check_regular
+
 if TYPE_CHECKING:
     from PIL import Image
 
 Range = tuple[float, float]
+Colour = tuple[int, int, int]
+WHITE: Colour = (255, 255, 255)
 
 # Read by another program (Ghostscript, Windows) or known to Pillow by name only.
 NOT_READ = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
@@ -108,35 +113,60 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in known if name in _formats())
 
 
-def look_at(path: Path, *, fully: bool = False) -> Picture:
-    """Read a file and return its facts; with `fully`, decode it to see if it is whole.
+def look_at(content: Path | bytes, *, fully: bool = False, listed: bool = False) -> Picture:
+    """Read a picture and return its facts; with `fully`, decode it to see if it is whole.
 
-    Wide grey and images with transparency are decoded in any case.
+    A file of a folder may be no picture at all; with `listed` it is said to be one, whatever its
+    name. Wide grey and images with transparency are decoded in any case.
     """
-    by_suffix = _told_by_suffix(path)
-    if not by_suffix and not _begins_like_a_picture(path):
+    any_format = listed or _told_by_suffix(content)
+    if not any_format and not _begins_like_a_picture(content):
         return Picture("")
     try:
-        content = path.read_bytes()
+        content = _bytes(content)
     except OSError as error:
         return Picture("", problem=error.strerror or str(error))
     digest = hashlib.sha256(content).hexdigest()
     try:
-        with _open(io.BytesIO(content), by_suffix) as image:
+        with _open(io.BytesIO(content), any_format) as image:
             return _facts(image, content, Picture(digest), fully)
     except Exception as error:  # Pillow raises many types for a damaged file
         return Picture(digest, problem=str(error) or type(error).__name__)
 
 
-def read_rgb(path: Path, ranges: Ranges) -> Image.Image:
-    """Return a file's picture as 8-bit RGB. Raises Pillow's errors for a damaged file."""
-    with _open(io.BytesIO(path.read_bytes()), _told_by_suffix(path)) as image:
+def read_rgb(
+    content: Path | bytes,
+    ranges: Ranges,
+    *,
+    background: Colour | None = None,
+    listed: bool = False,
+) -> Image.Image:
+    """Return a picture as 8-bit RGB. Raises Pillow's errors for a damaged one.
+
+    `background` lies behind transparency; without it, the colour follows from the picture.
+    """
+    any_format = listed or _told_by_suffix(content)
+    with _open(io.BytesIO(_bytes(content)), any_format) as image:
         _turn_upright(image)
         if _is_wide(image.mode):
-            return _from_wide(image, ranges.of(image.mode))
+            return _from_wide(image, ranges.of(image.mode), background or WHITE)
         if image.has_transparency_data:
-            return _laid(image)[0]
+            return _laid_on(image, background) if background else _laid(image)[0]
         return image.convert("RGB")
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """Return an image without palette and transparency: grey or RGB; wide grey as it is."""
+    if _is_wide(image.mode) or image.mode in ("L", "RGB", "1"):
+        return image
+    return _laid(image)[0] if image.has_transparency_data else image.convert("RGB")
+
+
+def _bytes(content: Path | bytes) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    check_regular(content)
+    return content.read_bytes()
 
 
 @functools.cache
@@ -147,22 +177,23 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in Image.OPEN if name not in NOT_READ)
 
 
-def _told_by_suffix(path: Path) -> bool:
-    return path.suffix.lower() in suffixes()
+def _told_by_suffix(content: Path | bytes) -> bool:
+    return isinstance(content, Path) and content.suffix.lower() in suffixes()
 
 
-def _begins_like_a_picture(path: Path) -> bool:
+def _begins_like_a_picture(content: Path | bytes) -> bool:
+    file = content if isinstance(content, Path) else io.BytesIO(content)
     try:
-        with _open(path, by_suffix=False):
+        with _open(file, any_format=False):
             return True
     except Exception:  # Pillow raises many types
         return False
 
 
-def _open(file: io.BytesIO | Path, by_suffix: bool) -> Image.Image:
+def _open(file: io.BytesIO | Path, any_format: bool) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
-    formats = [name for name in _formats() if by_suffix or name in TOLD_BY_CONTENT]
+    formats = [name for name in _formats() if any_format or name in TOLD_BY_CONTENT]
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError:
@@ -220,33 +251,38 @@ def _is_wide(mode: str) -> bool:
     return mode == "F" or mode.partition(";")[0] == "I"
 
 
-def _from_wide(image: Image.Image, values_range: Range) -> Image.Image:
+def _from_wide(image: Image.Image, values_range: Range, background: Colour) -> Image.Image:
     from PIL import Image
 
     low, high = values_range
     values = np.asarray(image).astype(np.float64)
     scaled = (values.clip(low, high) - low) * (255 / ((high - low) or 1))
     grey = np.rint(scaled).astype(np.uint8)
+    rgb = np.repeat(grey[..., None], 3, axis=2)
     if isinstance(clear := image.info.get("transparency"), int):
-        grey[values == clear] = 255
-    return Image.fromarray(grey).convert("RGB")
+        rgb[values == clear] = background
+    return Image.fromarray(rgb)
 
 
 def _laid(image: Image.Image) -> tuple[Image.Image, str]:
     """Return an image laid on its background, and that colour; empty if nothing is transparent."""
-    from PIL import Image
 
     rgba = image.convert("RGBA")
     alpha = rgba.getchannel("A").getextrema()
     if alpha == (255, 255):
         return image.convert("RGB"), ""
-    white, black = (
-        Image.alpha_composite(Image.new("RGBA", rgba.size, colour), rgba).convert("RGB")
-        for colour in ("white", "black")
-    )
+    white, black = _laid_on(rgba, WHITE), _laid_on(rgba, (0, 0, 0))
     if _spread(white) < LEAST_SPREAD and _spread(black) > _spread(white):
         return black, "black"
     return white, "white"
+
+
+def _laid_on(image: Image.Image, colour: Colour) -> Image.Image:
+    from PIL import Image
+
+    rgba = image.convert("RGBA")
+    ground = Image.new("RGBA", rgba.size, (*colour, 255))
+    return Image.alpha_composite(ground, rgba).convert("RGB")
 
 
 def _spread(image: Image.Image) -> int:

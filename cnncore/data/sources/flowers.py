@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cnncore.data.errors import DataError
-from cnncore.data.folders.imagefolder import FolderFiles, list_files
+from cnncore.data.folders.imagefolder import list_files
+from cnncore.data.folders.picture_list import PictureList
 
 FOLDER = "flowers"
 CLASS_NAMES = ("daisy", "dandelion", "rose", "sunflower", "tulip")
@@ -14,7 +15,7 @@ CLASS_NAMES = ("daisy", "dandelion", "rose", "sunflower", "tulip")
 
 def list_flowers(
     data_dir: Path, roots: Iterable[Path], skip_unreadable: bool = False
-) -> FolderFiles:
+) -> PictureList:
     """List the image files as `list_files` does.
 
     Raises `DataError` if the folder is missing or has other classes.

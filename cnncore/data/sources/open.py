@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cnncore.catalog import DATASETS, unknown_name
+from cnncore.config.images import Background, Resize
 from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
-from cnncore.data.folders import imagefolder
-
-FOLDER_PREFIX = "imagefolder:"
-
-
-def is_function(name: str) -> bool:
-    """Tell a user's function (`cnncore/data/own_data.py`) from the data sets of `open_source`."""
-    return ":" in name and not name.startswith(FOLDER_PREFIX)
+from cnncore.data.folders.decoding import read_images
+from cnncore.data.folders.picture_list import PictureList
+from cnncore.data.framing import Framing
+from cnncore.data.sources.kinds import picture_reader
 
 
 @dataclass(frozen=True)
@@ -66,26 +63,30 @@ def open_source(
     image_size: int | None,
     *,
     skip_unreadable: bool = False,
+    resize: Resize | None = None,
+    background: Background | None = None,
 ) -> Source:
     """Return the source called `name`; `roots` are the folders of the decoded copies.
 
-    With `skip_unreadable` a folder's image files that cannot be decoded are left out. Raises
-    `DataError` for an unknown name or a folder in another layout.
+    With `skip_unreadable` pictures that cannot be decoded are left out. Raises `DataError` for an
+    unknown name or files in another layout, `DataMissing` if torchvision can download them.
     """
     if name in DATASETS and DATASETS[name].folder:
-        image_size = image_size or DATASETS[name].image_size
         files = _catalog_function(name)(data_dir, roots, skip_unreadable)
-        return _folder(name, files, image_size)
+        side = image_size or DATASETS[name].image_size
+        return _pictures(name, files, Framing(side, resize, background))
     if name in DATASETS:
         return _arrays(name, data_dir, roots)
-    if name.startswith(FOLDER_PREFIX):
+    if reader := picture_reader(name):
         if image_size is None:
             raise DataError(f"{name}: image_size must be set; its images are cut to that size")
-        path = name.removeprefix(FOLDER_PREFIX)
-        files = imagefolder.list_files(name, path, data_dir, roots, skip_unreadable)
-        return _folder(name, files, image_size)
+        files = _function(reader)(name, data_dir, roots, skip_unreadable)
+        return _pictures(name, files, Framing(image_size, resize, background))
     known = unknown_name("data set", name, DATASETS)
-    raise DataError(f"{known}, {FOLDER_PREFIX}PATH or package.module:function")
+    raise DataError(f"{known}, {KINDS}")
+
+
+KINDS = "torchvision:NAME, imagefolder:PATH, csv:FILE, parquet:PATH or package.module:function"
 
 
 def label_set(name: str, labels: str) -> tuple[tuple[str, ...], Labels]:
@@ -102,7 +103,13 @@ def _module(name: str) -> Any:
 
 
 def _catalog_function(name: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(_module(name), DATASETS[name].load.partition(":")[2])
+    return _function(DATASETS[name].load)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """Import one of our own functions by its name `module:function`."""
+    module, _, attribute = name.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return function
 
 
@@ -123,21 +130,21 @@ def _arrays(name: str, data_dir: Path, roots: list[Path]) -> Source:
     )
 
 
-def _folder(name: str, files: imagefolder.FolderFiles, image_size: int) -> Source:
+def _pictures(name: str, files: PictureList, framing: Framing) -> Source:
     return Source(
         name=name,
         info=DatasetInfo(
             name=name,
             classes=files.classes,
             class_count=len(files.classes),
-            image_size=image_size,
+            image_size=framing.side,
             fingerprint=files.fingerprint,
             skipped=files.skipped,
             validation=files.validation,
             contents=files.contents,
             notes=files.notes,
         ),
-        key=f"imagefolder-{files.fingerprint}-{image_size}",
+        key=f"imagefolder-{files.fingerprint}-{framing.key}",
         check=lambda: None,
-        read=lambda workspace: imagefolder.read_images(files, image_size, workspace),
+        read=lambda workspace: read_images(files, framing, workspace),
     )
