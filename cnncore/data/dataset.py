@@ -59,7 +59,7 @@ def check_dataset(
             image_size=data.train_images.shape[1],
             fingerprint=data.fingerprint,
             validation=data.validation,
-            notes=(*data.notes, *remarks(data)),
+            notes=(*data.notes, *(remarks(data) if is_function(name) else ())),
         )
     source = open_source(name, folder, roots, image_size, skip_unreadable=skip_unreadable)
     try:

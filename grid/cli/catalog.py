@@ -28,6 +28,7 @@ def datasets() -> None:
 
     from cnncore.catalog import DATASETS
     from cnncore.data import DataError, check_dataset
+    from cnncore.data.sources.torchvision_table import SETS
     from grid.api import default_data_dir
 
     data_dir = default_data_dir()
@@ -40,8 +41,11 @@ def datasets() -> None:
         except DataError:
             available = "no"
         table.add_row(name, str(source.classes), str(source.image_size), available, source.note)
+    table.add_row("torchvision:NAME", "", "", "", f"torchvision's own: {', '.join(SETS)}")
     table.add_row("imagefolder:PATH", "", "", "", "your own: a folder per class, of image files")
-    table.add_row("package.module:function", "", "", "", "your own: a function that returns arrays")
+    table.add_row("csv:FILE", "", "", "", "your own: a line per image, with path, label and split")
+    table.add_row("parquet:PATH", "", "", "", "your own: Hugging Face's layout, a file or shards")
+    table.add_row("package.module:function", "", "", "", "your own: returns arrays or Datasets")
     console = open_console()
     print_rich(table, console)
     console.print(f"data folder: {data_dir}", highlight=False)

@@ -10,6 +10,7 @@ import torch
 
 from cnncore.config import network_options
 from cnncore.data import ImageData, Splits, load_planned, open_splits
+from cnncore.data.sources.kinds import name_from
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
 from cnncore.models.classifier_head import freeze_features
@@ -45,16 +46,20 @@ def open_trial(
     """Load the data and build the network; its weights are pre-trained or follow from the seed.
 
     `threads` becomes PyTorch's number of threads in this process. Modules of the sweep's author
-    are looked up in `module_path`, after everything installed. With `skip_unreadable`, image files
-    that cannot be decoded are left out. Settings of the process that the network's module or
-    function changes are put back at once: they hold for no trial, not even this one.
+    are looked up in `module_path`, after everything installed, and so are data below it. With
+    `skip_unreadable`, image files that cannot be decoded are left out. Settings of the process that
+    the network's module or function changes are put back at once: they hold for no trial, not even
+    this one.
     """
     config, seed = trial.config, trial.seed
     assert config.image_size is not None  # the plan fills it in
     look_up_in(module_path)
     use_threads(threads)
     torch_device = torch.device(device)
-    data = load_planned(config, data_dir, skip_unreadable=skip_unreadable)
+    # Ray's workers run in a folder of their own.
+    name = name_from(config.dataset, Path(data_dir), module_path)
+    planned = config.model_copy(update={"dataset": name})
+    data = load_planned(planned, data_dir, skip_unreadable=skip_unreadable)
     fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)
     splits = open_splits(config, data, torch_device, fold)
     with unchanged() as by_import:

@@ -29,16 +29,20 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
 SPLITS = ("train", "val", "test")
 
 
+def split_options(rest: str) -> tuple[str, str]:
+    """Return path and options of what follows the prefix: `FILE?label=COLUMN&split=COLUMN`."""
+    path, _, text = rest.rpartition("?")
+    return (path, text) if path and "=" in text else (rest, "")
+
+
 def parse_options(name: str, prefix: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Return the path of `csv:PATH?label=COLUMN&split=COLUMN` and its options.
 
     Raises `DataError` for an option that is not among `known`.
     """
-    path, mark, text = name.removeprefix(prefix).rpartition("?")
-    if not mark or "=" not in text:
-        return name.removeprefix(prefix), {}
+    path, text = split_options(name.removeprefix(prefix))
     options: dict[str, str] = {}
-    for part in text.split("&"):
+    for part in text.split("&") if text else ():
         key, _, value = part.partition("=")
         if key not in known or not value or key in options:
             raise DataError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cnncore.catalog import DATASETS
+from cnncore.data.folders.listed_rows import split_options
 from cnncore.data.sources.torchvision_table import is_of_arrays
 from cnncore.functions import RESERVED
 
@@ -33,3 +36,18 @@ def picture_reader(name: str) -> str | None:
 def is_of_pictures(name: str) -> bool:
     """Tell if a data set is of pictures of any shape, to which `resize` and `background` apply."""
     return DATASETS[name].folder if name in DATASETS else picture_reader(name) is not None
+
+
+def name_from(name: str, data_dir: Path, folder: str | None) -> str:
+    """Return the name of a data set with its path made absolute if it lies below `folder` only.
+
+    Relative paths are looked up below `data_dir` and then below the folder where the command was
+    typed, which a process elsewhere has to be told.
+    """
+    prefix, colon, rest = name.partition(":")
+    if folder is None or not colon or prefix not in ("csv", "imagefolder", "parquet"):
+        return name
+    path = Path(split_options(rest)[0]).expanduser()
+    if (data_dir / path).exists() or not (Path(folder) / path).exists():
+        return name
+    return f"{prefix}:{Path(folder) / Path(rest).expanduser()}"

@@ -85,17 +85,15 @@ def open_official_arrays(name: str, data_dir: Path, roots: list[Path]) -> ImageD
         whole = checked(name, arrays)
         fingerprint = content_hash(whole)
         copy = make_copy(name, content_key(fingerprint), fingerprint, roots, lambda _: vars(whole))
-        made.append(replace(copy, validation=validation))
+        made.append(copy)
         return json.dumps({"fingerprint": fingerprint, "validation": validation})
 
     about = json.loads(_cached(name, official, data_dir, roots, ask))
-    if made:
-        return made[0]
     fingerprint, key = about["fingerprint"], content_key(about["fingerprint"])
-    copy = open_copy(name, key, roots) or make_copy(
-        name, key, fingerprint, roots, lambda _: read()[0]
-    )
-    return replace(copy, validation=about["validation"])
+    copy = made[0] if made else open_copy(name, key, roots)
+    if copy is None:
+        copy = make_copy(name, key, fingerprint, roots, lambda _: read()[0])
+    return replace(copy, validation=about["validation"], notes=tuple(official_notes(official)))
 
 
 def download_official(name: str, data_dir: Path) -> None:
