@@ -64,6 +64,7 @@ PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
         "latency at batch 16 over parameters",
     ),
     "curves": (curves.val_top1, "val top-1 by epoch"),
+    "metric-curves": (curves.metrics, "metrics that the sweep asked for, by epoch, on validation"),
     "training-curves": (curves.both_splits, "top-1 and loss by epoch, on train and val"),
     "lr-schedule": (curves.lr_schedule, "learning rate by epoch, with val top-1"),
     "final-bars": (bars.final, "test top-1 and test loss of every cell"),
@@ -74,11 +75,11 @@ PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
     ),
     "lr-sensitivity": (
         tuning.lr_sensitivity,
-        "val top-1 over the learning rate, a point per config",
+        "the objective over the learning rate, a point per config",
     ),
     "parallel-coordinates": (
         tuning.parallel_coordinates,
-        "the tuned axes of every cell beside val top-1, a line per config",
+        "the tuned axes of every cell beside the objective, a line per config",
     ),
     "confusion": (
         confusion.shares,

@@ -21,6 +21,7 @@ from analysis.charts.style import Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_label, cell_value
+from analysis.tables.objectives import kind_of, title_of
 
 Point = dict[str, Any]
 
@@ -67,6 +68,24 @@ def both_splits(connection: Connection) -> Chart | None:
     subtitle = [OVER_TRIALS, "train: running mean in training mode, on augmented images"]
     figure: Chart = alt.vconcat(*charts).properties(
         title=dict(text="Training and validation", subtitle=subtitle)
+    )
+    return figure
+
+
+def metrics(connection: Connection) -> Chart | None:
+    """Draw each metric that the sweep asked for by epoch of every cell's winner, on validation."""
+    records = rows(connection, sql("questions/metric_curves"))
+    _, _, axes = cell_roles(records)
+    charts = []
+    for name in dict.fromkeys(row["name"] for row in records):
+        of_name = [row for row in records if row["name"] == name]
+        factor = 100.0 if kind_of(name) == "percent" else 1.0
+        points = [{**point, "dash": ""} for _, point in _points(of_name, "value", factor)]
+        charts.append(_panels(points, plain(title_of(name)), axes, "setting"))
+    if not charts:
+        return None
+    figure: Chart = alt.vconcat(*charts).properties(
+        title=dict(text="Metrics on validation", subtitle=OVER_TRIALS)
     )
     return figure
 

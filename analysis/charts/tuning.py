@@ -1,4 +1,4 @@
-"""Configs of a search: accuracy over the learning rate, and over all tuned axes at once."""
+"""Configs of a search: the objective over the learning rate, and over all tuned axes at once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from analysis.charts.style import PALETTE, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value, compact
+from analysis.tables.objectives import kind_of, title_of
 from analysis.tables.table_formats import MISSING
 
 Point = dict[str, Any]
@@ -25,8 +26,8 @@ ABSENT = -0.13  # height at which a config without the axis crosses it
 
 
 def lr_sensitivity(connection: Connection) -> Chart | None:
-    """Draw validation accuracy over the learning rate, a point per config, a panel per network."""
-    records = [row for row in rows(connection, sql("questions/searched")) if (row["lr"] or 0) > 0]
+    """Draw the objective over the learning rate, a point per config, a panel per network."""
+    records = [row for row in _searched(connection) if (row["lr"] or 0) > 0]
     axes = [axis for axis in cell_axes(records) if axis != "lr"]
     varying = [axis for axis in axes if varies(records, axis)]
     panel = min(varying or axes, key=lambda axis: axis != "arch", default=None)
@@ -37,11 +38,12 @@ def lr_sensitivity(connection: Connection) -> Chart | None:
         groups.setdefault(name, []).append(row)
     points: list[Point] = []
     for name, group in groups.items():
-        if len({row["lr"] for row in group if row["val_top1_mean"] is not None}) > 1:
+        if len({row["lr"] for row in group if row["value_mean"] is not None}) > 1:
             points += _group_points(name, group, axes, panel, others)
     if not points:
         return None
-    figure: Chart = _lr_panels(points, axes, ", ".join(others) or None).properties(
+    goal = _goal(records)
+    figure: Chart = _lr_panels(points, axes, ", ".join(others) or None, goal).properties(
         title=dict(text="Sensitivity to the learning rate", subtitle=_lr_subtitle(points))
     )
     return figure
@@ -52,11 +54,11 @@ def _group_points(
 ) -> list[Point]:
     """Return the configs of a group as points, joined if they differ in the learning rate alone."""
     joined = set(_differing(group)) <= {"lr"}
-    complete = [row for row in group if row["state"] == "complete" and row["val_top1_mean"]]
-    best = max(complete, key=lambda row: row["val_top1_mean"], default=None)
+    complete = [row for row in group if row["state"] == "complete" and row["score"] is not None]
+    best = max(complete, key=lambda row: row["score"], default=None)
     points = []
     for row in group:
-        value, sd = row["val_top1_mean"], row["val_top1_sd"]
+        value, sd = row["value_mean"], row["value_sd"]
         if value is None and row["state"] != "diverged":
             continue
         known = value is not None and row["state"] != "diverged"
@@ -67,20 +69,41 @@ def _group_points(
                 "colour": plain(cell_label(row, others)),
                 "lr": row["lr"],
                 "state": row["state"],
-                "value": value * 100 if known else None,
-                "low": (value - sd) * 100 if known and sd is not None else None,
-                "high": (value + sd) * 100 if known and sd is not None else None,
+                "value": value if known else None,
+                "low": value - sd if known and sd is not None else None,
+                "high": value + sd if known and sd is not None else None,
                 "joined": joined and row["state"] == "complete",
                 "best": row is best,
                 "trials": row["n"],
-                "shown": f"{value * 100:.4g}" if known else "diverged",
+                "shown": f"{value:.4g}" if known else "diverged",
                 **{f"axis {axis}": plain(cell_value(row, axis)) for axis in axes},
             }
         )
     return points
 
 
-def _lr_panels(points: list[Point], axes: list[str], title: str | None) -> Chart:
+def _searched(connection: Connection) -> list[Row]:
+    """Return the configs that were searched, with the objective's values in the unit of axes."""
+    return [
+        {
+            **row,
+            **{
+                key: row[key] * 100
+                for key in ("value_mean", "value_sd")
+                if kind_of(row["objective"]) == "percent" and row[key] is not None
+            },
+        }
+        for row in rows(connection, sql("questions/searched"))
+    ]
+
+
+def _goal(records: list[Row]) -> str:
+    """Return the title of an axis with the objective's values: `val top-1 (%)`."""
+    names = dict.fromkeys(row["objective"] for row in records)
+    return plain(title_of(next(iter(names)))) if len(names) == 1 else "objective"
+
+
+def _lr_panels(points: list[Point], axes: list[str], title: str | None, goal: str) -> Chart:
     panels = len({point["panel"] for point in points})
     width, height = (560, 340) if panels == 1 else (270, 220)
     across = log_scale([point["lr"] for point in points])
@@ -91,11 +114,11 @@ def _lr_panels(points: list[Point], axes: list[str], title: str | None) -> Chart
         x=alt.X("lr:Q", title="learning rate", **across),
         color=colour_encoding(points, title),
     )
-    y = alt.Y("value:Q", title="val top-1 (%)", scale=dict(zero=False, padding=10))
+    y = alt.Y("value:Q", title=goal, scale=dict(zero=False, padding=10))
     tips = [
         *tooltips(axes, points),
         alt.Tooltip("lr:Q", title="lr", format=".3~g"),
-        *tooltips(["val top-1 (%)", "trials"], points),
+        *tooltips([goal, "trials"], points),
         alt.Tooltip("state:N"),
     ]
     complete = base.transform_filter("datum.state == 'complete'")
@@ -105,7 +128,7 @@ def _lr_panels(points: list[Point], axes: list[str], title: str | None) -> Chart
         .encode(y=y, detail="group:N"),
         complete.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=1.2, opacity=0.7)
-        .encode(y=alt.Y("low:Q", title="val top-1 (%)"), y2="high:Q"),
+        .encode(y=alt.Y("low:Q", title=goal), y2="high:Q"),
         base.transform_filter("datum.state == 'pruned'")
         .mark_point(filled=False, size=34, strokeWidth=1.2, opacity=0.7)
         .encode(y=y, tooltip=tips),
@@ -138,11 +161,11 @@ def _lr_subtitle(points: list[Point]) -> list[str]:
 
 
 def parallel_coordinates(connection: Connection) -> Chart | None:
-    """Draw the tuned axes of every cell beside val top-1, a line per config."""
+    """Draw the tuned axes of every cell beside the objective, a line per config."""
     records = [
         row
-        for row in rows(connection, sql("questions/searched"))
-        if row["val_top1_mean"] is not None and row["state"] != "diverged"
+        for row in _searched(connection)
+        if row["value_mean"] is not None and row["state"] != "diverged"
     ]
     axes = cell_axes(records)
     axes = [axis for axis in axes if varies(records, axis)] or axes
@@ -184,7 +207,7 @@ def _differing(group: list[Row]) -> list[str]:
 
 
 def _lines(name: str, group: list[Row]) -> Chart:
-    """Draw a cell's configs as lines through an axis per tuned key, val top-1 the last."""
+    """Draw a cell's configs as lines through an axis per tuned key, the objective the last."""
     columns = _columns(group)
     drawn = [_axis(values) for values in columns.values()]
     last = len(columns) - 1
@@ -198,7 +221,9 @@ def _lines(name: str, group: list[Row]) -> Chart:
     shade = alt.Color(
         "shade:Q", scale=dict(range=["#c9dcee", "#08306b"], interpolate="lab"), legend=None
     )
-    tips = [alt.Tooltip("top1:Q", title="val top-1 (%)", format=".2f")]
+    goal = _goal(group)
+    digits = ".2f" if goal.endswith("(%)") else ".4~g"
+    tips = [alt.Tooltip("value:Q", title=goal, format=digits)]
     opacity = max(0.35, min(0.9, 24 / len(group)))
     words: dict[str, Any] = dict(fontSize=11, color="#333333")
     halo: dict[str, Any] = dict(stroke="white", strokeWidth=5, strokeJoin="round")
@@ -237,24 +262,25 @@ def _at(data: list[Point], last: int) -> alt.Chart:
 
 
 def _columns(group: list[Row]) -> dict[str, list[Any]]:
-    """Return the values of each tuned key and val top-1, one value per config."""
+    """Return the values of each tuned key and the objective, one value per config."""
     configs = [json.loads(row["config"]) for row in group]
     tuned = {key: [config.get(key) for config in configs] for key in _differing(group)}
-    return {**tuned, "val top-1 (%)": [row["val_top1_mean"] * 100 for row in group]}
+    return {**tuned, _goal(group): [row["value_mean"] for row in group]}
 
 
 def _line_points(group: list[Row], heights: list[list[float]]) -> list[Point]:
     """Return a point per config and axis; `shade` is the config's rank from the worst."""
-    top = [row["val_top1_mean"] for row in group]
+    # A config whose objective is missing in one of its trials ranks last.
+    scores = [-math.inf if row["score"] is None else row["score"] for row in group]
     complete = [index for index, row in enumerate(group) if row["state"] == "complete"]
-    best = max(complete, key=lambda index: top[index], default=None)
+    best = max(complete, key=lambda index: scores[index], default=None)
     return [
         {
             "config": row["config_id"],
             "x": x,
             "y": column[index],
-            "top1": top[index] * 100,
-            "shade": sum(other <= top[index] for other in top),
+            "value": group[index]["value_mean"],
+            "shade": sum(other <= scores[index] for other in scores),
             "pruned": row["state"] == "pruned",
             "best": index == best,
         }

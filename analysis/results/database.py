@@ -45,7 +45,7 @@ def open_results(*folders: str | Path, all: bool = False) -> Connection:
     Raises `AnalysisError` if a folder does not exist or is not a results folder.
     """
     connection = open_database(*folders, all=all)
-    load(connection, "epochs", "classes", "enhancement")
+    load(connection, "epochs", "metrics", "classes", "enhancement")
     files = [file for _, file in list_files(connection, "predictions")]
     if any(map(damage_at_ends, files)) or sum(map(size_in_bytes, files)) <= HELD_BYTES:
         load(connection, "predictions")

@@ -26,6 +26,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "epoch": (int, float),
     "epochs": (int, float),
     "val_top1": (int, float),
+    "objective": (int, float),
     "cpu_wait": (int, float),
 }
 

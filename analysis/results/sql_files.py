@@ -14,13 +14,17 @@ SQL = Path(__file__).parent.parent / "sql"
 
 # The tables in the results folder. A new one has its columns in `sql/stored/<name>.sql` and the
 # rule for its newest rows in `sql/newest/<name>.sql`.
-TABLES = ("trials", "paused", "plan", "asked", "epochs", "classes", "predictions", "enhancement")
+TABLES = (
+    *("trials", "paused", "plan", "asked"),
+    *("epochs", "metrics", "classes", "predictions", "enhancement"),
+)
 # Views in the order in which they build on each other; those in `views/` are for users.
 VIEWS = (
     "views/plan",
     "newest/members",
     "views/trials",
     "views/epochs",
+    "views/metrics",
     "views/classes",
     "views/predictions",
     "views/enhancement",
@@ -29,6 +33,7 @@ VIEWS = (
     "views/coverage_trials",
     "views/coverage",
     "views/cells",
+    "views/cell_metrics",
     "views/best",
     "views/winner_trials",
     "views/confusion",

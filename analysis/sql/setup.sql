@@ -21,9 +21,23 @@ CREATE TABLE held.running (
     epoch BIGINT,
     epochs BIGINT,
     val_top1 DOUBLE,
+    objective DOUBLE,
     cpu_wait DOUBLE,
     silent_s DOUBLE
 );
+-- The objective of a config by its name, and whether lower is better: as `LOWER_IS_BETTER` of
+-- `cnncore/config/objective.py`.
+CREATE MACRO objective_name(config) AS coalesce(config ->> '$.objective', 'val_top1');
+CREATE MACRO lower_is_better(name) AS regexp_matches(name, '[_:](loss|error|deviance)$');
+
+-- The score by which configs, trials and epochs rank: the objective, negated if lower is better.
+-- Null, the worst, if the objective has no value.
+CREATE MACRO score(config, val_top1, objective) AS nullif(CASE
+    WHEN objective_name(config) = 'val_top1' THEN val_top1
+    WHEN lower_is_better(objective_name(config)) THEN -objective
+    ELSE objective
+END, 'nan'::DOUBLE);
+
 -- results/<sweep> of results/<sweep>/<table>/<name>.parquet
 CREATE MACRO folder_of(file) AS parse_dirpath(parse_dirpath(file));
 

@@ -13,6 +13,7 @@ from analysis.results.database import Connection
 from analysis.results.errors import AnalysisError, closest_hint
 from analysis.tables import significance, study_tables, sweep_tables
 from analysis.tables.code_note import code_note
+from analysis.tables.objectives import objective_note
 from analysis.tables.table_formats import Table
 
 # Name -> (its function, a line about its content).
@@ -83,6 +84,8 @@ def make_table(connection: Connection, name: str) -> Table:
     table = TABLES[name][0](connection)
     if not table.rows:
         return table
-    of_winners = significance.role_note(connection) if name in OF_WINNERS else ""
-    captions = (table.caption, of_winners, code_note(connection))
+    role = significance.role_note(connection) if name in OF_WINNERS else ""
+    ranks = name in OF_WINNERS | {"paired", "ranking"}
+    objective = objective_note(connection) if ranks else ""
+    captions = (table.caption, role, objective, code_note(connection))
     return replace(table, caption=" ".join(filter(None, captions)))

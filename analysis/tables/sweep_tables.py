@@ -17,6 +17,12 @@ from analysis.tables.cell_labels import (
     settings_text,
     without_images,
 )
+from analysis.tables.objectives import (
+    WinnerMetrics,
+    objective_column,
+    objective_in_words,
+    objective_note,
+)
 from analysis.tables.significance import noise_note
 from analysis.tables.table_formats import Column, Spread, Table
 
@@ -40,11 +46,29 @@ def comparison(connection: Connection) -> Table:
         columns.append(Column("configs", "configs", "count"))
     if tuned:
         columns.append(Column("role", "role"))
+    metrics = WinnerMetrics(connection)
     columns += COMPARED
+    if objective := objective_column(connection):
+        columns.insert(columns.index(COMPARED[2]) + 1, objective)
+    columns += metrics.columns
     if any(row["complete"] != row["planned"] for row in records):
         columns.append(Column("trials", "trials"))
-    lines = [tuple(_row_value(row, column, axes) for column in columns) for row in records]
-    caption = " ".join(filter(None, (_comparison_caption(records, tuned), noise_note(connection))))
+    lines = [
+        tuple(
+            metrics.value(row, column)
+            if column in metrics.columns
+            else _row_value(row, column, axes)
+            for column in columns
+        )
+        for row in records
+    ]
+    goal = objective_in_words(connection)
+    captions = (
+        _comparison_caption(records, tuned, goal),
+        objective_note(connection),
+        noise_note(connection),
+    )
+    caption = " ".join(filter(None, captions))
     return Table("Comparison", caption, columns, lines)
 
 
@@ -74,7 +98,7 @@ def _row_value(row: Row, column: Column, axes: list[str]) -> Any:
     return row[column.name]
 
 
-def _comparison_caption(records: list[Row], tuned: bool) -> str:
+def _comparison_caption(records: list[Row], tuned: bool, goal: str) -> str:
     if not records:
         return "Nothing is planned and no trial has ended."
     complete = [row for row in records if row["n"]]
@@ -87,7 +111,7 @@ def _comparison_caption(records: list[Row], tuned: bool) -> str:
     parts[0] += f" that differ in the {differ}; sorted by test top-1."
     chosen = {row["select"] or "best" for row in complete}
     if chosen == {"best"}:
-        parts.append("Numbers are those of the epoch with the best val top-1 (select: best).")
+        parts.append(f"Numbers are those of the epoch with the best {goal} (select: best).")
     elif chosen == {"last"}:
         parts.append("Numbers are those of the last epoch (select: last).")
     else:
@@ -96,9 +120,9 @@ def _comparison_caption(records: list[Row], tuned: bool) -> str:
         roles = {row["role"] for row in complete}
         standing = {
             frozenset({"confirmed"}): "confirmed on fresh seeds",
-            frozenset({"searched"}): "searched, not confirmed: the winner's val top-1 is biased",
-        }.get(frozenset(roles), "see role: searched winners' val top-1 is biased")
-        parts.append(f"Each cell shows its config with the best mean val top-1; {standing}.")
+            frozenset({"searched"}): f"searched, not confirmed: the winner's {goal} is biased",
+        }.get(frozenset(roles), f"see role: searched winners' {goal} is biased")
+        parts.append(f"Each cell shows its config with the best mean {goal}; {standing}.")
     sizes = sorted({row["image_size"] for row in complete if row["image_size"]})
     if len(sizes) > 1:
         listed = ", ".join(map(str, sizes))

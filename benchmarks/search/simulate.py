@@ -14,7 +14,8 @@ from grid.search.outcomes import Outcome
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store
 
-# Validation accuracy of a trial after an epoch, or the state in which it ended.
+# Score of a trial (validation accuracy, but for another objective) after an epoch, or the state in
+# which it ended.
 Curve = Callable[[Trial, int], float | str]
 Seconds = Callable[[Trial], float]
 # Called when a trial starts, ends an epoch, waits or ends, with the clock, trial, state and epochs.
@@ -43,7 +44,7 @@ class Simulated:
         return sum(self.epochs.values())
 
     def winner(self, cell_id: str) -> Trial | None:
-        """Return the complete searched trial of a cell with the best validation accuracy."""
+        """Return the complete searched trial of a cell with the best score."""
         complete = [
             trial
             for trial in self.trials.values()
@@ -51,8 +52,8 @@ class Simulated:
             and trial.role == "searched"
             and self.outcomes[trial.trial_id].state == "complete"
         ]
-        value = {t.trial_id: self.outcomes[t.trial_id].val_top1 or 0.0 for t in complete}
-        return max(complete, key=lambda trial: value[trial.trial_id], default=None)
+        score = {t.trial_id: self.outcomes[t.trial_id].score or 0.0 for t in complete}
+        return max(complete, key=lambda trial: score[trial.trial_id], default=None)
 
 
 def simulate(

@@ -15,6 +15,7 @@ from cnncore.config.images import (
     Sharpness,
     Translate,
 )
+from cnncore.config.objective import METRICS, OBJECTIVES, Objective
 from cnncore.config.optimizers import OPTIMIZER_DEFAULTS, OPTIMIZER_MOMENTS
 from cnncore.config.schedules import Cosine, Milestones, Plateau, Restarts, ScheduleKind, Step
 from cnncore.config.transforms import (
@@ -54,7 +55,9 @@ from cnncore.config.values import (
 __all__ = [
     "CROP_SIDE",
     "MAGNITUDE_BINS",
+    "METRICS",
     "NETWORK_KEYS",
+    "OBJECTIVES",
     "OPTIMIZER_DEFAULTS",
     "OPTIMIZER_MOMENTS",
     "QUIRK_AUGMENT",
@@ -76,6 +79,7 @@ __all__ = [
     "MeanStd",
     "Milestones",
     "NonNegativeFloat",
+    "Objective",
     "OwnTransform",
     "Plateau",
     "PositiveFloat",

@@ -26,6 +26,7 @@ from cnncore.config.images import (
     Resize,
     each_once,
 )
+from cnncore.config.objective import VAL_TOP1, check_objective
 from cnncore.config.optimizers import OPTIMIZER_DEFAULTS, OPTIMIZER_KEYS
 from cnncore.config.schedules import Constant, Schedule
 from cnncore.config.values import (
@@ -120,6 +121,8 @@ class TrialConfig(ConfigPart):
     epochs: Epochs
     early_stop: EarlyStop | None = None
     select: Literal["best", "last"] = "best"
+    # Null is `val_top1`; one for a whole sweep, because everything that ranks goes by it.
+    objective: Annotated[str, AfterValidator(check_objective)] | None = None
     batch_size: Count = 128
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool | None = None
@@ -166,6 +169,11 @@ class TrialConfig(ConfigPart):
     def _check_background(cls, value: Background | None) -> Background | None:
         """Name a colour in one way: white and black by their names."""
         return next((name for name, levels in NAMED_COLOURS.items() if levels == value), value)
+
+    @field_validator("objective")
+    @classmethod
+    def _default_objective_to_null(cls, value: str | None) -> str | None:
+        return None if value == VAL_TOP1 else value
 
     @field_validator("momentum_form")
     @classmethod

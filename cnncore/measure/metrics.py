@@ -39,10 +39,11 @@ class Metrics:
     """Metrics of n images over c classes; fractions in [0, 1].
 
     `top5` is None below six classes. The macro averages are means over the classes of which there
-    is an image or a prediction, as scikit-learn's; `macro_auc` over those with an AUC. `loss` is
-    the mean cross-entropy in nats, `ece` the expected calibration error: 15 equal-width bins
-    ((k - 1) / 15, k / 15] of confidence, L1 (arXiv 1706.04599). If logits are
-    not finite, `loss` and `ece` are NaN and there is no AUC.
+    is an image or a prediction, as scikit-learn's; `macro_auc` over those with an AUC.
+    `balanced_top1` is the mean recall over the classes with an image. `loss` is the mean
+    cross-entropy in nats, `ece` the expected calibration error: 15 equal-width bins
+    ((k - 1) / 15, k / 15] of confidence, L1 (arXiv 1706.04599). If logits are not finite, `loss`
+    and `ece` are NaN and there is no AUC.
 
     `predicted` (n,) is the class of the largest logit (the first of equal ones), `confidence` (n,)
     its softmax probability, and `confusion` (c, c) counts images by label (row) and prediction.
@@ -56,6 +57,7 @@ class Metrics:
     macro_f1: float
     macro_auc: float | None
     ece: float
+    balanced_top1: float
     classes: tuple[ClassMetrics, ...]
     labels: Ints
     predicted: Ints
@@ -106,6 +108,7 @@ def _metrics(scores: Floats, log_probabilities: Floats, labels: Ints) -> Metrics
         macro_f1=_mean(one.f1 for one in per_class),
         macro_auc=float(np.mean(areas)) if areas else None,
         ece=_calibration_error(confidence, predicted == labels),
+        balanced_top1=_mean(one.recall for one in per_class if one.support),
         classes=per_class,
         labels=labels,
         predicted=predicted,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from cnncore.config import EarlyStop, Plateau, TrialConfig
+from cnncore.config import EarlyStop, Objective, Plateau, TrialConfig
 from cnncore.data.augment.mixing import Mix, draw_mix
 from cnncore.data.splits import Splits
 from cnncore.measure.evaluate import autocast, predict
+from cnncore.measure.own_metrics import Measured, Measures, objective_value, open_measures
 from cnncore.models.classifier_head import feature_norms
 from cnncore.models.logits import check_logits
 from cnncore.seeding import derive_seed, seed_epoch
@@ -53,7 +54,9 @@ class EpochResult:
     `train_*` are running means in training mode, on augmented images; for mixed images
     `train_top1` counts the label with the larger weight. `lr` is the last step's. `val_top5` is
     None below six classes. `is_best` is true if `select` would choose this epoch among those so
-    far. `stop_reason` is set in the epoch after which `early_stop` ends the training.
+    far. `stop_reason` is set in the epoch after which `early_stop` ends the training. `objective`
+    is the value of the config's objective, NaN where it has none; None if it is `val_top1`.
+    `metrics` are those that were asked for, on validation.
     """
 
     epoch: int
@@ -68,6 +71,8 @@ class EpochResult:
     train_images_per_s: float
     is_best: bool
     stop_reason: str | None
+    objective: float | None = None
+    metrics: Mapping[str, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,16 @@ def start(
 
 
 def train(
-    state: TrainState, splits: Splits, config: TrialConfig, *, boundary_every_s: float = 30.0
+    state: TrainState,
+    splits: Splits,
+    config: TrialConfig,
+    *,
+    boundary_every_s: float = 30.0,
+    measures: Measures | None = None,
 ) -> Iterator[EpochResult | StepBoundary]:
     """Train to the last epoch or an early stop; yield after each epoch, and within long ones.
 
+    `measures`, by default those of the objective alone, are computed after each epoch.
     A `StepBoundary` follows the first step that ends more than `boundary_every_s` seconds after
     the last yield. At every yield `state` is whole: resumed from a copy of it, on a CPU with as
     many threads, all later weights and metrics are the same bit for bit. The consumer may use the
@@ -125,6 +136,7 @@ def train(
     aux_weight = config.aux_weight or 0.0
     # Statistics of frozen features keep their trained values.
     frozen_norms = feature_norms(model) if config.freeze == "features" else []
+    measures = measures or open_measures((), config.objective)
 
     while state.epoch < config.epochs and state.stop_reason is None:
         epoch = state.epoch + 1
@@ -198,9 +210,13 @@ def train(
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise Diverged(epoch)
 
-        is_best = config.select == "last" or val_top1 > state.best_top1
-        if is_best:  # of equal epochs the earliest
-            state.best_epoch, state.best_top1 = epoch, val_top1
+        measured = measures(*predictions)
+        objective = objective_value(config.objective, val_loss, measured)
+        score = Objective.of(config.objective).score(val_top1, objective)
+        # Of equal epochs the earliest, also if all have no value.
+        is_best = config.select == "last" or not state.best_epoch or score > state.best_score
+        if is_best:
+            state.best_epoch, state.best_score = epoch, score
             state.best_predictions = predictions
             if config.select == "best":
                 state.best_weights = copy_weights(ema or model)
@@ -224,6 +240,8 @@ def train(
             train_images_per_s=len(splits.train) / state.train_time_s,
             is_best=is_best,
             stop_reason=state.stop_reason,
+            objective=objective,
+            metrics=measured,
         )
         state.epoch, state.step, state.train_time_s = epoch, 0, 0.0
         state.loss_sum, state.correct, state.random = 0.0, 0, []

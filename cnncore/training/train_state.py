@@ -36,8 +36,10 @@ class TrainState:
     `train_time_s`, `loss_sum`, `correct` and `random` belong to the current epoch; `random` holds
     the states of the global generators at the last `StepBoundary`. `cuts` counts the cuts of a
     plateau schedule. `best_weights` is a copy, on the CPU, of the weights that `select: best`
-    chose so far. `best_predictions` are the logits and labels of the validation images in
-    `best_epoch`; a checkpoint leaves them out, and they are then computed again.
+    chose so far, and `best_score` the objective's score in `best_epoch` (`Objective.of_value`); a
+    checkpoint has it under its first name, `best_top1`. `best_predictions` are the logits and
+    labels of the validation images in `best_epoch`; a checkpoint leaves them out, and they are then
+    computed again.
     """
 
     model: nn.Module
@@ -56,7 +58,7 @@ class TrainState:
     patience: BestSoFar = field(default_factory=BestSoFar)
     stop_reason: str | None = None
     best_epoch: int = 0
-    best_top1: float = -1.0
+    best_score: float = -math.inf
     best_weights: dict[str, Tensor] | None = None
     best_predictions: tuple[Tensor, Tensor] | None = None
 
@@ -70,6 +72,7 @@ class TrainState:
             "random": self.random,
             "plateau": vars(self.plateau),
             "patience": vars(self.patience),
+            "best_top1": self.best_score,
             **{name: getattr(self, name) for name in _PLAIN_VALUES},
         }
 
@@ -84,6 +87,7 @@ class TrainState:
         self.random = saved["random"]
         self.plateau = BestSoFar(**saved["plateau"])
         self.patience = BestSoFar(**saved["patience"])
+        self.best_score = saved["best_top1"]
         for name in _PLAIN_VALUES:
             setattr(self, name, saved[name])
 
@@ -98,7 +102,6 @@ _PLAIN_VALUES = (
     "cuts",
     "stop_reason",
     "best_epoch",
-    "best_top1",
 )
 
 

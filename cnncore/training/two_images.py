@@ -1,7 +1,8 @@
 """Two images through a network before any trial of it, in a process of its own.
 
-The process may be changed, hang or die by what the network's code does:
-`grid/trial/network_check.py` starts it and reads its answers, a line of JSON for each network.
+The process may be changed, hang or die by what the user's code does: `grid/trial/network_check.py`
+starts it and reads its answers, a line of JSON for each network. The user's metrics
+(`grid/trial/metric_check.py`) are tried in the same way.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from cnncore.error_text import error_line, is_own_file, own_line
 from cnncore.measure.memory import is_out_of_memory
+from cnncore.measure.own_metrics import check_metric_function
 from cnncore.models.builder import build_model, import_network
 from cnncore.models.classifier_head import freeze_features
 from cnncore.models.image_sides import describe_sides
@@ -41,10 +43,10 @@ def main(descriptor: str) -> None:
     torch.set_num_threads(1)
     present = in_use()
     for request in json.load(sys.stdin):
-        use(request.pop("code_folder") or present)
-        known = bool(request.pop("code"))
+        use(request.pop("code_folder", None) or present)
+        known = bool(request.pop("code", None))
         with unchanged():  # whatever the network changes, the next one does not see
-            answer = check(**request)
+            answer = (check_metric_function if "metric" in request else check)(**request)
         # The fingerprints of stored code are in the request.
         answer["files"] = {} if known and in_use() else own_files()
         os.write(answers, json.dumps(answer).encode() + b"\n")

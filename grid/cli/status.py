@@ -81,6 +81,8 @@ def _claim_line(claim: Row) -> str:
     from grid.phrases import format_s
 
     top1 = "" if claim["val_top1"] is None else f", val top-1 {100 * claim['val_top1']:.2f} %"
+    if claim["objective"] is not None:
+        top1 += f", {claim['objective_name']} {claim['objective']:.4f}"
     attempt = f", attempt {claim['attempt']}" if (claim["attempt"] or 1) > 1 else ""
     age = format_s(claim["silent_s"])
     heartbeat = f"silent for {age}" if claim["silent_s"] >= SILENT_S else f"heartbeat {age} ago"

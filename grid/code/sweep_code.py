@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,15 +78,21 @@ class SweepCode:
         """Return the files of everything of the user's own that is named, at any depth."""
         return self._own.sources([name for name in names_in(list(named)) if "@" not in name])
 
-    def row(self, config: TrialConfig, sources: Sources | None) -> tuple[str | None, str | None]:
-        """Return the columns `code_folder` and `code` of a config's trials."""
+    def row(
+        self, config: TrialConfig, sources: Sources | None, metrics: Iterable[str] = ()
+    ) -> tuple[str | None, str | None]:
+        """Return the columns `code_folder` and `code` of a config's trials.
+
+        `metrics` of the user's own are in no config, but their code gives numbers too.
+        """
         versions = self.versions(config)
-        if not versions:
-            named = [config.dataset] if sources and config.dataset in sources.fingerprints else []
-            return (sources.folder if sources and named else None), None
-        folder = self._folder(versions) or (sources.folder if sources else None)
+        today = sources.fingerprints if sources else {}
+        folder = self._folder(versions)
+        if folder is None and sources and (versions or {config.dataset, *metrics} & set(today)):
+            folder = sources.folder
         plain = {base_name(name): fingerprint for name, fingerprint in versions.items()}
-        return folder, json.dumps(plain, sort_keys=True)
+        plain = {**{name: today[name] for name in metrics if name in today}, **plain}
+        return folder, json.dumps(plain, sort_keys=True) if plain else None
 
     def _folder(self, versions: Collection[str]) -> str | None:
         """Return the folder of the earlier version that these names are of, None for today's."""

@@ -21,6 +21,7 @@ from grid.search.earlier import code_notes, count_as_done, other_data
 from grid.search.sweep_search import Search
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
+from grid.trial.metric_check import check_metrics
 from grid.trial.network_check import try_networks, unfinished_configs
 
 # Batches of a measured epoch; the first epoch warms up, the second counts.
@@ -133,8 +134,10 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
 def with_tried_networks(plan: Plan, results: Path | str, data_dir: Path) -> Plan:
     """Try the networks of the trials that are left; return the plan with remarks on them.
 
-    Raises `SweepError` with the problem of each network that cannot be trained.
+    Raises `SweepError` with the problem of each network that cannot be trained, and of each metric
+    of the user's.
     """
+    check_metrics(plan, data_dir)
     store = open_store(inside(results, plan.folder))
     store.files.fetch_tables()
     device = pick_device(plan.spec.resources)

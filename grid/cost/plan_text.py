@@ -39,6 +39,7 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
             f"  tune    {axes}: {spec.tune.trials} suggestions a cell ({spec.tune.sampler})"
         )
         lines += _search_lines(plan)
+    lines += _goal_lines(plan)
     lines += [f"  note    {warning}" for warning in plan.warnings]
     lines.append(f"  seeds   {', '.join(map(str, plan.seeds))}")
     if spec.folds:
@@ -142,6 +143,18 @@ def _search_lines(plan: Plan) -> list[str]:
             f"  confirm the best {counted(tune.confirm.top, 'config')} of each cell with "
             f"{counted(tune.confirm.seeds, 'fresh seed')}"
         )
+    return lines
+
+
+def _goal_lines(plan: Plan) -> list[str]:
+    """Describe the objective, if it is not val_top1, and the metrics beside the usual ones."""
+    lines, objective = [], plan.objective
+    if not objective.is_default:
+        better = "lower" if objective.lower_is_better else "higher"
+        own = " (its name says so: see docs/sweep-file.md)" if ":" in objective.name else ""
+        lines.append(f"  goal    {objective.name}, {better} is better{own}")
+    if plan.metrics:
+        lines.append(f"  metrics {', '.join(plan.metrics)}")
     return lines
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnncore.config import TrialConfig
+from cnncore.config import Objective, TrialConfig
 from cnncore.spelling import shortened
 from grid.code.sources import Sources
 from grid.code.sweep_code import SweepCode
@@ -17,7 +17,7 @@ from grid.phrases import counted
 from grid.plan.ids import Trial, config_json, digest, identity, make_trial, plain
 from grid.plan.resolve import ConfigProblem, Inspect, Resolver, Values
 from grid.sweep.axes import Choice, finite_points, holds
-from grid.sweep.checks import FIRST_CONFIRM_SEED
+from grid.sweep.checks import FIRST_CONFIRM_SEED, gap_problems
 from grid.sweep.spec import STARTUP_TRIALS, SweepSpec
 from grid.sweep.yaml_source import KeyPath
 
@@ -74,6 +74,17 @@ class Plan:
         if (confirm := self.spec.tune.confirm) is None:
             return searched
         return searched + len(self.cells) * confirm.top * len(self.confirm_replicates)
+
+    @property
+    def objective(self) -> Objective:
+        """Return the objective, which all its configs share."""
+        return self.resolver.objective
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metrics that trials compute beside the usual ones: also the objective's."""
+        own = self.objective.metric
+        return tuple(dict.fromkeys((*self.spec.metrics, *([own] if own else ()))))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -191,6 +202,7 @@ def expand_sweep(
     if not cells and not problems:
         problems.append((("exclude",), "leaves no cell to run"))
     problems += _late_comparisons(spec, cells)
+    problems += gap_problems(spec, resolver.objective)
     if spec.folds and smallest_class and not problems:
         problems += _fold_problems(spec.folds, configs, smallest_class)
     if problems:

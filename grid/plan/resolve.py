@@ -14,7 +14,14 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network, library_of
-from cnncore.config import NETWORK_KEYS, AugmentKind, OwnTransform, TrialConfig, check_quirk
+from cnncore.config import (
+    NETWORK_KEYS,
+    AugmentKind,
+    Objective,
+    OwnTransform,
+    TrialConfig,
+    check_quirk,
+)
 from cnncore.config.images import Background, Resize
 from cnncore.data.augment.transform_check import transform_problem
 from cnncore.data.sources.kinds import is_of_pictures
@@ -78,6 +85,11 @@ class Resolver:
     _fitting: dict[str, str] = field(default_factory=dict)
     # The problem of each transform of the user's that was tried, by name, options and image side.
     _tried: dict[tuple[str, str, int], str | None] = field(default_factory=dict)
+
+    @property
+    def objective(self) -> Objective:
+        """Return the objective, which no axis and no rule can change."""
+        return Objective.of(self.settings.get("objective", self.spec.fixed.get("objective")))
 
     def resolve(self, values: Values) -> TrialConfig:
         """Return the config of these axis values. Raises `ConfigProblem`."""

@@ -6,6 +6,7 @@ falls behind k others stays behind them, so no removed checkpoint is ever wanted
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 # Room reserved for a running trial's rows, far more than they take.
 ROWS_BYTES = MIB
-# A complete trial in the ranking of its cell: minus its val_top1, the time of its end, its id.
+# A complete trial in the ranking of its cell: minus its score, the time of its end, its id.
 Ranked = tuple[float, int, str]
 
 
@@ -60,7 +61,8 @@ class Keeper:
         self._members.update(member_of)
         for trial_id, row in finished.items():
             if trial_id in member_of and row.state == "complete":
-                self._rank(member_of[trial_id], row.val_top1, row.ended_at, trial_id)
+                score = self.plan.objective.score_if_any(row.val_top1, row.objective)
+                self._rank(member_of[trial_id], score, row.ended_at, trial_id)
         on_disk = taken_by_trial(self.store.folder / "checkpoints")
         for cell_id in self._ranked:
             for trial_id in self._fallen_out(cell_id):
@@ -70,7 +72,8 @@ class Keeper:
     def take(self, trial: Trial, row: Mapping[str, Any]) -> None:
         """Rank a complete trial; remove the checkpoints of trials no longer among the best."""
         ended_at = (row["ended_at"] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-        self._rank(trial.cell_id, row["val_top1"], ended_at, trial.trial_id)
+        score = self.plan.objective.score_if_any(row["val_top1"], row.get("objective"))
+        self._rank(trial.cell_id, score, ended_at, trial.trial_id)
         for trial_id in self._fallen_out(trial.cell_id):
             drop_checkpoints(self.store, trial_id)
 
@@ -102,8 +105,9 @@ class Keeper:
                 break
         return True
 
-    def _rank(self, cell_id: str, val_top1: float | None, ended_at: int, trial_id: str) -> None:
-        insort(self._ranked.setdefault(cell_id, []), (-(val_top1 or 0.0), ended_at, trial_id))
+    def _rank(self, cell_id: str, score: float | None, ended_at: int, trial_id: str) -> None:
+        worse = math.inf if score is None else -score
+        insort(self._ranked.setdefault(cell_id, []), (worse, ended_at, trial_id))
 
     def _fallen_out(self, cell_id: str) -> list[str]:
         """Remove the trials beyond `keep`'s number from a cell's ranking and return them."""
@@ -118,8 +122,8 @@ class Keeper:
         """Return the trials whose checkpoints may go, the least valuable first.
 
         First come trials that the plan no longer has; then complete ones that are not the best of
-        their cell, the lowest ranks first, of equal ranks the least accurate. Never those that a
-        trial of the plan continues, itself or a longer one.
+        their cell, the lowest ranks first, of equal ranks those of the lowest score. Never those
+        that a trial of the plan continues, itself or a longer one.
         """
         sources = self.sources()
         strangers = [name for name in sorted(on_disk) if name not in self._members | set(sources)]

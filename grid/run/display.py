@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cnncore.config import Objective
 from grid.cost.forecast import CellWork, StartedTrial, time_left_s
 from grid.phrases import format_s
 
@@ -53,7 +54,9 @@ class Display:
     wanted: int = 1
     # Seed and fold of the trials that the rule compares.
     first: tuple[int, int | None] = (0, None)
+    # The highest score so far, and the trial's label.
     best: tuple[float, str] | None = None
+    objective: Objective = field(default_factory=Objective)
     _running: dict[str, _Running] = field(default_factory=dict)
     # Trials that wait with a checkpoint.
     _paused: set[str] = field(default_factory=set)
@@ -120,12 +123,17 @@ class Display:
         label = running.label if running else progress.trial_id
         if running:
             self._record(running.trial, state, progress)
-        value = progress.row.get("val_top1")
-        if state == "complete" and value is not None and (not self.best or value > self.best[0]):
-            self.best = (value, label)
+        row = progress.row
+        score = self.objective.score_if_any(row.get("val_top1"), row.get("objective"))
+        if state == "complete":
+            self._note_best(score, label)
         if state in ("failed", "diverged"):
             self.note(f"{state}: {label} ({progress.trial_id}): {reason}")
         self._line()
+
+    def _note_best(self, score: float | None, label: str) -> None:
+        if score is not None and (not self.best or score > self.best[0]):
+            self.best = (score, label)
 
     def pause(self, trial_id: str) -> None:
         """Count a trial that gave up its slot and may go on later."""
@@ -194,7 +202,7 @@ class Display:
         earlier = f"{self.earlier} from before, " if self.earlier else ""
         parts = [f"{self.done}/{self.planned} done ({earlier}{states or 'none yet'})"]
         if self.best:
-            parts.append(f"best val top-1 {100 * self.best[0]:.2f} % ({self.best[1]})")
+            parts.append(f"best {self._in_words(self.best[0])} ({self.best[1]})")
         if (left := self.time_left_s()) is not None and self.done < self.planned:
             parts.append(f"{format_s(left)} left")
         return ", ".join(parts)
@@ -212,12 +220,11 @@ class Display:
         for running in list(self._running.values()):
             last = running.last
             epochs = running.trial.config.epochs
-            top1 = last.val_top1 if last else None
             table.add_row(
                 Text(f"  {running.label}"),
                 ProgressBar(total=epochs, completed=last.epoch if last else 0, width=20),
                 f"epoch {last.epoch if last else 0}/{epochs}",
-                f"val top-1 {100 * top1:.2f} %" if top1 is not None else "",
+                self._value_text(last) if last else "",
                 format_s(now - running.started),
             )
         bar = Table.grid(padding=(0, 2))
@@ -228,12 +235,28 @@ class Display:
         )
         return Group(bar, table)
 
+    def _in_words(self, score: float) -> str:
+        """Return a score as text, accuracy in percent."""
+        if self.objective.is_default:
+            return f"val top-1 {100 * score:.2f} %"
+        return self.objective.text(score)
+
+    def _value_text(self, last: Progress) -> str:
+        """Return the objective after a trial's last epoch as text."""
+        score = self.objective.score_if_any(last.val_top1, last.objective)
+        return "" if score is None else self._in_words(score)
+
+    def _short_text(self, last: Progress) -> str:
+        if self.objective.is_default:
+            return f"{100 * (last.val_top1 or 0):.1f} %"
+        return self._value_text(last)
+
     def _line(self) -> None:
         if self._draws or time.monotonic() - self._last_line < LINE_EVERY_S:
             return
         self._last_line = time.monotonic()
         running = "; ".join(
-            f"{r.label} {r.last.epoch}/{r.last.epochs} {100 * (r.last.val_top1 or 0):.1f} %"
+            f"{r.label} {r.last.epoch}/{r.last.epochs} {self._short_text(r.last)}"
             for r in self._running.values()
             if r.last
         )

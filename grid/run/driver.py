@@ -109,7 +109,7 @@ class Driver:
     _unstarted: int = 0
     # Cell -> reasons of its last trials that failed before their first epoch.
     _first_errors: dict[str, list[str]] = field(default_factory=dict)
-    # Notes on changed settings that are on the screen already.
+    # Notes on changed settings and missing metrics that are on the screen already.
     _noted: set[str] = field(default_factory=set)
 
     def next(self) -> Assignment | None:
@@ -137,7 +137,9 @@ class Driver:
         self.display.start(trial)
         self._prepare()
         spec = self.plan.spec
-        code_folder, code = self.plan.resolver.code.row(trial.config, self.plan.sources)
+        code_folder, code = self.plan.resolver.code.row(
+            trial.config, self.plan.sources, spec.metrics
+        )
         return Assignment(
             trial=trial,
             sweep=spec.sweep,
@@ -158,6 +160,7 @@ class Driver:
             heartbeat_s=min(HEARTBEAT_S, spec.hung_after_s / 4 or HEARTBEAT_S),
             alone=trial.trial_id in self.ran_out_of_memory,
             slot=self.capacity.take(trial.trial_id),
+            metrics=self.plan.metrics,
         )
 
     def _vacate(self, trial_id: str) -> Trial:
@@ -214,7 +217,9 @@ class Driver:
         trial = self.running[progress.trial_id]
         self._unstarted = 0
         self.display.update(progress)
-        verdict = self.search.judge(trial, progress.epoch, progress.val_top1)
+        self._note_remarks(progress)
+        score = self.plan.objective.score_if_any(progress.val_top1, progress.objective)
+        verdict = self.search.judge(trial, progress.epoch, score)
         if verdict.action == "go":
             self._prepare()
             return False
@@ -225,7 +230,7 @@ class Driver:
         row = write_paused(self.store, progress, verdict.reason)
         self._vacate(progress.trial_id)
         self.display.pause(progress.trial_id)
-        self.search.wait(trial, Outcome("paused", row.get("val_top1"), row.get("epochs_run")))
+        self.search.wait(trial, Outcome("paused", self._score(row), row.get("epochs_run")))
         return True
 
     def finished(self, progress: Progress) -> None:
@@ -302,15 +307,19 @@ class Driver:
         rows = [{**row, **own} for row in self.store.epochs(shorter.trial_id)]
         self.store.write("epochs", trial.trial_id, rows)
         for row in rows:
-            self.search.judge(trial, row["epoch"], row["val_top1"])
+            self.search.judge(trial, row["epoch"], self._score(row))
+        if metrics := self.store.metrics(shorter.trial_id).get(shorter.trial_id):
+            own_metrics = [{**row, "trial_id": trial.trial_id} for row in metrics]
+            self.store.write("metrics", trial.trial_id, own_metrics)
         row = {
             **unstarted_row(trial, self.plan.spec.sweep),
             "continued_from": shorter.trial_id,
             "val_top1": shorter.val_top1,
+            "objective": shorter.objective,
             "epochs_run": shorter.epochs_run,
         }
         row = write_pruned(self.store, row, shorter.reason or "")
-        self.search.tell(trial, Outcome("pruned", shorter.val_top1, shorter.epochs_run))
+        self.search.tell(trial, Outcome("pruned", self._score(row), shorter.epochs_run))
         self._count("pruned")
         self.display.count(trial, "pruned")
         return True
@@ -319,6 +328,10 @@ class Driver:
         for trial in end_skipped(self.search, self.store, self.plan.spec.sweep):
             self._count("pruned")
             self.display.count(trial, "pruned")
+
+    def _score(self, row: Mapping[str, Any]) -> float | None:
+        """Return the objective's score of a row; None if no epoch of it has ended."""
+        return self.plan.objective.score_if_any(row.get("val_top1"), row.get("objective"))
 
     def _count(self, state: str) -> None:
         self.states[state] = self.states.get(state, 0) + 1
@@ -330,8 +343,9 @@ class Driver:
         if state == "complete":
             self.keeper.take(trial, row)
         self._count(state)
-        self.search.tell(trial, Outcome(state, row.get("val_top1"), row.get("epochs_run")))
+        self.search.tell(trial, Outcome(state, self._score(row), row.get("epochs_run")))
         self.display.end(progress, state, row.get("reason"))
+        self._note_remarks(progress)
         self._watch_errors(trial, row)
         self._note_changed_settings(trial, row)
         self._end_skipped()
@@ -350,6 +364,13 @@ class Driver:
                 f"{trial.config.arch} changed settings of its process: {changed}; they were put "
                 "back, so other trials do not see them (column changed_settings)"
             )
+
+    def _note_remarks(self, progress: Progress) -> None:
+        """Tell once of each metric that has no value, and why."""
+        for remark in progress.remarks:
+            if remark not in self._noted:
+                self._noted.add(remark)
+                self.display.note(f"no value of the metric {remark}")
 
     def _watch_errors(self, trial: Trial, row: dict[str, Any]) -> None:
         """Stop after a failure if the user wants it; give up a cell that keeps failing alike."""

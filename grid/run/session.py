@@ -40,6 +40,7 @@ from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
+from grid.trial.metric_check import check_metrics
 from grid.trial.network_check import TriedNetworks, try_networks, unfinished_configs
 from grid.trial.provenance import git_commit
 
@@ -273,6 +274,7 @@ def _make_driver(
         stop=plan.spec.stop,
         wanted=tune.confirm.top if (tune := plan.spec.tune) and tune.confirm else 1,
         first=plan.replicates[0],
+        objective=plan.objective,
     )
     trials = restored.search.trials()
     for trial_id, row in restored.earlier().items():
@@ -307,6 +309,7 @@ def _try_networks(
     """Try the networks of the trials that are left, and say what is found."""
     if options.address:  # the cluster's machines may have what this one lacks
         return TriedNetworks()
+    check_metrics(plan, options.data_dir)
     configs = unfinished_configs(plan, restored.finished)
     tried = try_networks(plan, configs, options.data_dir, device)
     for remark in tried.remarks():

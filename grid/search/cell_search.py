@@ -50,7 +50,7 @@ class CellSearch:
         self._points = NewPoints(tune, self._axes, cell.cell_id)
         wanted = tune.confirm.top if tune.confirm else 1
         stop = plan.spec.stop
-        self._rule = cell_rule(stop, cell.epochs, wanted) if stop else None
+        self._rule = cell_rule(stop, cell.epochs, wanted, plan.objective) if stop else None
         self.suggestions: list[Suggestion] = []
         self.confirmed: list[Suggestion] | None = None
         # Trials that end as pruned without running (again), with the reason.
@@ -120,15 +120,15 @@ class CellSearch:
 
     # -- events of trials ----------------------------------------------------------------------
 
-    def judge(self, trial: Trial, epoch: int, val_top1: float | None) -> Verdict:
-        """Decide on a trial after an epoch."""
+    def judge(self, trial: Trial, epoch: int, score: float | None) -> Verdict:
+        """Decide on a trial after an epoch by its score."""
         self._idle = False
         suggestion = self._of_trial.get(trial.trial_id)
-        if self._rule is None or val_top1 is None or suggestion is None:
+        if self._rule is None or score is None or suggestion is None:
             return GO
         if trial.trial_id != suggestion.trials[0].trial_id:
             return GO
-        return self._rule.judge(suggestion.number, epoch, val_top1, trial.config.epochs)
+        return self._rule.judge(suggestion.number, epoch, score, trial.config.epochs)
 
     def pause_epochs(self, trial: Trial) -> tuple[int, ...]:
         """Return the epochs after which a trial may have to wait, and so needs a checkpoint."""
@@ -144,7 +144,7 @@ class CellSearch:
         self._active.discard(suggestion.number)
         self._waiting[suggestion.number] = trial.trial_id
         self._points.tell(
-            SuggestionResult(suggestion.number, "pruned", outcome.val_top1, outcome.epochs_run)
+            SuggestionResult.of(suggestion.number, "pruned", outcome.score, outcome.epochs_run)
         )
 
     def end(self, trial: Trial) -> None:
@@ -164,7 +164,7 @@ class CellSearch:
         """Restore the search from the results folder; return trials that were cut off.
 
         `asked` are the rows of this cell, `ended_at` orders ended and waiting trials, `epochs` has
-        the validation accuracies of every trial.
+        the scores of every trial.
         """
         rows = list(asked)
         searched = [row for row in rows if row["role"] == "searched"]
@@ -370,16 +370,16 @@ class CellSearch:
                 ended[trial.trial_id] = Outcome("pruned", None, 0)
                 self.skipped.append((trial, reason))
         outcomes = [ended[trial.trial_id] for trial in ran]
-        values = [outcome.val_top1 for outcome in outcomes if outcome.val_top1 is not None]
+        scores = [outcome.score for outcome in outcomes if outcome.score is not None]
         states = {outcome.state for outcome in outcomes}
-        if states & {"failed", "diverged"} or len(values) < len(outcomes):
+        if states & {"failed", "diverged"} or len(scores) < len(outcomes):
             result = SuggestionResult(suggestion.number, "failed")
         elif "pruned" in states:
             epoch = min(outcome.epochs_run or 0 for outcome in outcomes)
-            result = SuggestionResult(suggestion.number, "pruned", fmean(values), epoch)
+            result = SuggestionResult.of(suggestion.number, "pruned", fmean(scores), epoch)
         else:
             self._complete += self._outcomes.mean(suggestion.trials) is not None
-            result = SuggestionResult(suggestion.number, "complete", fmean(values))
+            result = SuggestionResult.of(suggestion.number, "complete", fmean(scores))
         self._points.tell(result)
 
     # -- the end of the cell ---------------------------------------------------------------
@@ -406,7 +406,7 @@ class CellSearch:
         if self._waiting:
             for number, trial_id in sorted(self._waiting.items()):
                 last = self._outcomes.waiting.pop(trial_id)
-                self._outcomes.ended[trial_id] = Outcome("pruned", last.val_top1, last.epochs_run)
+                self._outcomes.ended[trial_id] = Outcome("pruned", last.score, last.epochs_run)
                 self.skipped.append((self.suggestions[number].trials[0], ""))
             numbers = sorted(self._waiting)
             self._waiting.clear()

@@ -12,10 +12,14 @@ from grid.plan.ids import Trial
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a trial that ended or waits, as far as a search needs it."""
+    """Outcome of a trial that ended or waits, as far as a search needs it.
+
+    `score` is that of the objective: the higher the better, minus infinity if it is missing; None
+    if no epoch has ended.
+    """
 
     state: str
-    val_top1: float | None
+    score: float | None
     epochs_run: int | None
 
 
@@ -28,22 +32,28 @@ class Outcomes:
     waiting: dict[str, Outcome] = field(default_factory=dict)
 
     def mean(self, trials: Sequence[Trial]) -> float | None:
-        """Return the mean validation accuracy of trials; None unless all are complete."""
+        """Return the mean score of trials; None unless all are complete."""
         ended = [self.ended.get(trial.trial_id) for trial in trials]
-        values = [o.val_top1 for o in ended if o and o.state == "complete"]
+        values = [o.score for o in ended if o and o.state == "complete"]
         if len(values) < len(ended) or any(value is None for value in values):
             return None
         return fmean(value for value in values if value is not None)
 
     def value(self, trial: Trial) -> float:
-        """Return the validation accuracy of a trial that has ended; 0 if it has none."""
-        return self.ended[trial.trial_id].val_top1 or 0.0
+        """Return the score of a trial that has ended; minus infinity if it has none."""
+        score = self.ended[trial.trial_id].score
+        return -math.inf if score is None else score
 
 
 def worse(differences: list[float], p: float) -> bool:
-    """Return whether a one-sided paired t test finds their mean below 0 with `p` or less."""
+    """Return whether a one-sided paired t test finds their mean below 0 with `p` or less.
+
+    A missing value (an infinite difference) is worse than any other, and as bad as another (NaN).
+    """
     from scipy.special import stdtr
 
+    if not all(map(math.isfinite, differences)):
+        return -math.inf in differences and math.inf not in differences
     if len(differences) < 2 or fmean(differences) >= 0:
         return False
     spread = stdev(differences)

@@ -3,7 +3,8 @@
 A rule looks at the first replicate (seed and fold) of every config, known here by the number of its
 suggestion. A rule on a trial's own history is the config's `early_stop`.
 
-Values are validation accuracies; a config counts with its best so far, as it will at its end.
+Values are scores of the sweep's objective, the higher the better and minus infinity where it is
+missing; a config counts with its best so far, as it will at its end.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from itertools import islice
 from statistics import fmean, median
 from typing import Any, Literal
 
+from cnncore.config import Objective
 from grid.search.rungs import Stage, bracket_shares, bracket_stages, halving_stages, rung_epochs
 from grid.sweep.spec import Asha, FirstEpochs, Halving, Hyperband, Median, Stop, StopRule
 
@@ -31,12 +33,7 @@ class Verdict:
 
 
 GO = Verdict("go")
-
-
-def wait_verdict(rule: str, val_top1: float, epoch: int, best: str) -> Verdict:
-    """Return the verdict on a config that is not among the `best`, a phrase, after an epoch."""
-    text = f"{rule}: val_top1 {val_top1:.4f} after epoch {epoch}, not among the best {best}"
-    return Verdict("wait", text)
+VAL_TOP1 = Objective()
 
 
 @dataclass(frozen=True)
@@ -82,12 +79,13 @@ class Curves:
 class CellRule(ABC):
     """Early stopping of one cell."""
 
-    def __init__(self, rule: Any, epochs: int, wanted: int) -> None:
+    def __init__(self, rule: Any, epochs: int, wanted: int, objective: Objective) -> None:
         """Apply `rule`, a section of the sweep file, to a cell of trials of `epochs` epochs.
 
         At least `wanted` configs are trained to the end, if as many can be.
         """
         self.wanted = wanted
+        self.objective = objective
         self.curves = Curves()
         # The epoch at which a config waited until it was promoted: it is not judged there again.
         self._promoted_at: dict[int, int] = {}
@@ -132,6 +130,11 @@ class CellRule(ABC):
     def _judge(self, number: int, epoch: int) -> Verdict:
         """Decide on a config whose last epoch is `epoch`."""
 
+    def _wait(self, rule: str, value: float, epoch: int, best: str) -> Verdict:
+        """Return the verdict on a config that is not among the `best`, a phrase, after an epoch."""
+        text = self.objective.text(value)
+        return Verdict("wait", f"{rule}: {text} after epoch {epoch}, not among the best {best}")
+
     def promote(self, progress: CellProgress) -> int | None:
         """Choose the waiting config that goes on now; None if none does."""
         number = self._promote(progress)
@@ -151,8 +154,10 @@ class AsyncHalving(CellRule):
     configs are complete.
     """
 
-    def __init__(self, rule: Asha, epochs: int, wanted: int, name: str = "asha") -> None:
-        super().__init__(rule, epochs, wanted)
+    def __init__(
+        self, rule: Asha, epochs: int, wanted: int, objective: Objective, name: str = "asha"
+    ) -> None:
+        super().__init__(rule, epochs, wanted, objective)
         self.name = name
         self.grace_epochs = rule.grace_epochs
         self.reduction = rule.reduction
@@ -190,7 +195,7 @@ class AsyncHalving(CellRule):
         # Of equal ones the earliest goes on.
         if bisect_left(ranked, (-value, number)) < allowed:
             return GO
-        return wait_verdict(
+        return self._wait(
             self.name, value, epoch, f"1/{self.reduction} of the cell's {len(ranked)} configs there"
         )
 
@@ -215,8 +220,8 @@ class SyncHalving(CellRule):
     too; it goes on only if too few others become complete.
     """
 
-    def __init__(self, rule: Halving, epochs: int, wanted: int) -> None:
-        super().__init__(rule, epochs, wanted)
+    def __init__(self, rule: Halving, epochs: int, wanted: int, objective: Objective) -> None:
+        super().__init__(rule, epochs, wanted, objective)
         self.reduction = rule.reduction
         self.gap = rule.gap
         rungs = rung_epochs(rule.grace_epochs, rule.reduction, epochs)
@@ -237,15 +242,18 @@ class SyncHalving(CellRule):
     def _judge(self, number: int, epoch: int) -> Verdict:
         value = self.curves.best(number, epoch)
         if epoch in self.rungs:
-            return wait_verdict("halving", value, epoch, f"1/{self.reduction} of the cell")
+            return self._wait("halving", value, epoch, f"1/{self.reduction} of the cell")
         if self.gap is None or epoch < self.rungs[-1] or epoch % self.rungs[-1]:
             return GO
         reached = (n for n in self.curves.values if self.curves.last(n) >= epoch)
         best = nlargest(self.wanted, (self.curves.best(n, epoch) for n in reached))
-        if len(best) < self.wanted or best[-1] - value <= self.gap:
+        # Equal ones first: two missing values have no difference.
+        if len(best) < self.wanted or value == best[-1] or best[-1] - value <= self.gap:
             return GO
-        text = f"halving: val_top1 {value:.4f} after epoch {epoch}, more than {self.gap:g} below "
-        return Verdict("wait", f"{text}{best[-1]:.4f}, the cell's best there")
+        text = f"halving: {self.objective.text(value)} after epoch {epoch}, more than {self.gap:g} "
+        side = "above" if self.objective.lower_is_better else "below"
+        text += f"{side} {self.objective.number(best[-1])}, the cell's best there"
+        return Verdict("wait", text)
 
     def _promote(self, progress: CellProgress) -> int | None:
         curves = self.curves
@@ -271,11 +279,17 @@ class Brackets(CellRule):
     each bracket of Hyperband starts with (arXiv 1603.06560, algorithm 1).
     """
 
-    def __init__(self, rule: Hyperband, epochs: int, wanted: int) -> None:
-        super().__init__(rule, epochs, wanted)
+    def __init__(self, rule: Hyperband, epochs: int, wanted: int, objective: Objective) -> None:
+        super().__init__(rule, epochs, wanted, objective)
         self._rule = rule
         self._brackets = [
-            AsyncHalving(Asha(grace_epochs=start, reduction=rule.reduction), epochs, 0, "hyperband")
+            AsyncHalving(
+                Asha(grace_epochs=start, reduction=rule.reduction),
+                epochs,
+                0,
+                objective,
+                "hyperband",
+            )
             for start in self._ends(epochs)
         ]
         self._shares = bracket_shares(len(self._brackets), rule.reduction)
@@ -330,8 +344,8 @@ class Brackets(CellRule):
 class MedianRule(CellRule):
     """Median rule: a config ends if its best value is below the median of the others' means."""
 
-    def __init__(self, rule: Median, epochs: int, wanted: int) -> None:
-        super().__init__(rule, epochs, wanted)
+    def __init__(self, rule: Median, epochs: int, wanted: int, objective: Objective) -> None:
+        super().__init__(rule, epochs, wanted, objective)
         self.rule = rule
 
     def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
@@ -353,18 +367,20 @@ class MedianRule(CellRule):
         best, middle = self.curves.best(number, epoch), median(others)
         if best >= middle:
             return GO
+        side = "above" if self.objective.lower_is_better else "below"
         return Verdict(
             "end",
-            f"median: best val_top1 {best:.4f} by epoch {epoch}, below {middle:.4f}, the median of "
-            f"the means of {len(others)} other configs of the cell",
+            f"median: best {self.objective.text(best)} by epoch {epoch}, {side} "
+            f"{self.objective.number(middle)}, the median of the means of {len(others)} other "
+            "configs of the cell",
         )
 
 
 class FirstEpochsRule(CellRule):
     """First epochs for all configs, then the best `keep` are trained to the end."""
 
-    def __init__(self, rule: FirstEpochs, epochs: int, wanted: int) -> None:
-        super().__init__(rule, epochs, max(wanted, rule.keep))
+    def __init__(self, rule: FirstEpochs, epochs: int, wanted: int, objective: Objective) -> None:
+        super().__init__(rule, epochs, max(wanted, rule.keep), objective)
         self.rule = rule
 
     def pause_epochs(self, number: int, epochs: int) -> tuple[int, ...]:
@@ -380,7 +396,7 @@ class FirstEpochsRule(CellRule):
         if epoch != self.rule.epochs:
             return GO
         value = self.curves.best(number, epoch)
-        return wait_verdict("first_epochs", value, epoch, f"{self.wanted} of the cell")
+        return self._wait("first_epochs", value, epoch, f"{self.wanted} of the cell")
 
     def _promote(self, progress: CellProgress) -> int | None:
         at, curves = self.rule.epochs, self.curves
@@ -408,6 +424,6 @@ CELL_RULES: dict[type[StopRule], type[CellRule]] = {
 }
 
 
-def cell_rule(stop: Stop, epochs: int, wanted: int) -> CellRule:
+def cell_rule(stop: Stop, epochs: int, wanted: int, objective: Objective = VAL_TOP1) -> CellRule:
     """Return the rule of a cell whose configs are trained for at most `epochs` epochs."""
-    return CELL_RULES[type(stop.rule)](stop.rule, epochs, wanted)
+    return CELL_RULES[type(stop.rule)](stop.rule, epochs, wanted, objective)

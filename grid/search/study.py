@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import optuna
 
 Params = dict[str, Any]
+State = Literal["complete", "pruned", "failed"]
 
 # Slow samplers whose suggestions can be made before the last trials ended.
 SLOW_SAMPLERS = ("tpe", "gp")
@@ -33,14 +34,27 @@ MODEL_FREE_SAMPLERS = ("random", "qmc")
 class SuggestionResult:
     """Result of a suggestion as its study knows it.
 
-    It is `complete` with its mean value, `pruned` with the value after `epoch` epochs (it may still
-    go on), or `failed`.
+    It is `complete` with its mean score, `pruned` with the score after `epoch` epochs (it may still
+    go on), or `failed`. The higher the score the better; `value` is None if it is missing, which is
+    the worst.
     """
 
     number: int
-    state: Literal["complete", "pruned", "failed"]
+    state: State
     value: float | None = None
     epoch: int | None = None
+
+    @classmethod
+    def of(
+        cls, number: int, state: State, score: float | None, epoch: int | None = None
+    ) -> SuggestionResult:
+        """Return the result with a score; minus infinity, a missing one, is None: JSON has none."""
+        return cls(number, state, None if score == -math.inf else score, epoch)
+
+    @property
+    def score(self) -> float:
+        """Return the score for Optuna, whose samplers take minus infinity as the worst."""
+        return -math.inf if self.value is None else self.value
 
     def as_list(self) -> list[Any]:
         """Return the result as a JSON list."""
@@ -197,13 +211,13 @@ class _OptunaStudy:
             return
         self._ended.add(result.number)
         if result.state == "complete":
-            self._study.tell(number, result.value)
+            self._study.tell(number, result.score)
         elif result.state == "failed":
             self._study.tell(number, state=optuna.trial.TrialState.FAIL)
         else:
             frozen = self._study.get_trials(deepcopy=False)[number]
             trial = optuna.trial.Trial(self._study, frozen._trial_id)
-            trial.report(result.value or 0.0, result.epoch or 0)
+            trial.report(result.score, result.epoch or 0)
             self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
     def _rebuild(self, events: list[Draw | SuggestionResult], params: list[Params]) -> None:
@@ -229,12 +243,10 @@ class _OptunaStudy:
         pruned = result is not None and result.state == "pruned"
         return optuna.trial.create_trial(
             state=states[result.state if result else None],
-            value=result.value if result and result.state == "complete" else None,
+            value=result.score if result and result.state == "complete" else None,
             params={key: _encode(self._axes[key], value) for key, value in params.items()},
             distributions={key: _distribution(self._axes[key]) for key in params},
-            intermediate_values={result.epoch or 0: result.value or 0.0}
-            if result and pruned
-            else None,
+            intermediate_values={result.epoch or 0: result.score} if result and pruned else None,
         )
 
     def _suggest(self, trial: optuna.Trial) -> Params:

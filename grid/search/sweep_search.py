@@ -67,7 +67,8 @@ class Search:
     def _note(self, finished: Mapping[str, Finished]) -> None:
         """Store the outcomes of finished trials."""
         for trial_id, row in finished.items():
-            self._outcomes.ended[trial_id] = Outcome(row.state, row.val_top1, row.epochs_run)
+            score = self._plan.objective.score_if_any(row.val_top1, row.objective)
+            self._outcomes.ended[trial_id] = Outcome(row.state, score, row.epochs_run)
 
     def _open(self, cells: Iterable[Cell], finished: Mapping[str, Finished]) -> None:
         """Start the search of cells, or resume it from the results folder."""
@@ -165,10 +166,10 @@ class Search:
         self._outcomes.running.discard(trial.trial_id)
         self._queue.appendleft(trial)
 
-    def judge(self, trial: Trial, epoch: int, val_top1: float | None) -> Verdict:
-        """Decide on a running trial after an epoch: it goes on, waits or ends."""
+    def judge(self, trial: Trial, epoch: int, score: float | None) -> Verdict:
+        """Decide on a running trial after an epoch by its score: it goes on, waits or ends."""
         cell = self._cells.get(trial.cell_id)
-        return cell.judge(trial, epoch, val_top1) if cell else GO
+        return cell.judge(trial, epoch, score) if cell else GO
 
     def pause_epochs(self, trial: Trial) -> tuple[int, ...]:
         """Return the epochs after which a trial may have to wait."""
@@ -233,18 +234,18 @@ class Search:
         self, store: Store, cells: Mapping[str, CellSearch], finished: Mapping[str, Finished]
     ) -> None:
         """Restore cells from the results folder, and queue the trials that were cut off."""
+        score_if_any = self._plan.objective.score_if_any
         epochs: dict[str, list[tuple[int, float]]] = {}
         for row in store.epochs() if self._plan.spec.stop else ():
-            if row["val_top1"] is not None:
-                epochs.setdefault(row["trial_id"], []).append((row["epoch"], row["val_top1"]))
+            if (score := score_if_any(row["val_top1"], row["objective"])) is not None:
+                epochs.setdefault(row["trial_id"], []).append((row["epoch"], score))
         ended_at = {trial_id: row.ended_at for trial_id, row in finished.items()}
         for trial_id, row in store.paused().items():
             resumed = epochs.get(trial_id, [(0, 0.0)])[-1][0] > (row["epochs_run"] or 0)
             if trial_id not in finished and not resumed:
                 ended_at[trial_id] = row["ended_at"]
-                self._outcomes.waiting[trial_id] = Outcome(
-                    "paused", row["val_top1"], row["epochs_run"]
-                )
+                score = score_if_any(row["val_top1"], row["objective"])
+                self._outcomes.waiting[trial_id] = Outcome("paused", score, row["epochs_run"])
         asked: dict[str, list[dict[str, object]]] = {}
         for row in store.asked():
             asked.setdefault(row["cell_id"], []).append(row)

@@ -2,7 +2,7 @@
 
 Each process has a mirror of its own with the files it needs: the driver has every table that a
 resumed sweep needs, a worker its trial's checkpoint. Files are uploaded as they are written, except
-for epochs and claims, which would cost a request per epoch.
+for epochs, their metrics and claims, which would cost a request per epoch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from grid.store.atomic import write_whole
 from grid.store.files import ClaimLimits, DiskFiles, Files
 from grid.store.scratch import drop_scratch, scratch_folder
 
-# Shortest time between two uploads of a trial's epochs while it runs, in seconds.
+# Tables with rows of every epoch, and the shortest time between two uploads of such a file while
+# its trial runs, in seconds.
+BY_EPOCH = ("epochs", "metrics")
 EPOCHS_S = 60.0
 # The same of its claim, and between two downloads of it by its own attempt. A trial counts as hung
 # only after several claims were due.
@@ -33,7 +35,7 @@ PATIENCE_S = 120.0
 # Attempts to read a state file that somebody is just writing.
 READ_ATTEMPTS = 5
 # Files that this process reads again, so the mirror keeps them; others are only uploaded.
-MIRRORED = ("sweep.yaml", "trials", "epochs", "paused", "plan", "asked")
+MIRRORED = ("sweep.yaml", "trials", "epochs", "metrics", "paused", "plan", "asked")
 
 
 class BucketFiles(Files):
@@ -58,8 +60,8 @@ class BucketFiles(Files):
             raise ResultsError(str(problem)) from None
         # Objects by name, as of the last `fetch_tables`.
         self._listed: dict[str, Entry] = {}
-        # Times of the last upload of a trial's epochs, and trials with epochs not uploaded yet.
-        self._epochs_put: dict[str, float] = {}
+        # Times of the last upload of files by epoch, and those of them with rows not uploaded yet.
+        self._put_at: dict[str, float] = {}
         self._behind: set[str] = set()
 
     @property
@@ -142,18 +144,17 @@ class BucketFiles(Files):
         table = name.partition("/")[0]
         if table in MIRRORED:
             write_whole(path, data, flush=False)  # the mirror does not outlive this process
-        if table == "epochs" and time.monotonic() - self._epochs_put.get(path.stem, -EPOCHS_S) < (
-            EPOCHS_S
-        ):
-            self._behind.add(path.stem)
+        by_epoch = table in BY_EPOCH
+        if by_epoch and time.monotonic() - self._put_at.get(name, -EPOCHS_S) < EPOCHS_S:
+            self._behind.add(name)
             return
         if table == "trials":
             self._upload_epochs(path.stem)
         with self._storing():
             self._bucket.put(name, data)
-        if table == "epochs":
-            self._epochs_put[path.stem] = time.monotonic()
-            self._behind.discard(path.stem)
+        if by_epoch:
+            self._put_at[name] = time.monotonic()
+            self._behind.discard(name)
 
     def upload(self, path: Path) -> None:
         """Upload a checkpoint, and before it the epochs that it holds."""
@@ -188,13 +189,12 @@ class BucketFiles(Files):
         return path.relative_to(self.folder).as_posix()
 
     def _upload_epochs(self, trial_id: str) -> None:
-        if trial_id not in self._behind:
-            return
-        path = self.folder / "epochs" / f"{trial_id}.parquet"
-        with self._storing():
-            self._bucket.put_file(self._name(path), path)
-        self._epochs_put[trial_id] = time.monotonic()
-        self._behind.discard(trial_id)
+        for name in [f"{table}/{trial_id}.parquet" for table in BY_EPOCH]:
+            if name in self._behind:
+                with self._storing():
+                    self._bucket.put_file(name, self.folder / name)
+                self._put_at[name] = time.monotonic()
+                self._behind.discard(name)
 
     @contextlib.contextmanager
     def _storing(self) -> Iterator[None]:

@@ -24,9 +24,9 @@ from grid.store.parquet import encode, is_intact, read_files, to_rows
 from grid.store.records import columns_to_table, schema, to_table
 
 # Tables with a file per trial, merged by `compact`.
-PER_TRIAL = ("trials", "epochs", "classes", "predictions", "enhancement")
+PER_TRIAL = ("trials", "epochs", "metrics", "classes", "predictions", "enhancement")
 # Tables of which each run reads every value once, to compare checksums.
-VERIFIED = ("trials", "epochs", "classes")
+VERIFIED = ("trials", "epochs", "metrics", "classes")
 # Names of files: ids and numbers.
 FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 # The key `sweep` at the start of a line, or in a file that is one line of JSON.
@@ -48,6 +48,7 @@ class Finished:
     wall_time_s: float | None = None
     dataset: str | None = None
     data_fingerprint: str | None = None
+    objective: float | None = None
 
 
 class Store:
@@ -215,6 +216,20 @@ class Store:
         of_trials = ["trial_id", "code", "code_folder"] if table == "trials" else []
         return self._read(table, ["config", time, *of_trials])
 
+    def metrics(self, trial_id: str | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of the table `metrics` by trial, of all trials or one.
+
+        They come from the newest file of the trial, as a file has all its rows.
+        """
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for file in sorted(self._files("metrics"), key=_age):
+            part: dict[str, list[dict[str, Any]]] = {}
+            for row in to_rows(read_files([file], schema("metrics"))):
+                if trial_id in (None, row["trial_id"]):
+                    part.setdefault(row["trial_id"], []).append(row)
+            rows |= part
+        return rows
+
     def budgets(self) -> list[int]:
         """Return the different budgets of ended trials, in epochs, largest first."""
         epochs = {row["epochs"] for row in self._read("trials", ["epochs"]) if row["epochs"]}
@@ -292,6 +307,12 @@ class Store:
             if (match := re.search(r"compacted-(\d+)\.parquet$", path))
         ]
         return max(numbers, default=0) + 1
+
+
+def _age(file: str) -> tuple[bool, int]:
+    """Return a key that sorts a table's files by age: compacted ones first, by their number."""
+    match = re.search(r"compacted-(\d+)\.parquet$", file)
+    return match is None, int(match.group(1)) if match else 0
 
 
 def now() -> datetime:

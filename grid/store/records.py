@@ -77,6 +77,7 @@ TRIALS: tuple[Column, ...] = (
         val_top1="validation accuracy",
         val_top5="validation top-5 accuracy; null below six classes",
         val_loss="validation cross-entropy",
+        objective="the config's objective, on validation; null: val_top1 is, NaN: it has no value",
         test_top1="test accuracy; only complete trials have test_*",
         test_top5="test top-5 accuracy; null below six classes",
         test_loss="test cross-entropy",
@@ -136,11 +137,20 @@ EPOCHS: tuple[Column, ...] = (
         train_top1="running mean in training mode",
         val_top1="validation accuracy",
         val_top5="validation top-5 accuracy; null below six classes",
+        objective="the config's objective, on validation; null: val_top1 is, NaN: it has no value",
         train_time_s="training steps of this epoch",
         eval_time_s="evaluation after this epoch",
         train_images_per_s="training images over train_time_s",
     ),
     *_columns(TIME, ended_at="end of the epoch"),
+)
+
+METRICS: tuple[Column, ...] = (
+    *_columns(TEXT, trial_id="trial", split="val, or test with the chosen weights"),
+    *_columns(INT, epoch="from 1; of test best_epoch"),
+    *_columns(TEXT, name="the metric's name in the sweep file"),
+    *_columns(REAL, value="its value; NaN: it has none"),
+    *_columns(TEXT, reason="why it has no value"),
 )
 
 CLASSES: tuple[Column, ...] = (
@@ -238,8 +248,8 @@ ASKED: tuple[Column, ...] = (
         params="the tuned axes' values, JSON",
         role="searched or confirmed",
         sampled_by="the sampler; `fallback` where it knew no new point",
-        told="what the sampler was told since the last suggestion, JSON: number, state, value, "
-        "epoch",
+        told="what the sampler was told since the last suggestion, JSON: number, state, value "
+        "(the objective, negated if lower is better; null: it is missing), epoch",
     ),
     Column("draw", INT, "which draw of the sampler this is, from 0: duplicates are passed over"),
     Column("trial_ids", pa.list_(TEXT), "one per seed and fold"),
@@ -255,6 +265,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "trials": TRIALS,
     "paused": TRIALS,
     "epochs": EPOCHS,
+    "metrics": METRICS,
     "classes": CLASSES,
     "predictions": PREDICTIONS,
     "enhancement": ENHANCEMENT,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from cnncore.config import Objective
 from cnncore.spelling import as_written, closest_hint, shortened
 from grid.sweep.axes import Choice, contains, holds
 from grid.sweep.config_keys import (
@@ -143,12 +144,43 @@ def cross_problems(spec: SweepSpec) -> Problems:
                     f"there is no compared axis {as_written(key)}; compared: "
                     f"{_listed(spec.compare)}",
                 )
+    yield from _objective_problems(spec)
+    yield from gap_problems(spec, Objective.of(spec.fixed.get("objective")))
     yield from seed_problems(spec, spec.seeds)
     if spec.stop and not spec.tune:
         yield (
             ("stop",),
             "needs `tune`: without it a cell holds one config, and stopping some of its seeds "
             "would bias its mean",
+        )
+
+
+def _objective_problems(spec: SweepSpec) -> Problems:
+    """Yield places where an objective is none of the whole sweep, and metrics given twice."""
+    why = "everything that ranks goes by it, so a sweep has one: give it under fixed"
+    places: list[KeyPath] = [("compare", "objective")] if "objective" in spec.compare else []
+    if spec.tune and "objective" in spec.tune.axes:
+        places.append(("tune", "axes", "objective"))
+    places += [
+        ("rules", index, "set", "objective")
+        for index, rule in enumerate(spec.rules)
+        if "objective" in rule.set
+    ]
+    for path in places:
+        yield path, why
+    for index, name in enumerate(spec.metrics):
+        if name in spec.metrics[:index]:
+            yield ("metrics", index), f"has {name} twice"
+
+
+def gap_problems(spec: SweepSpec, objective: Objective) -> Problems:
+    """Yield a gap that an objective's values, fractions, can never reach; `--set` may change it."""
+    halving = spec.stop.halving if spec.stop else None
+    if halving and halving.gap is not None and halving.gap >= 1 and objective.is_fraction:
+        yield (
+            ("stop", "halving", "gap"),
+            f"below 1, because it is in the unit of {objective.name}, a fraction, but got "
+            f"{halving.gap:g}",
         )
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from cnncore.config import (
     ConfigPart,
@@ -18,6 +18,7 @@ from cnncore.config import (
     Seed,
     Whole,
 )
+from cnncore.config.objective import check_metric
 from grid.sweep.axes import TunedAxis
 from grid.sweep.plain_values import plain_value
 from grid.sweep.yaml_source import Source
@@ -103,13 +104,14 @@ class Halving(StopRule):
     trains fewer epochs than `asha`, which goes on at once with what looks good so far.
 
     With `gap` the remaining configs are compared again after every multiple of the last rung: a
-    config more than `gap` (a fraction of top-1) below the cell's best at that epoch stops there.
+    config more than `gap`, in the objective's unit (a fraction of top-1), behind the cell's best at
+    that epoch stops there.
     """
 
     grace_epochs: Epochs = 1
     reduction: CountFrom2 = 3
     rungs: Count | None = None
-    gap: Annotated[Real, Field(gt=0, lt=1)] | None = None
+    gap: PositiveFloat | None = None
 
 
 class Hyperband(StopRule):
@@ -187,7 +189,7 @@ class Resources(Section):
 
 
 class Top(Section):
-    """Best weights of the `top` complete trials of each cell with the highest `val_top1`."""
+    """Best weights of the `top` complete trials of each cell that are best by the objective."""
 
     top: Count
 
@@ -219,6 +221,8 @@ class SweepSpec(Section):
         Annotated[Kept, Tag("keep_name")] | Annotated[Top, Tag("keep_top")],
         Discriminator(_keep_form),
     ] = "best"
+    # Metrics of predictions beside the usual ones; they change no trial, so they are in no id.
+    metrics: tuple[Annotated[str, AfterValidator(check_metric)], ...] = ()
     keep_predictions: Literal["all", "confirmed", "none"] = "all"
     checkpoint_s: Annotated[PositiveFloat, Field(le=1e9)] = 30.0
     # The most that the results folder may take.

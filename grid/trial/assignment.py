@@ -39,6 +39,8 @@ class Assignment:
     alone: bool = False
     # Its rank among the trials that run at the same time, from 0.
     slot: int | None = None
+    # Metrics that the sweep asks for beside the usual ones, by name.
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Progress:
     within_epoch: bool = False
     # The reason to run the trial once more, with a device to itself; its process is done with it.
     retry_alone: str | None = None
+    # Value of the objective after this epoch, NaN where it has none; None if it is `val_top1`.
+    objective: float | None = None
+    # Metrics without a value, each with the reason.
+    remarks: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import median
@@ -13,9 +15,10 @@ from grid.errors import Superseded
 from grid.store.folder import Store, now
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.provenance import host
-from grid.trial.rows import config_columns, drop_checkpoints
+from grid.trial.rows import config_columns, drop_checkpoints, metric_rows
 
 if TYPE_CHECKING:
+    from cnncore.measure.own_metrics import Measured
     from cnncore.process_settings import SettingChanges
     from cnncore.training.busy_machine import BusyWatch
     from cnncore.training.train import EpochResult
@@ -35,6 +38,8 @@ class Attempt:
     started_at: datetime
     earlier_s: float
     epochs: list[dict[str, Any]]
+    # Rows of the table `metrics`, for the same epochs.
+    metrics: list[dict[str, Any]]
     # Epoch and step of the last checkpoint, and how many attempts in a row were lost since without
     # a further one (`grid/run/lost_trials.py`).
     saved: tuple[int, int]
@@ -77,6 +82,7 @@ class Attempt:
             started_at,
             earlier_s=float(claim.get("wall_time_s", 0.0)),
             epochs=[],
+            metrics=[],
             saved=(int(epoch), int(step)),
             deaths=int(claim.get("deaths", 0)),
             losses=int(claim.get("losses", 0)),
@@ -130,6 +136,7 @@ class Attempt:
                 "epoch": last.get("epoch", 0),
                 "epochs": self.assignment.trial.config.epochs,
                 "val_top1": last.get("val_top1"),
+                "objective": _or_none(last.get("objective")),
                 "saved": self.saved,
                 "deaths": self.deaths,
                 "losses": self.losses,
@@ -163,15 +170,29 @@ class Attempt:
                 "val_loss": result.val_loss,
                 "val_top1": result.val_top1,
                 "val_top5": result.val_top5,
+                "objective": result.objective,
                 "train_time_s": result.train_time_s,
                 "eval_time_s": result.eval_time_s,
                 "train_images_per_s": result.train_images_per_s,
                 "ended_at": now(),
             }
         )
+        self.add_metrics("val", result.epoch, result.metrics)
         self.store.write("epochs", self.assignment.trial.trial_id, self.epochs)
 
-    def take_over(self, epochs: list[dict[str, Any]], continued_from: str | None) -> None:
+    def add_metrics(self, split: str, epoch: int, measured: Mapping[str, Measured]) -> None:
+        """Store metrics of a split after an epoch: the trial's file is written anew."""
+        trial_id = self.assignment.trial.trial_id
+        self.metrics += metric_rows(trial_id, split, epoch, measured)
+        if self.metrics:
+            self.store.write("metrics", trial_id, self.metrics)
+
+    def take_over(
+        self,
+        epochs: list[dict[str, Any]],
+        metrics: list[dict[str, Any]],
+        continued_from: str | None,
+    ) -> None:
         """Take over the epochs of a checkpoint; those of another trial become attempt 0."""
         own = self.assignment.trial.trial_id
         self.epochs = [
@@ -183,6 +204,7 @@ class Attempt:
             }
             for row in epochs
         ]
+        self.metrics = [{**row, "trial_id": own} for row in metrics]
         self.row["continued_from"] = continued_from
 
     def update(self, best_epoch: int, train_images: int, started: float) -> None:
@@ -199,6 +221,7 @@ class Attempt:
             val_top1=best["val_top1"],
             val_top5=best["val_top5"],
             val_loss=best["val_loss"],
+            objective=best.get("objective"),
             train_time_s=sum(row["train_time_s"] for row in self.epochs),
             epoch_time_s=median(row["train_time_s"] for row in warm),
             train_images_per_s=train_images * len(warm) / warm_s if warm_s else None,
@@ -240,10 +263,22 @@ class Attempt:
             done=done,
             row=dict(row),
             within_epoch=within_epoch,
+            objective=last.get("objective"),
+            remarks=self._remarks(),
         )
+
+    def _remarks(self) -> tuple[str, ...]:
+        """Return the metrics without a value and why, each once."""
+        missing = (row for row in self.metrics if row["reason"])
+        return tuple(dict.fromkeys(f"{row['name']}: {row['reason']}" for row in missing))
 
     def _changed_settings(self) -> str | None:
         return str(self.changes or "") or None
+
+
+def _or_none(value: float | None) -> float | None:
+    """Return a number for JSON, which has no NaN."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _device(device: str) -> str:

@@ -112,7 +112,7 @@ def try_networks(
             "code_folder": str(plan.resolver.code.earlier_folder(config) or "") or None,
             "code": plan.resolver.code.versions(config),
         }
-    answers = _answers(list(requests.values()), cache_roots(data_dir)) if requests else []
+    answers = ask(list(requests.values()), cache_roots(data_dir)) if requests else []
     tried = TriedNetworks()
     for (key, request), answer in zip(requests.items(), answers, strict=True):
         tried.problems[key] = answer["problem"]
@@ -128,7 +128,7 @@ def _key(config: TrialConfig) -> str:
     return config.model_dump_json(include={*NETWORK_KEYS, *names})
 
 
-def _answers(requests: list[dict[str, Any]], roots: list[Path]) -> list[dict[str, Any]]:
+def ask(requests: list[dict[str, Any]], roots: list[Path]) -> list[dict[str, Any]]:
     """Return the answer to each request, from the cache or from a process of its own."""
     answers = {i: _cached(request, roots) for i, request in enumerate(requests)}
     while open_ := [i for i, answer in answers.items() if answer is None]:
@@ -166,7 +166,7 @@ def _ask(requests: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         if hangs:
-            return got, f"gave no answer to two images within {HANG_S:g} s"
+            return got, f"gave no answer within {HANG_S:g} s"
         return got, _last_words(code, errors)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cnncore.catalog import library_of
 from grid.plan.ids import Trial, config_json
 from grid.store.folder import Store, now
 from grid.trial.assignment import Progress
 from grid.trial.provenance import host, versions
+
+if TYPE_CHECKING:
+    from cnncore.measure.own_metrics import Measured
 
 
 def write_paused(store: Store, progress: Progress, reason: str) -> dict[str, Any]:
@@ -56,6 +60,23 @@ def unstarted_row(trial: Trial, sweep: str) -> dict[str, Any]:
 def drop_checkpoints(store: Store, trial_id: str) -> None:
     """Remove a trial's checkpoints."""
     store.files.remove_folder(store.checkpoints(trial_id))
+
+
+def metric_rows(
+    trial_id: str, split: str, epoch: int, measured: Mapping[str, Measured]
+) -> list[dict[str, Any]]:
+    """Return the rows of the table `metrics` of a split after an epoch."""
+    return [
+        {
+            "trial_id": trial_id,
+            "split": split,
+            "epoch": epoch,
+            "name": name,
+            "value": one.value,
+            "reason": one.reason,
+        }
+        for name, one in measured.items()
+    ]
 
 
 def config_columns(trial: Trial, sweep: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from cnncore.measure.memory import (
     reset_peak_memory,
 )
 from cnncore.measure.metrics import classification_metrics
+from cnncore.measure.own_metrics import Measures, open_measures
 from cnncore.models.logits import check_logits
 from cnncore.own_modules import use
 from cnncore.process_settings import ProcessSettings, random_states_kept, unchanged
@@ -170,6 +171,7 @@ def _steps(
     attempt.claim(started)
     look_up_in(assignment.module_path)
     _use_code(assignment, store, attempt)
+    measures = open_measures(assignment.metrics, config.objective)
     trial = open_trial(
         assignment.trial,
         data_dir=assignment.data_dir,
@@ -205,7 +207,11 @@ def _steps(
         yield attempt.progress(done=False)
 
     for event in train(
-        state, splits, config, boundary_every_s=min(assignment.heartbeat_s, assignment.checkpoint_s)
+        state,
+        splits,
+        config,
+        boundary_every_s=min(assignment.heartbeat_s, assignment.checkpoint_s),
+        measures=measures,
     ):
         is_epoch = isinstance(event, EpochResult)
         attempt.trains = True
@@ -232,7 +238,7 @@ def _steps(
                         _save(assignment, store, attempt, state)
                 raise
 
-    _finish(assignment, store, attempt, trial)
+    _finish(assignment, store, attempt, trial, measures)
     ended = attempt.end("complete", state.stop_reason, started)
     # Only now: a trial that is cut off before its row is stored resumes from these files.
     if assignment.keep == "best":
@@ -300,7 +306,11 @@ def _resume(assignment: Assignment, store: Store, attempt: Attempt, state: Train
         assert payload is not None
         state.load_state_dict(payload["state"])
         own = trial_id == assignment.trial.trial_id
-        attempt.take_over(payload["epochs"], payload["continued_from"] if own else trial_id)
+        attempt.take_over(
+            payload["epochs"],
+            payload.get("metrics", []),
+            payload["continued_from"] if own else trial_id,
+        )
         return float(payload["energy_j"] or 0.0)
     return 0.0
 
@@ -311,6 +321,7 @@ def _save(assignment: Assignment, store: Store, attempt: Attempt, state: TrainSt
     payload = {
         "state": state.state_dict(),
         "epochs": [{**row, "ended_at": row["ended_at"].isoformat()} for row in attempt.epochs],
+        "metrics": attempt.metrics,
         "energy_j": attempt.row.get("energy_j"),
         "continued_from": attempt.row.get("continued_from"),
     }
@@ -325,7 +336,9 @@ def _write_checkpoint(store: Store, path: Path, payload: dict[str, Any]) -> None
     store.files.upload(path)
 
 
-def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: ReadyTrial) -> None:
+def _finish(
+    assignment: Assignment, store: Store, attempt: Attempt, trial: ReadyTrial, measures: Measures
+) -> None:
     """Evaluate the chosen weights on validation, then on test, read for the first and only time."""
     config, trial_id = assignment.trial.config, assignment.trial.trial_id
     state, data, splits, device = trial.state, trial.data, trial.splits, trial.device
@@ -374,6 +387,7 @@ def _finish(assignment: Assignment, store: Store, attempt: Attempt, trial: Ready
     ]
     attempt.check()
     store.write("classes", trial_id, rows)
+    attempt.add_metrics("test", state.best_epoch, measures(*test))
     if assignment.keep_predictions == "all" or assignment.keep_predictions == assignment.trial.role:
         columns = prediction_columns(metrics_of["test"], trial_id=trial_id, split="test")
         store.write_columns("predictions", trial_id, columns)

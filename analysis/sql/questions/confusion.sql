@@ -1,11 +1,14 @@
 -- A row is a pair of true and predicted class, summed over the complete trials of the best config
--- (highest mean val_top1) of a data set or, if by_network, of a network and data set.
+-- (best mean of the objective) of a data set or, if by_network, of a network and data set.
 WITH winner AS (
     SELECT *
     FROM best
     QUALIFY row_number() OVER (
         PARTITION BY results, dataset, labels, if($by_network, arch, NULL)
-        ORDER BY val_top1_mean DESC NULLS LAST, config_id
+        ORDER BY
+            if(objective_missing = 0, score(config, val_top1_mean, objective_mean), NULL)
+                DESC NULLS LAST,
+            config_id
     ) = 1
 ),
 

@@ -1,12 +1,21 @@
 -- A row is an epoch of a cell's winner or, before a trial of the cell is complete, of the config
--- with the highest mean val_top1 so far.
-WITH chosen AS (
+-- with the best mean of its objective so far.
+WITH configs AS (
+    SELECT results, config_id, any_value(config) AS config
+    FROM newest.members
+    GROUP BY ALL
+),
+
+chosen AS (
     SELECT
         learning_curves.results,
         learning_curves.cell_id,
         learning_curves.config_id,
         learning_curves.role
     FROM learning_curves
+    LEFT JOIN configs
+        ON configs.results = learning_curves.results
+        AND configs.config_id = learning_curves.config_id
     LEFT JOIN best
         ON best.results = learning_curves.results
         AND best.cell_id = learning_curves.cell_id
@@ -21,7 +30,9 @@ WITH chosen AS (
         PARTITION BY learning_curves.results, learning_curves.cell_id
         ORDER BY
             bool_or(best.config_id IS NOT NULL) DESC,
-            max(learning_curves.val_top1_mean) DESC NULLS LAST,
+            max(score(
+                configs.config, learning_curves.val_top1_mean, learning_curves.objective_mean
+            )) DESC NULLS LAST,
             learning_curves.config_id
     ) = 1
 )

@@ -1,5 +1,5 @@
 -- A row is a cell's winner: its training accuracy less val and test accuracy, trial by trial.
-WITH metrics AS (
+WITH measured AS (
     SELECT
         results,
         cell_id,
@@ -14,7 +14,7 @@ WITH metrics AS (
 
 gaps AS (
     SELECT *, train_top1 - val_top1 AS train_val, train_top1 - test_top1 AS train_test
-    FROM metrics
+    FROM measured
 )
 
 SELECT

@@ -1,6 +1,6 @@
 -- A row is a class of the test split and a cell's winner: means over its complete trials in which
 -- the class has an image or a prediction.
-WITH metrics AS (
+WITH measured AS (
     SELECT
         trials.results,
         trials.cell_id,
@@ -32,6 +32,6 @@ SELECT
     count(f1) AS n,
     avg(COLUMNS(['precision', 'recall', 'f1', 'auc']) ORDER BY trial_id) AS '\0_mean',
     stddev_samp(COLUMNS(['precision', 'recall', 'f1', 'auc']) ORDER BY trial_id) AS '\0_sd'
-FROM metrics
+FROM measured
 GROUP BY results, cell_id, cell, config_id, place, class_index
 ORDER BY place, class_index;

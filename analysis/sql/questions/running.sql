@@ -5,6 +5,8 @@ SELECT
     epoch,
     epochs,
     val_top1,
+    objective,
+    objective_name(config) AS objective_name,
     host,
     coalesce(device, 'cpu') AS device,
     pid,

@@ -1,4 +1,4 @@
--- A row is a network at a width, a depth and an image side: its best winner by val_top1.
+-- A row is a network at a width, a depth and an image side: its best winner by the objective.
 WITH built AS (
     SELECT
         results,
@@ -29,6 +29,12 @@ WHERE best.macs > 0
 QUALIFY row_number() OVER (
     PARTITION BY
         best.results, best.arch, best.dataset, built.width, built.depth, best.image_size
-    ORDER BY best.val_top1_mean DESC NULLS LAST, best.config_id
+    ORDER BY
+        if(
+            best.objective_missing = 0,
+            score(best.config, best.val_top1_mean, best.objective_mean),
+            NULL
+        ) DESC NULLS LAST,
+        best.config_id
 ) = 1
 ORDER BY best.results, best.dataset, best.arch, best.macs, best.config_id;

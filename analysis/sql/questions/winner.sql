@@ -1,8 +1,11 @@
--- A row is the sweep's best trial: the best of the best cell's winner, both by val_top1.
+-- A row is the sweep's best trial: the best of the best cell's winner, both by the objective.
 WITH winner AS (
     SELECT results, cell_id, config_id, role
     FROM best
-    ORDER BY val_top1_mean DESC NULLS LAST, config_id
+    ORDER BY
+        if(objective_missing = 0, score(config, val_top1_mean, objective_mean), NULL)
+            DESC NULLS LAST,
+        config_id
     LIMIT 1
 )
 
@@ -22,5 +25,8 @@ JOIN winner
     AND winner.config_id = trials.config_id
     AND winner.role IS NOT DISTINCT FROM trials.role
 WHERE trials.state = 'complete'
-ORDER BY trials.val_top1 DESC NULLS LAST, trials.seed, trials.fold
+ORDER BY
+    score(trials.config, trials.val_top1, trials.objective) DESC NULLS LAST,
+    trials.seed,
+    trials.fold
 LIMIT 1;

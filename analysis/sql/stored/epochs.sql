@@ -10,6 +10,7 @@ CREATE TABLE empty.epochs (
     train_top1 DOUBLE,
     val_top1 DOUBLE,
     val_top5 DOUBLE,
+    objective DOUBLE,
     train_time_s DOUBLE,
     eval_time_s DOUBLE,
     train_images_per_s DOUBLE,

@@ -31,6 +31,7 @@ CREATE TABLE empty.trials (
     val_top1 DOUBLE,
     val_top5 DOUBLE,
     val_loss DOUBLE,
+    objective DOUBLE,
     test_top1 DOUBLE,
     test_top5 DOUBLE,
     test_loss DOUBLE,

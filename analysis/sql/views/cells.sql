@@ -2,7 +2,7 @@
 -- interval of every metric over them. A NaN counts as missing. Sums are in the
 -- order of trial_id, so that every answer is the same to the last bit.
 CREATE OR REPLACE VIEW cells AS
-WITH metrics AS (
+WITH measured AS (
     SELECT
         results,
         cell_id,
@@ -11,7 +11,7 @@ WITH metrics AS (
         trial_id,
         nullif(COLUMNS([
             'train_top1', 'train_loss',
-            'val_top1', 'val_top5', 'val_loss',
+            'val_top1', 'val_top5', 'val_loss', 'objective',
             'test_top1', 'test_top5', 'test_loss',
             'test_macro_precision', 'test_macro_recall', 'test_macro_f1', 'test_macro_auc',
             'test_ece',
@@ -45,7 +45,7 @@ summary AS (
             COLUMNS(* EXCLUDE (results, cell_id, config_id, role, trial_id, quantiles)),
             quantiles, trial_id
         ) AS '\0_high'
-    FROM metrics, held.student
+    FROM measured, held.student
     GROUP BY results, cell_id, config_id, role
 ),
 
@@ -55,6 +55,7 @@ configs AS (
         config_id,
         role,
         count(*) AS n,
+        count_if(isnan(objective)) AS objective_missing,
         any_value(cell) AS cell,
         any_value(COLUMNS([
             'arch', 'dataset', 'labels', 'optimizer', 'lr', 'momentum', 'weight_decay',

@@ -1,7 +1,7 @@
 -- A row is an epoch of a config of a cell: mean and standard deviation over the trials that
 -- reached it, without those that failed or diverged. A NaN counts as missing.
 CREATE OR REPLACE VIEW learning_curves AS
-WITH metrics AS (
+WITH measured AS (
     SELECT
         members.results,
         members.cell_id,
@@ -15,6 +15,7 @@ WITH metrics AS (
         nullif(epochs.val_top1, 'nan'::DOUBLE) AS val_top1,
         nullif(epochs.val_top5, 'nan'::DOUBLE) AS val_top5,
         nullif(epochs.val_loss, 'nan'::DOUBLE) AS val_loss,
+        nullif(epochs.objective, 'nan'::DOUBLE) AS objective,
         nullif(epochs.train_time_s, 'nan'::DOUBLE) AS train_time_s,
         nullif(epochs.eval_time_s, 'nan'::DOUBLE) AS eval_time_s,
         nullif(epochs.train_images_per_s, 'nan'::DOUBLE) AS train_images_per_s,
@@ -44,6 +45,6 @@ SELECT
         ORDER BY trial_id
     ) AS '\0_sd',
     results
-FROM metrics
+FROM measured
 GROUP BY results, cell_id, config_id, role, epoch
 ORDER BY results, cell_id, config_id, role, epoch;

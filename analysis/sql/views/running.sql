@@ -8,6 +8,7 @@ SELECT
     epoch,
     epochs,
     val_top1,
+    objective,
     host,
     pid,
     slot,

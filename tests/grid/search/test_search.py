@@ -34,7 +34,7 @@ def write(store: Store, trial: Trial, result: Outcome) -> None:
         "trial_id": trial.trial_id,
         "config_id": trial.config_id,
         "state": result.state,
-        "val_top1": result.val_top1,
+        "val_top1": result.score,
         "epochs_run": result.epochs_run,
         "ended_at": now(),
     }

@@ -1,0 +1,19 @@
+-- A row is a metric of a cell's winner after an epoch, on validation, over the complete trials that
+-- have it.
+SELECT
+    trials.results,
+    trials.cell_id,
+    any_value(trials.cell) AS cell,
+    metrics.name,
+    metrics.epoch,
+    count(*) AS n,
+    avg(metrics.value ORDER BY trials.trial_id) AS value_mean,
+    stddev_samp(metrics.value ORDER BY trials.trial_id) AS value_sd
+FROM winner_trials AS trials
+JOIN metrics
+    ON metrics.results = trials.results
+    AND metrics.trial_id = trials.trial_id
+    AND metrics.split = 'val'
+WHERE NOT isnan(metrics.value)
+GROUP BY trials.results, trials.cell_id, trials.place, metrics.name, metrics.epoch
+ORDER BY metrics.name, trials.place, metrics.epoch;
