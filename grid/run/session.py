@@ -32,6 +32,7 @@ from grid.run.capacity import Capacity, ClusterCapacity
 from grid.run.checkpoints import Keeper, open_keeper
 from grid.run.display import Display, print_note
 from grid.run.driver import Driver, RunOptions, end_skipped
+from grid.run.later_metrics import add_later_metrics
 from grid.run.lost_trials import settle_claims
 from grid.run.reading import reading_shown
 from grid.run.signals import StopSignals
@@ -112,6 +113,8 @@ def _run_held(
     for warning in (*plan.warnings, *warnings):
         print_note(console, warning)
     restored = _restore(plan, options, console, store, share)
+    if share is None:  # other drivers may be doing it
+        _add_later_metrics(plan, options, console, store, restored)
     skipped = list(end_skipped(restored.search, store, plan.spec.sweep))
     if restored.first is None:
         states = Counter(pruned=len(skipped)) if skipped else Counter()
@@ -229,6 +232,20 @@ def _write_plan(store: Store, plan: Plan) -> None:
     written_at = now()
     store.write(
         "plan", plan.plan_id, [{**row, "written_at": written_at} for row in plan_rows(plan)]
+    )
+
+
+def _add_later_metrics(
+    plan: Plan, options: RunOptions, console: Console, store: Store, restored: Restored
+) -> None:
+    add_later_metrics(
+        plan,
+        store,
+        restored.search.trials(),
+        restored.earlier(),
+        options.data_dir,
+        "cpu" if options.address else pick_device(plan.spec.resources),
+        partial(print_note, console),
     )
 
 

@@ -248,8 +248,8 @@ ASKED: tuple[Column, ...] = (
         params="the tuned axes' values, JSON",
         role="searched or confirmed",
         sampled_by="the sampler; `fallback` where it knew no new point",
-        told="what the sampler was told since the last suggestion, JSON: number, state, value "
-        "(the objective, negated if lower is better; null: it is missing), epoch",
+        told="what the sampler was told since the last suggestion, JSON: number, state, score, "
+        "epoch",
     ),
     Column("draw", INT, "which draw of the sampler this is, from 0: duplicates are passed over"),
     Column("trial_ids", pa.list_(TEXT), "one per seed and fold"),
