@@ -16,8 +16,21 @@ from cnncore.config.images import (
     Translate,
 )
 from cnncore.config.objective import METRICS, OBJECTIVES, Objective
-from cnncore.config.optimizers import OPTIMIZER_DEFAULTS, OPTIMIZER_MOMENTS
-from cnncore.config.schedules import Cosine, Milestones, Plateau, Restarts, ScheduleKind, Step
+from cnncore.config.optimizers import OPTIMIZERS, optimizer_moments
+from cnncore.config.schedules import (
+    Cosine,
+    Exponential,
+    Linear,
+    Milestones,
+    OneCycle,
+    OwnSchedule,
+    Plateau,
+    Polynomial,
+    Restarts,
+    ScheduleKind,
+    Step,
+    WarmupStableDecay,
+)
 from cnncore.config.transforms import (
     MAGNITUDE_BINS,
     ColorJitter,
@@ -40,6 +53,7 @@ from cnncore.config.trial_config import (
     TrialConfig,
     check_quirk,
     network_options,
+    own_names,
 )
 from cnncore.config.values import (
     ConfigPart,
@@ -58,8 +72,7 @@ __all__ = [
     "METRICS",
     "NETWORK_KEYS",
     "OBJECTIVES",
-    "OPTIMIZER_DEFAULTS",
-    "OPTIMIZER_MOMENTS",
+    "OPTIMIZERS",
     "QUIRK_AUGMENT",
     "AugmentKind",
     "Brightness",
@@ -73,15 +86,20 @@ __all__ = [
     "Enhance",
     "Epochs",
     "Erase",
+    "Exponential",
     "Flip",
     "GaussianBlur",
     "Grayscale",
+    "Linear",
     "MeanStd",
     "Milestones",
     "NonNegativeFloat",
     "Objective",
+    "OneCycle",
+    "OwnSchedule",
     "OwnTransform",
     "Plateau",
+    "Polynomial",
     "PositiveFloat",
     "Posterize",
     "RandAugment",
@@ -101,7 +119,10 @@ __all__ = [
     "TrialConfig",
     "TrivialAugment",
     "VerticalFlip",
+    "WarmupStableDecay",
     "Whole",
     "check_quirk",
     "network_options",
+    "optimizer_moments",
+    "own_names",
 ]

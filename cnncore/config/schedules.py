@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from cnncore.config.values import (
     ConfigPart,
@@ -13,9 +13,13 @@ from cnncore.config.values import (
     EpochsFrom0,
     Fraction,
     PositiveFloat,
+    Real,
     Share,
     with_kind,
 )
+from cnncore.functions import check_function_name
+
+FactorFrom1 = Annotated[Real, Field(ge=1.0)]
 
 
 class Constant(ConfigPart):
@@ -80,8 +84,112 @@ class Plateau(ConfigPart):
         return None if value == "val_loss" else value
 
 
-ScheduleKind = Constant | Step | Milestones | Cosine | Restarts | Plateau
+class OneCycle(ConfigPart):
+    """One rise from `lr / div_factor` to `lr` and one fall to `1 / final_div_factor` of the start.
+
+    As PyTorch's `OneCycleLR` (arXiv 1708.07120), whose momentum does not change here. `pct_start`
+    is the share of all steps in which the rate rises.
+    """
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    pct_start: Share = 0.3
+    div_factor: FactorFrom1 = 25.0
+    final_div_factor: FactorFrom1 = 1e4
+    anneal: Literal["cos", "linear"] = "cos"
+
+
+class Linear(ConfigPart):
+    """Straight line from `lr` to `lr * final` over all steps."""
+
+    kind: Literal["linear"] = "linear"
+    final: Fraction = 0.0
+
+
+class Exponential(ConfigPart):
+    """Multiplication of the learning rate by `factor` in every epoch, a little at each step.
+
+    At the start of every epoch the rate is that of PyTorch's `ExponentialLR`.
+    """
+
+    kind: Literal["exponential"] = "exponential"
+    factor: Share
+
+
+class Polynomial(ConfigPart):
+    """Fall from `lr` to `lr * final` over all steps, as the power `power` of the share left."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    power: PositiveFloat
+    final: Fraction = 0.0
+
+
+class WarmupStableDecay(ConfigPart):
+    """Linear rise to `lr`, a plateau, and a fall to `lr * final` (arXiv 2404.06395, 2405.18392).
+
+    `warmup` and `decay` are shares of all steps, rounded to whole steps. The fall is a line, half a
+    cosine, or 1 minus the square root of the share that is done (`sqrt`).
+    """
+
+    kind: Literal["warmup_stable_decay"] = "warmup_stable_decay"
+    warmup: Fraction = 0.05
+    decay: Share = 0.2
+    final: Fraction = 0.0
+    anneal: Literal["linear", "cos", "sqrt"] = "linear"
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.warmup + self.decay > 1:
+            raise ValueError(
+                "warmup + decay <= 1 must hold, as they are shares of all steps, but got "
+                f"{self.warmup:g} and {self.decay:g}"
+            )
+        return self
+
+
+class OwnSchedule(ConfigPart):
+    """Function `package.module:function` of the user's, `(step, steps) -> factor` of `lr`.
+
+    `step` counts from 1 to `steps`, all after the warm-up.
+    """
+
+    kind: Literal["own"] = "own"
+    function: str
+
+    @field_validator("function")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if problem := check_function_name(value):
+            raise ValueError(problem)
+        return value
+
+
+# Schedules that begin below `lr` by themselves, and how their own rise is set.
+OWN_WARMUP = {"one_cycle": "pct_start", "warmup_stable_decay": "warmup"}
+
+ScheduleKind = (
+    Constant
+    | Step
+    | Milestones
+    | Cosine
+    | Restarts
+    | Plateau
+    | OneCycle
+    | Linear
+    | Exponential
+    | Polynomial
+    | WarmupStableDecay
+    | OwnSchedule
+)
+
+
+def _read(value: Any) -> Any:
+    """Read `package.module:function` and the short forms of the other schedules."""
+    if isinstance(value, str) and ":" in value:
+        return {"kind": "own", "function": value}
+    return with_kind(value)
+
+
 Schedule = Annotated[
     Annotated[ScheduleKind, Field(discriminator="kind")],
-    BeforeValidator(with_kind),
+    BeforeValidator(_read),
 ]

@@ -27,8 +27,14 @@ from cnncore.config.images import (
     each_once,
 )
 from cnncore.config.objective import VAL_TOP1, check_objective
-from cnncore.config.optimizers import OPTIMIZER_DEFAULTS, OPTIMIZER_KEYS
-from cnncore.config.schedules import Constant, Schedule
+from cnncore.config.optimizers import (
+    OPTIMIZER_KEYS,
+    OPTIMIZERS,
+    check_optimizer,
+    check_options,
+    decays_apart,
+)
+from cnncore.config.schedules import OWN_WARMUP, Constant, OwnSchedule, Schedule
 from cnncore.config.values import (
     ConfigPart,
     Count,
@@ -104,13 +110,16 @@ class TrialConfig(ConfigPart):
     cutmix: PositiveFloat | None = None
     quirk: Quirk | None = None
 
-    optimizer: Literal["sgd", "adam", "adamw"]
+    optimizer: Annotated[str, AfterValidator(check_optimizer)]
     lr: PositiveFloat
     momentum: Fraction | None = None
     nesterov: bool | None = None
     momentum_form: Literal["sum", "average"] | None = None
     betas: tuple[Fraction, Fraction] | None = None
-    weight_decay: NonNegativeFloat
+    # Null if the optimizer has none.
+    weight_decay: NonNegativeFloat | None
+    optimizer_options: dict[str, Any] | None = None
+    decay_norm_bias: bool | None = None
     l2: NonNegativeFloat | None = None
     schedule: Schedule = Constant()
     warmup_epochs: EpochsFrom0 | None = None
@@ -139,16 +148,20 @@ class TrialConfig(ConfigPart):
     @model_validator(mode="before")
     @classmethod
     def _complete_optimizer(cls, data: Any) -> Any:
-        """Fill in the optimizer's defaults; keys without a meaning for it become null."""
-        if not isinstance(data, dict) or data.get("optimizer") not in OPTIMIZER_DEFAULTS:
+        """Fill in the optimizer's defaults; keys without a meaning for it become null.
+
+        Of an optimizer of the user's own neither is known here: the plan fills them in.
+        """
+        if not isinstance(data, dict) or not isinstance(data.get("optimizer"), str):
             return data
-        optimizer = data["optimizer"]
+        if (kind := OPTIMIZERS.get(data["optimizer"])) is None:
+            return {"weight_decay": None, **data}
         data = {**data}
-        for key, value in OPTIMIZER_DEFAULTS[optimizer].items():
+        for key, value in kind.keys.items():
             if data.get(key) is None:
                 data[key] = value
-        for key, optimizers in OPTIMIZER_KEYS.items():
-            if optimizer not in optimizers:
+        for key in OPTIMIZER_KEYS:
+            if key not in kind.keys:
                 data[key] = None
         return data
 
@@ -175,6 +188,33 @@ class TrialConfig(ConfigPart):
     def _default_objective_to_null(cls, value: str | None) -> str | None:
         return None if value == VAL_TOP1 else value
 
+    @field_validator("optimizer")
+    @classmethod
+    def _check_optimizer(cls, value: str, info: ValidationInfo) -> str:
+        if value == "muon" and info.data.get("freeze"):
+            raise ValueError(
+                "muon trains the weights of hidden layers, which freeze: features keeps as they "
+                "are; use adamw"
+            )
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _check_schedule(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("optimizer") == "rprop" and not isinstance(value, Constant):
+            raise ValueError(
+                "rprop takes lr as its first step alone, so a schedule would change nothing; use "
+                f"constant, but got {value.kind}"
+            )
+        return value
+
+    @field_validator("nesterov")
+    @classmethod
+    def _check_nesterov(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and info.data.get("optimizer") == "sgd" and info.data.get("momentum") == 0:
+            raise ValueError("nesterov needs a momentum above 0, but got 0")
+        return value
+
     @field_validator("momentum_form")
     @classmethod
     def _check_momentum_form(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -183,13 +223,61 @@ class TrialConfig(ConfigPart):
             raise ValueError("momentum_form: average has no Nesterov step; leave nesterov out")
         return None if value == "sum" else value
 
+    @field_validator("optimizer_options")
+    @classmethod
+    def _check_options(
+        cls, value: dict[str, Any] | None, info: ValidationInfo
+    ) -> dict[str, Any] | None:
+        """Check the options of a known optimizer; resolve those that equal the default to null."""
+        optimizer = info.data.get("optimizer")
+        if value is None or optimizer is None:
+            return None
+        options = check_options(optimizer, value)
+        if options and "dampening" in options:
+            if info.data.get("nesterov"):
+                raise ValueError("dampening: SGD's Nesterov step takes none; leave one of them out")
+            if info.data.get("momentum_form"):
+                raise ValueError("dampening: momentum_form: average sets it; leave one of them out")
+            if info.data.get("momentum") == 0:
+                return {k: v for k, v in options.items() if k != "dampening"} or None
+        return options
+
+    @field_validator("decay_norm_bias")
+    @classmethod
+    def _default_to_null(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        """Resolve to null what changes nothing: true, and any value if no weights decay."""
+        own = info.data.get("optimizer") not in OPTIMIZERS
+        return False if value is False and (own or info.data.get("weight_decay")) else None
+
     @field_validator("l2")
     @classmethod
     def _check_l2(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is not None and info.data.get("optimizer") == "adamw":
+        optimizer = info.data.get("optimizer")
+        if value is None or optimizer is None:
+            return value
+        if optimizer not in OPTIMIZERS:
+            how = "may decay weights in a way of its own"
+        elif OPTIMIZERS[optimizer].decay is None:
+            how = "has no weight decay"
+        elif decays_apart(optimizer, info.data.get("optimizer_options")):
+            how = "decays weights apart from the gradient"
+        else:
+            return value
+        raise ValueError(
+            f"{optimizer} {how}, and l2 is a part of the gradient; use weight_decay under "
+            "optimizers that have it, or adam with l2"
+        )
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _check_warmup(cls, value: int | None, info: ValidationInfo) -> int | None:
+        kind = getattr(info.data.get("schedule"), "kind", None)
+        if value and info.data.get("optimizer") == "rprop":
+            raise ValueError("rprop takes lr as its first step alone; leave warmup_epochs out")
+        if value and kind in OWN_WARMUP:
             raise ValueError(
-                "adamw decays weights apart from the gradient, and l2 is a part of the gradient; "
-                "use weight_decay under adamw, or adam with l2"
+                f"{kind} warms up by itself, as its {OWN_WARMUP[kind]} says; leave warmup_epochs "
+                "out"
             )
         return value
 
@@ -198,6 +286,14 @@ def network_options(config: TrialConfig) -> dict[str, Any]:
     """Return the options of `build_model` beside classes and image size."""
     options = {key: getattr(config, key) for key in NETWORK_KEYS}
     return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
+
+
+def own_names(config: TrialConfig) -> list[str]:
+    """Return the names `package.module:name` of the optimizer and schedule, if they are own."""
+    names = [config.optimizer] if config.optimizer not in OPTIMIZERS else []
+    if isinstance(config.schedule, OwnSchedule):
+        names.append(config.schedule.function)
+    return names
 
 
 def check_quirk(config: TrialConfig) -> str | None:

@@ -23,7 +23,8 @@ from cnncore.models.logits import check_logits
 from cnncore.seeding import derive_seed, seed_epoch
 from cnncore.training.glibc_allocator import keep_freed_memory
 from cnncore.training.memory_format import to_channels_last
-from cnncore.training.optimizer import build_optimizer
+from cnncore.training.optimizers.build import build_optimizer, set_rate
+from cnncore.training.optimizers.modes import to_eval_mode, to_train_mode
 from cnncore.training.schedule import learning_rate
 from cnncore.training.train_state import (
     BestSoFar,
@@ -140,6 +141,7 @@ def train(
 
     while state.epoch < config.epochs and state.stop_reason is None:
         epoch = state.epoch + 1
+        to_train_mode(optimizer)
         model.train()
         for norm in frozen_norms:
             norm.eval()
@@ -153,8 +155,7 @@ def train(
         for images, labels in splits.train.batches(state.seed, epoch, state.step):
             state.step += 1
             lr = learning_rate(config, state.epoch * steps + state.step, steps, state.cuts)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            set_rate(optimizer, lr)
 
             mixed = draw_mix(config, images, state.seed, epoch, state.step)
             if mixed is not None:
@@ -202,6 +203,8 @@ def train(
         state.train_time_s += perf_counter() - started
 
         started = perf_counter()
+        batches = splits.train.batches(state.seed, epoch)
+        to_eval_mode(optimizer, model, batches, config.precision, frozen_norms)
         predictions = predict(
             ema or model, splits.val.batches(), precision=config.precision, device=device
         )

@@ -1,4 +1,4 @@
-"""Two images through a network before any trial of it, in a process of its own.
+"""Two images through a network, and steps of an optimizer, in a process before any trial.
 
 The process may be changed, hang or die by what the user's code does: `grid/trial/network_check.py`
 starts it and reads its answers, a line of JSON for each network. The user's metrics
@@ -31,6 +31,7 @@ from cnncore.models.on_meta import build_on_meta, show_images
 from cnncore.own_modules import in_use, use
 from cnncore.process_settings import unchanged
 from cnncore.training.memory_format import to_channels_last
+from cnncore.training.optimizers.tried import try_optimizer
 
 # Last operations of networks that return probabilities, as autograd names them.
 PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
@@ -46,7 +47,10 @@ def main(descriptor: str) -> None:
         use(request.pop("code_folder", None) or present)
         known = bool(request.pop("code", None))
         with unchanged():  # whatever the network changes, the next one does not see
-            answer = (check_metric_function if "metric" in request else check)(**request)
+            if "keys" in request:
+                answer = try_optimizer(request["keys"])
+            else:
+                answer = (check_metric_function if "metric" in request else check)(**request)
         # The fingerprints of stored code are in the request.
         answer["files"] = {} if known and in_use() else own_files()
         os.write(answers, json.dumps(answer).encode() + b"\n")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig
+from cnncore.config import NETWORK_KEYS, TrialConfig, optimizer_moments
 from cnncore.data import load_planned
 from grid.plan.plan import Cell, Plan, corners
 from grid.search.stopping import cell_rule
@@ -46,8 +46,8 @@ def trial_sizes(config: TrialConfig, data_dir: Path, *, skip_unreadable: bool = 
     return _sizes(config.model_dump_json(include=SIZE_KEYS), len(data.class_names))
 
 
-SIZE_KEYS = {*NETWORK_KEYS, "arch", "arch_options", "image_size", "optimizer", "momentum", "select",
-             "ema"}  # fmt: skip
+SIZE_KEYS = {*NETWORK_KEYS, "arch", "arch_options", "image_size", "optimizer", "momentum",
+             "optimizer_options", "select", "ema"}  # fmt: skip
 
 
 @cache
@@ -66,9 +66,9 @@ def _sizes(content: str, classes: int) -> Sizes:
             **(config["arch_options"] or {}),
         )
     weights = 4 * (parameters.trainable + parameters.non_trainable)
-    moments = OPTIMIZER_MOMENTS[config["optimizer"]]
-    if config["optimizer"] == "sgd" and not config["momentum"]:
-        moments = 0
+    moments = optimizer_moments(
+        config["optimizer"], config["momentum"], config["optimizer_options"]
+    )
     copies = 1 + moments + (config["select"] == "best") + (config["ema"] is not None)
     return Sizes(copies * weights + CHECKPOINT_BYTES, weights + CHECKPOINT_BYTES)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.results.location import inside
-from cnncore.config import NETWORK_KEYS, OPTIMIZER_MOMENTS, TrialConfig, network_options
+from cnncore.config import NETWORK_KEYS, TrialConfig, network_options, optimizer_moments
 from cnncore.error_text import error_line, own_line
 from grid.code.stored import code_used
 from grid.cost.absent_classes import absent_class_notes
@@ -144,9 +144,9 @@ def with_tried_networks(plan: Plan, results: Path | str, data_dir: Path) -> Plan
     tried = try_networks(
         plan, unfinished_configs(plan, count_as_done(store.finished(), plan)), data_dir, device
     )
-    if messages := tried.messages():
-        position = plan.spec.source.position(plan.resolver.key_path("arch"))
-        raise SweepError([f"{position}: {message}" for message in messages])
+    if messages := tried.placed_messages():
+        position, key_path = plan.spec.source.position, plan.resolver.key_path
+        raise SweepError([f"{position(key_path(key))}: {message}" for key, message in messages])
     return replace(plan, remarks=tuple(tried.remarks()))
 
 
@@ -248,7 +248,8 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
             **network_options(config),
         )
     weights_mib = 4 * (parameters.trainable + parameters.non_trainable) / 2**20
-    states = 1 + OPTIMIZER_MOMENTS[config.optimizer]  # the gradient and the moments
+    # The gradient and the moments.
+    states = 1 + optimizer_moments(config.optimizer, config.momentum, config.optimizer_options)
     # Each activation is held for the backward pass, before and after its non-linearity.
     # Where activations cannot be counted, the weights alone are the lower bound.
     activations_mib = 2 * 4 * (complexity.activations or 0) * config.batch_size / 2**20

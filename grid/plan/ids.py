@@ -96,7 +96,7 @@ def digest(content: Any) -> str:
 
 
 # Schedules whose learning rate at an epoch does not depend on how many epochs there will be.
-BUDGET_FREE_SCHEDULES = ("constant", "step", "restarts", "plateau")
+BUDGET_FREE_SCHEDULES = ("constant", "step", "restarts", "plateau", "exponential")
 
 
 def _lineage_id(config: TrialConfig, content: dict[str, Any]) -> str | None:

@@ -16,11 +16,13 @@ from pydantic import ValidationError
 from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network, library_of
 from cnncore.config import (
     NETWORK_KEYS,
+    OPTIMIZERS,
     AugmentKind,
     Objective,
     OwnTransform,
     TrialConfig,
     check_quirk,
+    own_names,
 )
 from cnncore.config.images import Background, Resize
 from cnncore.data.augment.transform_check import transform_problem
@@ -30,8 +32,9 @@ from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_image
 from grid.code.sources import OwnCodeError, combined, names_in
 from grid.code.sweep_code import SweepCode
 from grid.plan.ids import content_prefix, digest, plain, without_versions
-from grid.sweep.axes import holds
-from grid.sweep.config_keys import described, missing_keys, required_keys
+from grid.plan.own_training import KeyProblem, OwnTraining, is_own, own_keys
+from grid.sweep.axes import Choice, holds
+from grid.sweep.config_keys import described, merge_keys, missing_keys, required_keys
 from grid.sweep.spec import SweepSpec
 from grid.sweep.yaml_source import KeyPath, dotted
 
@@ -86,6 +89,11 @@ class Resolver:
     # The problem of each transform of the user's that was tried, by name, options and image side.
     _tried: dict[tuple[str, str, int], str | None] = field(default_factory=dict)
 
+    _own: OwnTraining = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._own = OwnTraining(self.spec, self.settings)
+
     @property
     def objective(self) -> Objective:
         """Return the objective, which no axis and no rule can change."""
@@ -98,16 +106,18 @@ class Resolver:
         except ValidationError as error:
             first, *more = self._describe(error)
             raise ConfigProblem(*first, *more) from None
-        return self._with_code(self._with_network(self._with_data(config)))
+        config = self._with_network(self._with_data(self._with_own_training(config)))
+        return self._with_code(config)
 
     def _merged(self, values: Values) -> dict[str, Any]:
         """Merge the keys of a config: `fixed`, then rules, then axes, then `--set`."""
-        merged: dict[str, Any] = dict(self.spec.fixed)
+        merged: dict[str, Any] = {}
+        merge_keys(merged, self.spec.fixed)
         for rule in self.spec.rules:
             if holds(rule.when, {**self.spec.fixed, **values}):
-                merged.update(rule.set)
-        merged.update(values)
-        merged.update(self.settings)
+                merge_keys(merged, rule.set)
+        merge_keys(merged, values)
+        merge_keys(merged, self.settings)
         if self.spec.folds:
             merged["val_fraction"] = None
         arch = str(merged.get("arch", ""))
@@ -129,6 +139,25 @@ class Resolver:
         if fingerprint is None:
             return config
         return config.model_copy(update={"code_fingerprint": fingerprint})
+
+    def _with_own_training(self, config: TrialConfig) -> TrialConfig:
+        """Fill in what the user's own optimizer has, and check the user's schedule."""
+        if not (names := own_names(config)):
+            return config
+        for name in names:
+            if problem := self._own.signature(config, name).problem:
+                key = "optimizer" if name == config.optimizer else "schedule"
+                raise ConfigProblem(self.key_path(key), f"{name}: {problem}")
+        if not is_own(config.optimizer):
+            return config
+        try:
+            update = own_keys(config, self._own.signature(config, config.optimizer))
+        except ValidationError as error:
+            first, *more = self._describe(error, below=("optimizer_options",))
+            raise ConfigProblem(*first, *more) from None
+        except KeyProblem as problem:
+            raise ConfigProblem(self.key_path(problem.key), str(problem)) from None
+        return config.model_copy(update=update)
 
     def _with_data(self, config: TrialConfig) -> TrialConfig:
         """Add the facts of its data set to a config: image side, labels, fingerprint."""
@@ -325,19 +354,47 @@ class Resolver:
                 raise ConfigProblem(self.key_path("dataset"), error_message(error)) from None
         return self._facts[key]
 
-    def _describe(self, error: ValidationError) -> list[tuple[KeyPath, str]]:
-        """Return the problems of a config, the missing keys as one of them."""
+    def _describe(
+        self, error: ValidationError, below: tuple[str, ...] = ()
+    ) -> list[tuple[KeyPath, str]]:
+        """Return the problems of a config, or of its key `below`, missing keys as one of them."""
         errors = error.errors()
         missing = [str(e["loc"][0]) for e in errors if e["type"] == "missing" and not e["loc"][1:]]
         # Without an optimizer there is no default of its weight decay.
         missing = [key for key in missing if key in required_keys()]
         problems: list[tuple[KeyPath, str]] = [((), missing_keys(missing))] if missing else []
-        others = [e for e in errors if e["type"] != "missing" or e["loc"][1:]]
+        others = [
+            {**e, "loc": (*below, *e["loc"])}
+            for e in errors
+            if e["type"] != "missing" or (*below, *e["loc"])[1:]
+        ]
         for path, text in described(others):
-            inner = dotted(path[1:])
-            key = str(path[0]) if path else ""
-            problems.append((self.key_path(key), f"{inner}: {text}" if inner else text))
+            key, option = str(path[0]) if path else "", dotted(path[:2])
+            where = self.key_path(option, key)
+            inner = dotted(path[2 if where[-1:] == (option,) and path[1:] else 1 :])
+            if any(e["loc"] == path and e["type"] == "no_option" for e in others):
+                text += self._remedy(where, option)
+            problems.append((where, f"{inner}: {text}" if inner else text))
         return problems
+
+    def _remedy(self, where: KeyPath, option: str) -> str:
+        """Return how to keep an option from the optimizers that do not have it."""
+        name = option.partition(".")[2]
+        have = [o for o in self._optimizers() if name in OPTIMIZERS[o].options.model_fields]
+        if not have:
+            return ""
+        when = f"{{optimizer: {have[0] if len(have) == 1 else have}}}".replace("'", "")
+        return {
+            "tune": f"; give the axis `when: {when}`",
+            "compare": "; `exclude` these cells, or tune it with `when: " + when + "`",
+        }.get(str(where[0]) if where else "", f"; set it by a rule, `when: {when}`")
+
+    def _optimizers(self) -> list[str]:
+        """Return the known optimizers that the sweep names."""
+        axis = self.spec.tune.axes.get("optimizer") if self.spec.tune else None
+        tuned = axis.values if isinstance(axis, Choice) else ()
+        named = [*self.spec.compare.get("optimizer", ()), *tuned, self.spec.fixed.get("optimizer")]
+        return [name for name in named if isinstance(name, str) and name in OPTIMIZERS]
 
     def key_path(self, *keys: str) -> KeyPath:
         """Return the path of the first of these keys that the sweep file sets, or `()`."""

@@ -13,8 +13,11 @@ from grid.sweep.axes import Choice, contains, holds
 from grid.sweep.config_keys import (
     check_value,
     config_keys,
+    is_config_key,
     missing_keys,
+    option_of,
     required_keys,
+    sets_option,
     unknown_key,
 )
 from grid.sweep.yaml_source import KeyPath
@@ -40,7 +43,7 @@ def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
         return
     compare = data.get("compare")
     for key, values in _items(compare):
-        if key not in config_keys():
+        if not is_config_key(key):
             yield ("compare", key), unknown_key(key, config_keys())
         elif isinstance(values, list):
             yield from _list_problems(("compare", key), values, "so cells would be duplicates")
@@ -57,7 +60,7 @@ def value_problems(data: Any, sweep_keys: Collection[str]) -> Problems:
                 yield ("rules", index, "set", key), problem
     tune = data.get("tune")
     for key, _ in _items(tune.get("axes") if isinstance(tune, dict) else None):
-        if key not in config_keys():
+        if not is_config_key(key):
             yield ("tune", "axes", key), unknown_key(key, config_keys())
 
 
@@ -120,21 +123,34 @@ def cross_problems(spec: SweepSpec) -> Problems:
             yield ("tune", "axes", key), "is also compared; an axis is compared or tuned, not both"
         if key in ("arch", "dataset"):
             yield ("tune", "axes", key), f"{key} can be compared, not tuned"
-        if key in config_keys():
+        if is_config_key(key):
             yield from _axis_problems(key, axis)
         yield from _when_problems(("tune", "axes", key, "when"), axis.when or {}, spec, own=key)
     if spec.tune:
         yield from _sampler_problems(spec.tune)
     if circle := _circle({key: set(axis.when or {}) for key, axis in tuned.items()}):
         yield ("tune", "axes", circle[0], "when"), f"goes in a circle: {' -> '.join(circle)}"
-    for key in spec.fixed:
-        if key in spec.compare or key in tuned:
-            other = "compared" if key in spec.compare else "tuned"
-            yield ("fixed", key), f"is also {other}; give it in one place"
+    for key, value in spec.fixed.items():
+        for axis_key in spec.axis_keys():
+            other = "compared" if axis_key in spec.compare else "tuned"
+            if key == axis_key:
+                yield ("fixed", key), f"is also {other}; give it in one place"
+            elif sets_option(key, [value], axis_key):
+                path = ("fixed", key, axis_key.partition(".")[2])
+                yield path, f"is also {other}; give it in one place"
+            elif axis_key == (option_of(key) or ("",))[0]:
+                yield ("fixed", key), f"{axis_key} is {other} as a whole; give it in one place"
+    for key in spec.axis_keys():
+        if option_of(key) and sets_option(key.partition(".")[0], _whole_options(spec, key), key):
+            section: KeyPath = ("compare",) if key in spec.compare else ("tune", "axes")
+            yield (*section, key), f"is also set by {key.partition('.')[0]}; give it in one place"
     for index, rule in enumerate(spec.rules):
         yield from _when_problems(("rules", index, "when"), rule.when, spec)
-        for key in rule.set:
-            if key in spec.axis_keys():
+        for key, value in rule.set.items():
+            whole = (option_of(key) or ("",))[0]
+            if any(
+                axis in (key, whole) or sets_option(key, [value], axis) for axis in spec.axis_keys()
+            ):
                 yield ("rules", index, "set", key), "is compared or tuned, so a rule cannot set it"
     for index, excluded in enumerate(spec.exclude):
         for key in excluded:
@@ -182,6 +198,14 @@ def gap_problems(spec: SweepSpec, objective: Objective) -> Problems:
             f"below 1, because it is in the unit of {objective.name}, a fraction, but got "
             f"{halving.gap:g}",
         )
+
+
+def _whole_options(spec: SweepSpec, option: str) -> Sequence[Any]:
+    """Return the values of the axis of all options that an option belongs to, if there is one."""
+    whole = option.partition(".")[0]
+    axis = spec.tune.axes.get(whole) if spec.tune else None
+    tuned = axis.values if isinstance(axis, Choice) else ()
+    return [*spec.compare.get(whole, ()), *tuned]
 
 
 def seed_problems(spec: SweepSpec, seeds: Sequence[int]) -> Problems:
@@ -284,7 +308,7 @@ def _when_problems(
             yield (
                 (*path, key),
                 f"there is no axis {as_written(key)}{hint}; compared, tuned or fixed: "
-                f"{', '.join(sorted(known & set(config_keys())))}",
+                f"{', '.join(sorted(filter(is_config_key, known)))}",
             )
         elif not any(_occurs(key, value, spec) for value in _options(wanted)):
             text, values = _listed(_options(wanted)), _values_of(key, spec)

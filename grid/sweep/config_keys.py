@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError, create_model
 
@@ -32,6 +32,45 @@ def config_keys() -> tuple[str, ...]:
 
 
 @cache
+def option_keys() -> tuple[str, ...]:
+    """Return the config keys that hold options by name, such as `optimizer_options`."""
+    fields = TrialConfig.model_fields
+    return tuple(key for key in config_keys() if dict in _origins(fields[key].annotation))
+
+
+def _origins(annotation: Any) -> list[Any]:
+    return [get_origin(part) or part for part in (get_args(annotation) or (annotation,))]
+
+
+def is_config_key(key: object) -> bool:
+    """Check for a key of a config, or one of its options: `optimizer_options.alpha`."""
+    return key in config_keys() or option_of(key) is not None
+
+
+def option_of(key: object) -> tuple[str, str] | None:
+    """Return the key and the option's name of `optimizer_options.alpha`; None for other keys."""
+    whole, dot, name = key.partition(".") if isinstance(key, str) else ("", "", "")
+    return (whole, name) if dot and whole in option_keys() and name.isidentifier() else None
+
+
+def sets_option(key: str, values: Iterable[Any], option: str) -> bool:
+    """Check whether a key of whole options, with any of these values, sets a single `option`."""
+    whole, name = option_of(option) or ("", "")
+    return key == whole and any(isinstance(value, Mapping) and name in value for value in values)
+
+
+def merge_keys(merged: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Put keys into a config's: whole options replace options, a single one changes that alone."""
+    for key, value in layer.items():
+        if option_of(key) is None:
+            merged[key] = value
+    for key, value in layer.items():
+        if (option := option_of(key)) is not None:
+            whole, name = option
+            merged[whole] = {**(merged.get(whole) or {}), name: value}
+
+
+@cache
 def required_keys() -> tuple[str, ...]:
     """Return the config keys that have no default; each optimizer has one for `weight_decay`."""
     fields = TrialConfig.model_fields.items()
@@ -48,6 +87,8 @@ def missing_keys(keys: Iterable[str]) -> str:
 
 def check_value(key: str, value: Any) -> tuple[Any, list[str]]:
     """Return a config value converted to its type, and its problems."""
+    if option_of(key) is not None:
+        return value, []  # its optimizer or network knows what it may be
     if key not in config_keys():
         return value, [unknown_key(key, config_keys())]
     try:
@@ -150,7 +191,7 @@ def describe_error(details: Any) -> str:
         return "is empty; give at least one value"
     if kind == "string_pattern_mismatch":
         return f"a name of letters, digits, '.', '_' and '-' (it becomes a folder), but got {got}"
-    if kind == "value_error":
+    if kind in ("value_error", "no_option"):
         return str(message)
     return f"{message[0].lower()}{message[1:]}, but got {got}"
 

@@ -148,9 +148,11 @@ def _check_change(key: str, value: Any, spec: SweepSpec) -> tuple[Any, list[str]
         return value, [
             f"{key} is a key of the sweep file, not of a config; change it in {spec.source.name}"
         ]
-    if key in spec.axis_keys():
-        role = "compared" if key in spec.compare else "tuned"
-        return value, [f"{key} is {role} in {spec.source.name}; change it in the file"]
+    for axis in spec.axis_keys():
+        # One of them holds all options, the other is one of these.
+        if axis == key or f"{axis}.".startswith(f"{key}.") or f"{key}.".startswith(f"{axis}."):
+            role = "compared" if axis in spec.compare else "tuned"
+            return value, [f"{axis} is {role} in {spec.source.name}; change it in the file"]
     return check_value(key, value)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cnncore.catalog import DATASETS, NETWORKS
-from cnncore.config import TrialConfig
-from grid.sweep.config_keys import config_keys
+from cnncore.config import OPTIMIZERS, TrialConfig
+from grid.sweep.config_keys import config_keys, option_keys
 from grid.sweep.spec import SweepSpec
 
 
@@ -32,17 +32,25 @@ def sweep_schema() -> dict[str, Any]:
     keys = {key: config["properties"][key] for key in config_keys()}
     keys["arch"] = {**keys["arch"], "anyOf": [{"enum": sorted(NETWORKS)}, {"pattern": ":"}]}
     keys["dataset"] = {**keys["dataset"], "anyOf": [{"enum": sorted(DATASETS)}, {"pattern": ":"}]}
+    names = {"anyOf": [{"enum": sorted(OPTIMIZERS)}, {"pattern": ":"}]}
+    keys["optimizer"] = {**keys["optimizer"], **names}
+    keys["schedule"] = {
+        "anyOf": [_without_default(keys["schedule"]), {"type": "string", "pattern": ":"}]
+    }
     for value in keys.values():
         value.pop("default", None)
     lists = {key: {"type": "array", "minItems": 1, "items": value} for key, value in keys.items()}
-    once = {"type": "object", "properties": keys, "additionalProperties": False}
+    option = rf"^({'|'.join(option_keys())})\.\w+$"
+    closed = {"type": "object", "additionalProperties": False}
+    once = {**closed, "properties": keys, "patternProperties": {option: {}}}
     schema["properties"]["fixed"] = once
+    listed = {option: {"type": "array", "minItems": 1}}
     schema["properties"]["compare"] = {
-        "type": "object", "properties": lists, "additionalProperties": False, "minProperties": 1
+        **closed, "properties": lists, "patternProperties": listed, "minProperties": 1
     }  # fmt: skip
     definitions["Rule"]["properties"]["set"] = once
     axes = definitions["Tune"]["properties"]["axes"]
-    axes["propertyNames"] = {"enum": list(config_keys())}
+    axes["propertyNames"] = {"anyOf": [{"enum": list(config_keys())}, {"pattern": option}]}
     axes["additionalProperties"] = AXIS
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -50,6 +58,10 @@ def sweep_schema() -> dict[str, Any]:
         **schema,
         "$defs": definitions,
     }
+
+
+def _without_default(part: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key != "default"}
 
 
 def _short_forms(part: dict[str, Any]) -> list[dict[str, Any]]:

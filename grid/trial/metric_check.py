@@ -20,7 +20,12 @@ def check_metrics(plan: Plan, data_dir: Path) -> None:
     """
     own = [name for name in plan.metrics if name not in METRICS]
     counts = sorted({facts.class_count for facts in plan.resolver.datasets().values()})
-    requests = [{"metric": name, "classes": classes} for name in own for classes in counts]
+    known = plan.sources.fingerprints if plan.sources else {}
+    requests = [
+        {"metric": name, "classes": classes, "code": known.get(name)}
+        for name in own
+        for classes in counts
+    ]
     answers = ask(requests, cache_roots(data_dir)) if requests else []
     problems = [
         f"{plan.spec.source.position(_path(plan, request['metric']))}: {request['metric']}: "

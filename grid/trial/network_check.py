@@ -1,4 +1,4 @@
-"""Every network of a plan tried with two images before anything runs; loads no torch here.
+"""Every network and own optimizer of a plan tried before anything runs; loads no torch here.
 
 They are tried in a process of their own, because the user's code may change it, hang or die there.
 A network that passes is not tried again until its code, its options or a version changes.
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnncore.catalog import NETWORKS
-from cnncore.config import NETWORK_KEYS, TrialConfig, network_options
+from cnncore.config import NETWORK_KEYS, OPTIMIZERS, TrialConfig, network_options
+from cnncore.config.optimizers import OPTIMIZER_KEYS
 from cnncore.data import load_planned
 from cnncore.data.cache import cache_roots
 from cnncore.error_text import printable
@@ -40,35 +41,43 @@ DOUBTFUL = ("arch_options", "width", "depth")
 
 @dataclass
 class TriedNetworks:
-    """The problem of every network that was tried, or None, and remarks on networks."""
+    """The problem of every network and optimizer that was tried, or None, and remarks on them."""
 
-    # By the keys of `_key`.
+    # By the keys of `_key` and `_optimizer_key`.
     problems: dict[str, str | None] = field(default_factory=dict)
-    # By architecture.
+    # By name.
     notes: dict[str, list[str]] = field(default_factory=dict)
-    # The problems of the variants of an architecture, by architecture.
-    variants: dict[str, list[str | None]] = field(default_factory=dict)
+    # The problems of the variants of a network or an optimizer, by the config's key and its name.
+    variants: dict[tuple[str, str], list[str | None]] = field(default_factory=dict)
 
     def problem(self, config: TrialConfig) -> str | None:
-        """Return the problem of a config's network, None if there is none or it is not known.
+        """Return the problem of a config's network or optimizer, None if none is known.
 
         If every variant that was tried has one, so have the others.
         """
-        if (key := _key(config)) in self.problems:
+        parts = {"arch": _key(config), "optimizer": _optimizer_key(config)}
+        return next(filter(None, (self._problem(config, *part) for part in parts.items())), None)
+
+    def _problem(self, config: TrialConfig, part: str, key: str) -> str | None:
+        if key in self.problems:
             return self.problems[key]
-        variants = self.variants.get(config.arch) or [None]
+        variants = self.variants.get((part, getattr(config, part))) or [None]
         return variants[0] if all(variants) else None
 
-    def messages(self) -> list[str]:
-        """Return the problems as lines, one for each network and problem."""
+    def placed_messages(self) -> list[tuple[str, str]]:
+        """Return the problems as lines, one for each name and problem, with the config's key."""
         lines = []
-        for arch, variants in self.variants.items():
+        for (part, name), variants in self.variants.items():
             for problem in dict.fromkeys(filter(None, variants)):
-                part = variants.count(problem)
-                some = f" ({part} of its {len(variants)} variants)" if part < len(variants) else ""
-                text = problem.removeprefix(arch).lstrip(": ")
-                lines.append(f"{arch}: {text}{some}")
+                count = variants.count(problem)
+                some = f" ({count} of its {len(variants)} variants)"
+                text = problem.removeprefix(name).lstrip(": ")
+                lines.append((part, f"{name}: {text}{some if count < len(variants) else ''}"))
         return lines
+
+    def messages(self) -> list[str]:
+        """Return the problems as lines, one for each name and problem."""
+        return [message for _, message in self.placed_messages()]
 
     def remarks(self) -> list[str]:
         """Return the remarks as lines."""
@@ -91,15 +100,24 @@ def try_networks(
 ) -> TriedNetworks:
     """Build the network of every config, train it on two images and show it one.
 
-    Those of the catalog are known to work, unless an option makes it doubtful. A network that
-    cannot be tried without values is tried on `device`.
+    Networks of the catalog are known to work, unless an option makes it doubtful. A network that
+    cannot be tried without values is tried on `device`. Optimizers of the user's own take some
+    steps on a tiny network.
     """
     requests: dict[str, dict[str, Any]] = {}
+    places: dict[str, tuple[str, str]] = {}
     for config in configs:
+        if config.optimizer not in OPTIMIZERS:
+            keys = _optimizer_key(config)
+            requests[keys], places[keys] = (
+                {"keys": json.loads(keys), **_code_of(plan, config)},
+                ("optimizer", config.optimizer),
+            )
         doubtful = any(getattr(config, name) is not None for name in DOUBTFUL)
         if (config.arch in NETWORKS and not doubtful) or (key := _key(config)) in requests:
             continue
         data = load_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
+        places[key] = ("arch", config.arch)
         requests[key] = {
             "arch": config.arch,
             "classes": len(data.class_names),
@@ -108,24 +126,35 @@ def try_networks(
             "freeze": config.freeze is not None,
             "copied": config.select == "best" or config.ema is not None,
             "device": device,
-            # Of an earlier version: where its code lies. Its fingerprints make another request.
-            "code_folder": str(plan.resolver.code.earlier_folder(config) or "") or None,
-            "code": plan.resolver.code.versions(config),
+            **_code_of(plan, config),
         }
     answers = ask(list(requests.values()), cache_roots(data_dir)) if requests else []
     tried = TriedNetworks()
-    for (key, request), answer in zip(requests.items(), answers, strict=True):
+    for key, answer in zip(requests, answers, strict=True):
         tried.problems[key] = answer["problem"]
-        tried.variants.setdefault(request["arch"], []).append(answer["problem"])
-        notes = tried.notes.setdefault(request["arch"], [])
+        tried.variants.setdefault(places[key], []).append(answer["problem"])
+        notes = tried.notes.setdefault(places[key][1], [])
         notes += [note for note in answer["notes"] if note not in notes]
     return tried
+
+
+def _code_of(plan: Plan, config: TrialConfig) -> dict[str, Any]:
+    """Return where an earlier version's code lies, and fingerprints: other code is tried anew."""
+    code = plan.resolver.code
+    folder = code.earlier_folder(config)
+    return {"code_folder": str(folder) if folder else None, "code": code.versions(config)}
 
 
 def _key(config: TrialConfig) -> str:
     """Return a key that is equal for configs whose networks are tried alike."""
     names = {"arch", "arch_options", "image_size", "dataset", "labels", "freeze", "select", "ema"}
     return config.model_dump_json(include={*NETWORK_KEYS, *names})
+
+
+def _optimizer_key(config: TrialConfig) -> str:
+    """Return the keys, as JSON, that are equal for configs whose optimizers are tried alike."""
+    names = {"optimizer", "optimizer_options", "decay_norm_bias", "lr", *OPTIMIZER_KEYS}
+    return config.model_dump_json(include=names, exclude_none=True)
 
 
 def ask(requests: list[dict[str, Any]], roots: list[Path]) -> list[dict[str, Any]]:

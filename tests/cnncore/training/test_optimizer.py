@@ -7,7 +7,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from cnncore.config import TrialConfig
-from cnncore.training.optimizer import build_optimizer, l2_names
+from cnncore.training.optimizers.build import build_optimizer
+from cnncore.training.optimizers.groups import l2_names
 from cnncore.training.schedule import learning_rate
 
 STEPS = 7
@@ -172,7 +173,7 @@ def test_l2_steps_as_the_gradient_of_the_explicit_penalty(optimizer):
 
 
 def test_l2_is_refused_where_weight_decay_is_decoupled():
-    with pytest.raises(ValidationError, match="use weight_decay under adamw"):
+    with pytest.raises(ValidationError, match="use weight_decay under"):
         config(optimizer="adamw", l2=0.01)
 
 

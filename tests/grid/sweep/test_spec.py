@@ -56,7 +56,11 @@ def test_a_good_file_is_read_with_types_of_yaml_1_2() -> None:
         ("[cnn3]", "[cnn33]", "a.yaml:3: compare.arch[0]: unknown architecture 'cnn33' (closest: "),
         ("[cnn3]", "[cnn3, cnn3]", "a.yaml:3: compare.arch: has a value twice"),
         ("digits", "digitz", "a.yaml:11: fixed.dataset: unknown data set 'digitz' (closest: dig"),
-        ("adam]", "adm]", "a.yaml:4: compare.optimizer[1]: unknown value 'adm' (closest: adam)"),
+        (
+            "adam]",
+            "adm]",
+            "a.yaml:4: compare.optimizer[1]: unknown optimizer 'adm' (closest: adam)",
+        ),
         ("epochs: 3", "epoch: 3", "a.yaml:12: fixed.epoch: unknown key 'epoch' (closest: epochs)"),
         (
             "epochs: 3",
