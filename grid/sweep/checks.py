@@ -136,8 +136,8 @@ def cross_problems(spec: SweepSpec) -> Problems:
             if key == axis_key:
                 yield ("fixed", key), f"is also {other}; give it in one place"
             elif sets_option(key, [value], axis_key):
-                path = ("fixed", key, axis_key.partition(".")[2])
-                yield path, f"is also {other}; give it in one place"
+                name = axis_key.partition(".")[2]
+                yield ("fixed", key, name), f"is also {other}; give it in one place"
             elif axis_key == (option_of(key) or ("",))[0]:
                 yield ("fixed", key), f"{axis_key} is {other} as a whole; give it in one place"
     for key in spec.axis_keys():

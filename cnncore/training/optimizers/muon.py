@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnncore.config.optimizers import MuonOptions
-from cnncore.models.classifier_head import head_names
+from cnncore.models.classifier_head import AUXILIARY, HEADS
 
 
 class Muon(torch.optim.Optimizer):
@@ -138,12 +138,13 @@ def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
 def classifiers(model: nn.Module) -> list[Any]:
     """Return the layers that give logits: the last of the head and of each auxiliary head.
 
-    A network whose head cannot be told has its last layer as classifier.
+    A network without a child `classifier` or `fc` has its last layer, in the order of its modules,
+    as classifier.
     """
-    try:
-        heads = [model.get_submodule(name) for name in head_names(model)]
-    except ValueError:
-        heads = [model]
+    children = dict(model.named_children())
+    heads = [children[name] for name in (*HEADS, *AUXILIARY) if name in children]
+    if not any(name in children for name in HEADS):
+        heads.append(model)
     layers = ([m for m in head.modules() if isinstance(m, _LAYERS)] for head in heads)
     return [found[-1] for found in layers if found]
 
