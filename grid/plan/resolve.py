@@ -147,7 +147,8 @@ class Resolver:
         for name in names:
             if problem := self._own.signature(config, name).problem:
                 key = "optimizer" if name == config.optimizer else "schedule"
-                raise ConfigProblem(self.key_path(key), f"{name}: {problem}")
+                text = problem if problem.startswith(name) else f"{name}: {problem}"
+                raise ConfigProblem(self.key_path(key), text)
         if not is_own(config.optimizer):
             return config
         try:

@@ -89,7 +89,13 @@ def test_keys_that_do_not_apply_are_null() -> None:
         ({"step": {"every": 5}}, True),
         ({"restarts": {"first": 1, "factor": 2}}, True),
         ("plateau", True),
+        ({"exponential": {"factor": 0.9}}, True),
         ("cosine", False),
+        ("one_cycle", False),
+        ("linear", False),
+        ({"polynomial": {"power": 2}}, False),
+        ("warmup_stable_decay", False),
+        ("own_rates:halves", False),
     ],
 )
 def test_lineage_exists_where_the_schedule_does_not_depend_on_the_budget(

@@ -1,72 +1,18 @@
-"""Learning rates and optimizers against PyTorch's own and against hand computations."""
+"""Optimizers and their groups against PyTorch's own and against hand computations."""
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
-from torch.optim import lr_scheduler
 
 from cnncore.config import TrialConfig
 from cnncore.training.optimizers.build import build_optimizer
 from cnncore.training.optimizers.groups import l2_names
-from cnncore.training.schedule import learning_rate
-
-STEPS = 7
 
 
 def config(**keys):
     keys = {"optimizer": "sgd", "epochs": 10, **keys}
     return TrialConfig(arch="cnn3", dataset="digits", lr=0.5, **keys)
-
-
-def rates(config):
-    return [learning_rate(config, step, STEPS) for step in range(1, config.epochs * STEPS + 1)]
-
-
-def reference(make, every):
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-    scheduler, out = make(optimizer), []
-    for step in range(1, 10 * STEPS + 1):
-        out.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if step % every == 0:
-            scheduler.step()
-    return out
-
-
-def test_schedules_equal_torchs():
-    cosine = reference(lambda o: lr_scheduler.CosineAnnealingLR(o, 10 * STEPS, 0.05), every=1)
-    assert rates(config(schedule={"cosine": {"final": 0.1}})) == pytest.approx(cosine)
-    step = reference(lambda o: lr_scheduler.StepLR(o, 3, 0.2), every=STEPS)
-    assert rates(config(schedule={"step": {"every": 3, "factor": 0.2}})) == pytest.approx(step)
-    assert rates(config()) == [0.5] * 70
-
-
-def test_warm_restarts_equal_torchs_and_fall_where_mcdonnells_do():
-    sgdr = reference(
-        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2 * STEPS, 2, 0.05), every=1
-    )
-    lrs = rates(config(schedule={"restarts": {"first": 2, "factor": 2, "final": 0.1}}))
-    assert lrs == pytest.approx(sgdr)
-
-    doubling = config(schedule={"restarts": {"first": 1, "factor": 2}}, epochs=254)
-    peaks = [i // STEPS for i, rate in enumerate(rates(doubling)) if rate == 0.5]
-    assert peaks == [0, 1, 3, 7, 15, 31, 63, 127]
-    warm = rates(config(schedule={"restarts": {"first": 3}}, warmup_epochs=1))
-    assert [i / STEPS for i, rate in enumerate(warm) if rate == 0.5 and i >= STEPS] == [1, 4, 7]
-
-
-def test_warmup_rises_to_the_peak_and_the_cosine_follows():
-    lrs = rates(config(schedule="cosine", warmup_epochs=2))
-    assert lrs[:14] == pytest.approx([0.5 * (i + 1) / 14 for i in range(14)])
-    assert lrs[14] == 0.5
-    assert lrs[14:] == sorted(lrs[14:], reverse=True)
-    assert 0 < lrs[-1] < 0.01
-
-
-def test_a_plateau_multiplies_by_its_factor_at_each_cut():
-    plateau = config(schedule={"plateau": {"factor": 0.5}})
-    assert [learning_rate(plateau, 9, STEPS, cuts) for cuts in range(3)] == [0.5, 0.25, 0.125]
 
 
 @pytest.mark.parametrize(
@@ -175,12 +121,3 @@ def test_l2_steps_as_the_gradient_of_the_explicit_penalty(optimizer):
 def test_l2_is_refused_where_weight_decay_is_decoupled():
     with pytest.raises(ValidationError, match="use weight_decay under"):
         config(optimizer="adamw", l2=0.01)
-
-
-def test_milestones_are_shares_of_the_budget():
-    schedule = {"milestones": {"at": [0.5, 0.75], "factor": 0.1}}
-    eight = config(epochs=8, schedule=schedule)
-    lrs = [learning_rate(eight, step, 2) for step in range(1, 17)]
-    assert lrs == pytest.approx([0.5] * 8 + [0.05] * 4 + [0.005] * 4)
-    three = config(epochs=3, schedule=schedule)
-    assert [learning_rate(three, step, 1) for step in (1, 2, 3)] == pytest.approx([0.5, 0.5, 0.05])
