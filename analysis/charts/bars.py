@@ -76,7 +76,9 @@ def ablation(connection: Connection) -> Chart | None:
         if row["test_top1_mean"] is not None
     ]
     axes = cell_axes(records)
-    compared = [axis for axis in axes if axis not in NOT_ABLATED and varies(records, axis)]
+    compared = [
+        axis for axis in axes if axis.partition(".")[0] not in NOT_ABLATED and varies(records, axis)
+    ]
     panels = [panel for axis in compared if (panel := _axis_panel(records, axis, axes))]
     if not panels:
         return None

@@ -12,7 +12,14 @@ from analysis.charts.encodings import Points, colour_encoding, log_scale, plain,
 from analysis.charts.style import PALETTE, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
-from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value, compact
+from analysis.tables.cell_labels import (
+    Row,
+    cell_axes,
+    cell_label,
+    cell_value,
+    compact,
+    config_settings,
+)
 from analysis.tables.objectives import kind_of, title_of
 from analysis.tables.table_formats import MISSING
 
@@ -201,7 +208,7 @@ def _name(row: Row, axes: list[str], several: bool) -> str:
 
 def _differing(group: list[Row]) -> list[str]:
     """Return the tuned keys of a cell: those with several values in its configs."""
-    configs = [json.loads(row["config"] or "{}") for row in group]
+    configs = [config_settings(row["config"]) for row in group]
     keys = dict.fromkeys(key for config in configs for key in config)
     return [key for key in keys if len({compact(config.get(key)) for config in configs}) > 1]
 
@@ -263,7 +270,7 @@ def _at(data: list[Point], last: int) -> alt.Chart:
 
 def _columns(group: list[Row]) -> dict[str, list[Any]]:
     """Return the values of each tuned key and the objective, one value per config."""
-    configs = [json.loads(row["config"]) for row in group]
+    configs = [config_settings(row["config"]) for row in group]
     tuned = {key: [config.get(key) for config in configs] for key in _differing(group)}
     return {**tuned, _goal(group): [row["value_mean"] for row in group]}
 

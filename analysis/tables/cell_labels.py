@@ -34,6 +34,17 @@ def cell_label(row: Row, axes: list[str]) -> str:
     )
 
 
+def config_settings(text: str | None) -> dict[str, Any]:
+    """Return a config's settings; options are settings of their own: `optimizer_options.alpha`."""
+    settings: dict[str, Any] = {}
+    for key, value in json.loads(text or "{}").items():
+        if key.endswith("_options") and isinstance(value, dict):
+            settings.update({f"{key}.{name}": option for name, option in value.items()})
+        else:
+            settings[key] = value
+    return settings
+
+
 def settings_text(values: dict[str, Any]) -> str:
     """Return settings as short text: `lr=0.01, momentum=0.9`."""
     return ", ".join(f"{key}={compact(value)}" for key, value in values.items())

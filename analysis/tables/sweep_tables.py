@@ -13,6 +13,7 @@ from analysis.tables.cell_labels import (
     cell_columns,
     cell_value,
     compact,
+    config_settings,
     folder_column,
     settings_text,
     without_images,
@@ -210,7 +211,7 @@ def settings(connection: Connection) -> Table:
     tuned = {key for row in records if row["params"] for key in json.loads(row["params"])}
     values: dict[str, dict[str, None]] = {}
     for row in records:
-        config = json.loads(row["config"]) if row["config"] else {}
+        config = config_settings(row["config"])
         if row["image_size"]:
             config["image_size"] = row["image_size"]
         for key, value in config.items():

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cnncore.config.values import (
     ConfigPart,
@@ -223,6 +222,10 @@ NO_OPTIONS = {
 USUAL_MOMENTS = 2
 
 
+class NoOption(ValueError):
+    """Error for an option that an optimizer does not have."""
+
+
 def check_optimizer(name: str) -> str:
     """Return the name of an optimizer. Raises `ValueError` if there is none of it."""
     if name in OPTIMIZERS:
@@ -259,7 +262,7 @@ def check_options(optimizer: str, options: Mapping[str, Any]) -> dict[str, Any] 
 def refuse_options(optimizer: str, given: Iterable[str], known: Iterable[str] | None) -> None:
     """Raise `ValidationError` for options that are not among `known`, or are no options at all."""
     names = None if known is None else [name for name in known if name not in ("lr", *NO_OPTIONS)]
-    errors = []
+    errors: list[Any] = []
     for name in given:
         if name in NO_OPTIONS:
             text = f"is no option: {NO_OPTIONS[name]}"
@@ -271,8 +274,8 @@ def refuse_options(optimizer: str, given: Iterable[str], known: Iterable[str] | 
             text += options
         else:
             continue
-        kind = PydanticCustomError("no_option", "{text}", {"text": text})
-        errors.append(InitErrorDetails(type=kind, loc=(name,), input=None))
+        error = {"type": "value_error", "loc": (name,), "input": None}
+        errors.append({**error, "ctx": {"error": NoOption(text)}})
     if errors:
         raise ValidationError.from_exception_data("optimizer_options", errors)
 

@@ -25,6 +25,7 @@ from cnncore.config import (
     own_names,
 )
 from cnncore.config.images import Background, Resize
+from cnncore.config.optimizers import NoOption
 from cnncore.data.augment.transform_check import transform_problem
 from cnncore.data.sources.kinds import is_of_pictures
 from cnncore.error_text import error_line, error_message
@@ -242,7 +243,11 @@ class Resolver:
         if problem := check_network(config.arch, config.image_size, options):
             known = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
             refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in known]
-            keys = (*refused, "image_size", "arch") if config.arch in NETWORKS else ("arch",)
+            for name in set(config.arch_options or {}) - {*known}:
+                refused += [f"arch_options.{name}", "arch_options"]
+            keys = (
+                tuple(refused) or ("image_size", "arch") if config.arch in NETWORKS else ("arch",)
+            )
             raise ConfigProblem(self.key_path(*keys), problem)
         if library_of(config.arch):
             self._check_library(config, options)
@@ -372,8 +377,8 @@ class Resolver:
         for path, text in described(others):
             key, option = str(path[0]) if path else "", dotted(path[:2])
             where = self.key_path(option, key)
-            inner = dotted(path[2 if where[-1:] == (option,) and path[1:] else 1 :])
-            if any(e["loc"] == path and e["type"] == "no_option" for e in others):
+            inner = dotted(path[2 if where[-1:] == (option,) and path[1:] else 1 if where else 0 :])
+            if any(e["loc"] == path and _is_no_option(e) for e in others):
                 text += self._remedy(where, option)
             problems.append((where, f"{inner}: {text}" if inner else text))
         return problems
@@ -406,4 +411,13 @@ class Resolver:
                 return ("tune", "axes", key)
             if key in self.spec.fixed:
                 return ("fixed", key)
+        for key in keys:
+            rules = [i for i, rule in enumerate(self.spec.rules) if key in rule.set]
+            if len(rules) == 1:
+                return ("rules", rules[0], "set", key)
         return ()
+
+
+def _is_no_option(details: Any) -> bool:
+    """Check whether one of pydantic's errors is an option that the optimizer does not have."""
+    return isinstance(details.get("ctx", {}).get("error"), NoOption)

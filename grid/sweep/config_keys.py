@@ -191,7 +191,7 @@ def describe_error(details: Any) -> str:
         return "is empty; give at least one value"
     if kind == "string_pattern_mismatch":
         return f"a name of letters, digits, '.', '_' and '-' (it becomes a folder), but got {got}"
-    if kind in ("value_error", "no_option"):
+    if kind == "value_error":
         return str(message)
     return f"{message[0].lower()}{message[1:]}, but got {got}"
 
