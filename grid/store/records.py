@@ -53,8 +53,8 @@ TRIALS: tuple[Column, ...] = (
     *_columns(
         REAL,
         lr="learning rate, the peak of the schedule",
-        momentum="SGD's momentum",
-        weight_decay="weight decay",
+        momentum="momentum; null if the optimizer has none",
+        weight_decay="weight decay; null if the optimizer has none",
     ),
     *_columns(INT, batch_size="images per step", image_size="side of the network's input, pixels"),
     *_columns(TEXT, precision="fp32 or bf16"),

@@ -95,8 +95,16 @@ MORE: dict[str, Any] = {
     ),
     **dict.fromkeys(["dropout", "weight_decay", "l2", "label_smoothing", "val_fraction"], NUMBERS),
     "schedule": st.sampled_from(
-        ["cosine", {"restarts": {"first": 1}}, {"milestones": {"at": [0.5]}}]
+        [
+            *("cosine", "one_cycle", "warmup_stable_decay", "polynomial", "nowhere:f"),
+            {"restarts": {"first": 1}},
+            {"milestones": {"at": [0.5]}},
+        ]
     ),
+    "optimizer": st.sampled_from(["rmsprop", "muon", "rprop", "lbfgs", "torch.optim:SGD", "a:b"]),
+    "optimizer_options": st.builds(lambda n: {"eps": n, "dampening": n}, NUMBERS),
+    **dict.fromkeys(["optimizer_options.eps", "optimizer_options.alpha"], NUMBERS),
+    "decay_norm_bias": st.booleans(),
     "early_stop": st.builds(lambda n: {"patience": n}, NUMBERS),
     "augment": st.builds(lambda n: [{"erase": {"size": n}}, {"crop": {"padding": n}}], NUMBERS),
     "precision": st.sampled_from(["fp32", "bf16"]),

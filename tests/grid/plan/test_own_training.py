@@ -81,7 +81,8 @@ def test_what_an_own_optimizer_or_schedule_cannot_do_is_refused_in_one_go(plan: 
         plan(
             str([f"own_training:{name}" for name in names]),
             ", optimizer_options: {shrp: 2}",
-            "rules:\n  - when: {optimizer: 'own_training:Free'}\n    set: {optimizer_options: null}\n",
+            "rules:\n  - when: {optimizer: 'own_training:Free'}\n"
+            "    set: {optimizer_options: null}\n",
         )
     problems = "\n".join(caught.value.problems)
     for text in (

@@ -131,3 +131,41 @@ def test_whatever_a_trial_raises_is_that_trials(sweep, data_dir):
     assert (summary.states, summary.exit_code) == ({"complete": 1, "failed": 7}, 1)
     reasons = {row.arch.partition(":")[2]: row.reason for row in trial_rows(Path(summary.folder))}
     assert all(part in reasons[name] for name, part in expected.items())
+
+
+def test_an_optimizer_of_ones_own_is_tried_with_its_line_of_the_sweep(
+    write_sweep, tmp_path, data_dir, monkeypatch
+):
+    (tmp_path / "own_steps.py").write_text(
+        "import torch\n"
+        "class Still(torch.optim.SGD):\n"
+        "    def step(self, closure=None): pass\n"
+        "class Odd(torch.optim.SGD):\n"
+        "    def __init__(self, params, lr, power=1):\n"
+        "        super().__init__(params, lr=lr ** (1 // power))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write_sweep(
+        compare={
+            "optimizer": ["own_steps:Still", "own_steps:Odd", "sgd"],
+            "optimizer_options": [None, {"power": 0}],
+        },
+        exclude=[{"optimizer": ["sgd", "own_steps:Still"], "optimizer_options": [{"power": 0}]}],
+        fixed={**FIXED, "arch": "mobilenet_small", "lr": 0.01, "optimizer": None},
+        seeds=[0],
+    )
+    found = tried(path, data_dir)
+    assert found.placed_messages() == [
+        ("optimizer", "own_steps:Still: its steps change no weight"),
+        (
+            "optimizer",
+            "own_steps:Odd: ZeroDivisionError: integer division or modulo by zero "
+            "(own_steps.py:6) (1 of its 2 variants)",
+        ),
+    ]
+    assert "own_steps" not in sys.modules
+    monkeypatch.setattr(network_check, "_ask", lambda requests: ([None] * len(requests), ""))
+    plan = make_plan(load_sweep(path), data_dir=data_dir)
+    problems = [found.problem(trial.config) for trial in plan.trials]
+    assert [problem is None for problem in problems] == [False, True, False, True]
