@@ -14,6 +14,7 @@ from analysis.results.location import inside
 from cnncore.config import TrialConfig
 from cnncore.data import (
     DataMissing,
+    absent_classes,
     check_dataset,
     download_dataset,
     load_planned,
@@ -64,7 +65,8 @@ def make_plan(
         _data_facts, data_dir=folder, download=download, skip_unreadable=skip_unreadable
     )
     smallest = partial(_smallest_class, data_dir=folder, skip_unreadable=skip_unreadable)
-    plan = expand_sweep(spec, facts, changes, smallest, code)
+    untrained = partial(_untrained_classes, data_dir=folder, skip_unreadable=skip_unreadable)
+    plan = expand_sweep(spec, facts, changes, smallest, untrained, code)
     return replace(plan, skip_unreadable=skip_unreadable)
 
 
@@ -148,6 +150,16 @@ def _smallest_class(
 ) -> tuple[str, int]:
     """Return the smallest class of a config's training images and its number of images."""
     return smallest_class(load_planned(config, data_dir, skip_unreadable=skip_unreadable))
+
+
+def _untrained_classes(
+    config: TrialConfig, folds: int | None, *, data_dir: Path, skip_unreadable: bool
+) -> list[str]:
+    """Return the classes of which some fold has no image to train on."""
+    data = load_planned(config, data_dir, skip_unreadable=skip_unreadable)
+    parts = [(fold, folds) for fold in range(folds)] if folds else [None]
+    absent = [absent_classes(config, data, part).get("train", []) for part in parts]
+    return list(dict.fromkeys(name for names in absent for name in names))
 
 
 def _data_facts(

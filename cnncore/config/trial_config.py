@@ -26,6 +26,7 @@ from cnncore.config.images import (
     Resize,
     each_once,
 )
+from cnncore.config.losses import ClassWeights, CrossEntropy, Focal, Loss
 from cnncore.config.objective import VAL_TOP1, check_objective
 from cnncore.config.optimizers import (
     OPTIMIZER_KEYS,
@@ -41,6 +42,7 @@ from cnncore.config.values import (
     Epochs,
     EpochsFrom0,
     Fraction,
+    FunctionName,
     NonNegativeFloat,
     Pixels,
     PositiveFloat,
@@ -72,6 +74,10 @@ CROP_SIDE = 32
 # Keys that are options of a network; null means the network's own default.
 NETWORK_KEYS = ("activation", "dropout", "width", "depth", "stem", "aux_weight", "one_bit")
 
+# Keys whose work `train_epoch` does itself.
+TAKEN_OVER = ("aux_weight", "mixup", "cutmix", "grad_clip", "loss", "class_weights",
+              "label_smoothing")  # fmt: skip
+
 
 class TrialConfig(ConfigPart):
     """Every setting that can change a trial's result, except its seed and fold."""
@@ -83,6 +89,8 @@ class TrialConfig(ConfigPart):
     width: PositiveFloat | None = None
     depth: PositiveFloat | None = None
     stem: Literal["cifar", "imagenet"] | None = None
+    # Before the keys whose work it takes over (`TAKEN_OVER`), which look for it.
+    train_epoch: FunctionName | None = None
     aux_weight: NonNegativeFloat | None = None
     one_bit: bool | None = None
     pretrained: str | None = None
@@ -108,6 +116,7 @@ class TrialConfig(ConfigPart):
     tta: Literal["flip"] | None = None
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
+    sampling: Literal["balanced"] | None = None
     quirk: Quirk | None = None
 
     optimizer: Annotated[str, AfterValidator(check_optimizer)]
@@ -125,6 +134,8 @@ class TrialConfig(ConfigPart):
     warmup_epochs: EpochsFrom0 | None = None
     grad_clip: PositiveFloat | None = None
     ema: Share | None = None
+    loss: Loss | None = None
+    class_weights: ClassWeights | None = None
     label_smoothing: Fraction | None = None
 
     epochs: Epochs
@@ -139,11 +150,16 @@ class TrialConfig(ConfigPart):
     @model_validator(mode="before")
     @classmethod
     def _complete_aux_weight(cls, data: Any) -> Any:
-        """Fill in the weight of the auxiliary heads' loss for networks that have such heads."""
+        """Fill in the weight of the auxiliary heads' loss for networks that have such heads.
+
+        Under an epoch of the user's own it is 0: without heads the network returns plain logits.
+        """
         if not isinstance(data, dict) or data.get("aux_weight") is not None:
             return data
         weight = aux_weight_of(str(data.get("arch")))
-        return data if weight is None else {**data, "aux_weight": weight}
+        if weight is None:
+            return data
+        return {**data, "aux_weight": 0.0 if data.get("train_epoch") else weight}
 
     @model_validator(mode="before")
     @classmethod
@@ -248,6 +264,48 @@ class TrialConfig(ConfigPart):
         """Resolve to null what changes nothing: true, and any value if no weights decay."""
         own = info.data.get("optimizer") not in OPTIMIZERS
         return False if value is False and (own or info.data.get("weight_decay")) else None
+
+    @field_validator(*TAKEN_OVER)
+    @classmethod
+    def _refuse_taken_over(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse keys beside an epoch of the user's own that it would not see."""
+        own = info.data.get("train_epoch")
+        if own is None or not value or isinstance(value, CrossEntropy):
+            return value if own is None or info.field_name == "aux_weight" else None
+        raise ValueError(
+            f"decides nothing beside train_epoch: {own} does this itself; leave "
+            f"{info.field_name} out"
+        )
+
+    @field_validator("loss")
+    @classmethod
+    def _resolve_cross_entropy(cls, value: Any) -> Any:
+        """Resolve the cross-entropy, and the focal loss that equals it, to null."""
+        same = isinstance(value, CrossEntropy) or (isinstance(value, Focal) and value.gamma == 0)
+        return None if same else value
+
+    @field_validator("class_weights")
+    @classmethod
+    def _resolve_equal_weights(cls, value: Any) -> Any:
+        """Resolve weights that are all equal to null: their size cancels."""
+        if value is None or value == "balanced":
+            return value
+        weights = value.values() if isinstance(value, dict) else value
+        return None if len(set(weights)) == 1 else value
+
+    @field_validator("label_smoothing")
+    @classmethod
+    def _check_smoothing(cls, value: float | None, info: ValidationInfo) -> float | None:
+        """Refuse smoothing under other losses than the cross-entropy."""
+        if (loss := info.data.get("loss")) is None:
+            return value
+        if value:
+            name = loss if isinstance(loss, str) else loss.kind
+            raise ValueError(
+                f"is a part of the cross-entropy, but loss is {name}; leave it out, or set it by a "
+                "rule for the cells with loss: cross_entropy"
+            )
+        return None
 
     @field_validator("l2")
     @classmethod

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from cnncore.functions import check_function_name
 
 
 def _refuse_boolean(value: Any) -> Any:
@@ -27,6 +29,18 @@ Count = Annotated[Whole, Field(gt=0, le=1_000_000_000)]
 Epochs = Annotated[Whole, Field(gt=0, le=1_000_000)]
 EpochsFrom0 = Annotated[Whole, Field(ge=0, le=1_000_000)]
 Pixels = Annotated[Whole, Field(gt=0, le=65_536)]
+
+
+def _check_function(name: str) -> str:
+    if ":" not in name:
+        raise ValueError(f"must be package.module:function, but got {name!r}")
+    if problem := check_function_name(name):
+        raise ValueError(problem)
+    return name
+
+
+# A function of the user's own, `package.module:function`; nothing is imported here.
+FunctionName = Annotated[str, AfterValidator(_check_function)]
 
 
 class ConfigPart(BaseModel):

@@ -18,14 +18,15 @@ from cnncore.data.dataset import (
     smallest_class,
 )
 from cnncore.data.errors import DataError, DataMissing
-from cnncore.data.sources.open import DatasetInfo
-from cnncore.data.split_indices import absent_classes
+from cnncore.data.sources.open import DatasetInfo, label_set
+from cnncore.data.split_indices import SPLIT_KEYS, absent_classes
 from cnncore.data.stratify import stratified_split, stratified_subset
 
 if TYPE_CHECKING:
     from cnncore.data.splits import Splits, open_splits
 
 __all__ = [
+    "SPLIT_KEYS",
     "DataError",
     "DataMissing",
     "DatasetInfo",
@@ -35,6 +36,7 @@ __all__ = [
     "absent_classes",
     "check_dataset",
     "download_dataset",
+    "label_set",
     "load_dataset",
     "load_planned",
     "open_splits",

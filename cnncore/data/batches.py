@@ -156,7 +156,8 @@ class TrainSplit:
     is a different image in each epoch.
 
     Order and augmentation of an epoch depend on `(seed, epoch)` alone, so an epoch can be resumed
-    at any step. With `window` the images are cut by `mobilenet_crop.Window`.
+    at any step. With `window` the images are cut by `mobilenet_crop.Window`. With `balanced` each
+    image of an epoch is drawn anew: its class first, all equally likely, then an image of it.
     """
 
     def __init__(
@@ -171,9 +172,13 @@ class TrainSplit:
         device: torch.device,
         *,
         window: bool = False,
+        balanced: bool = False,
     ) -> None:
         self.indices = indices
         self.batch_size = batch_size
+        self._balanced = balanced
+        # Called before every batch of an epoch of the user's own, to renew the heartbeat.
+        self.before_batch: Callable[[], None] = lambda: None
         self._window = window
         self._augment = augment
         self._labels = labels
@@ -195,6 +200,11 @@ class TrainSplit:
         return n - 1 if n > 1 and n % self.batch_size == 1 else n
 
     @property
+    def labels(self) -> Labels:
+        """Labels of the split's images, each once."""
+        return self._labels[self.indices]
+
+    @property
     def steps(self) -> int:
         """Number of batches in an epoch."""
         return -(-len(self) // self.batch_size)
@@ -207,7 +217,11 @@ class TrainSplit:
         """
         n, image_device = len(self), self._images.device
         random = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", epoch)))
-        shuffled = self.indices[random.permutation(len(self.indices))][:n]
+        if self._balanced:
+            chosen = balanced_draw(random, self.labels)
+        else:
+            chosen = random.permutation(len(self.indices))
+        shuffled = self.indices[chosen][:n]
         order = torch.from_numpy(shuffled).to(image_device)
         labels = torch.from_numpy(self._labels[shuffled]).to(self._device)
         draws = draw(self._augment, n, self.batch_size, self._side, seed, epoch).to(image_device)
@@ -228,6 +242,19 @@ class TrainSplit:
         for start, images in zip(range(first, n, self.batch_size), batches, strict=True):
             batch = self._input(images, *changes.for_batch(start))
             yield batch, labels[start : start + self.batch_size]
+
+
+def balanced_draw(random: np.random.Generator, labels: Labels) -> Indices:
+    """Draw as many positions in `labels` as there are, with replacement.
+
+    Every class that occurs is equally likely, and so is each image of a class.
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.cumsum(counts) - counts
+    classes = random.integers(0, len(counts), len(labels))
+    chosen: Indices = by_class[starts[classes] + random.integers(0, counts[classes])]
+    return chosen
 
 
 class EvalSplit:

@@ -10,6 +10,10 @@ from cnncore.config import TrialConfig
 from cnncore.data.cache import ImageData
 from cnncore.data.stratify import Indices, stratified_fold, stratified_split, stratified_subset
 
+# Keys of a config that decide which images a split has.
+SPLIT_KEYS = {"dataset", "data_fingerprint", "labels", "val_fraction", "split_seed"}
+SPLIT_KEYS |= {"limit_train", "limit_test"}
+
 
 @dataclass(frozen=True)
 class SplitIndices:

@@ -16,6 +16,7 @@ from cnncore.data.augment.enhancement import enhanced
 from cnncore.data.augment.own_transform import has_own
 from cnncore.data.batches import EvalSplit, EvalView, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
+from cnncore.data.errors import DataError
 from cnncore.data.split_indices import split_indices
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
@@ -45,9 +46,17 @@ def open_splits(
 ) -> Splits:
     """Return the splits of a config (`split_indices`), with their batches on `device`.
 
-    `image_size` defaults to that of the data.
+    `image_size` defaults to that of the data. Raises `DataError` if classes are to be drawn equally
+    often and one of them has no image.
     """
     indices = split_indices(config, data, fold)
+    if config.sampling == "balanced":
+        own = data.train_labels[indices.train]
+        if absent := set(range(len(data.class_names))) - set(own.tolist()):
+            raise DataError(
+                f"sampling: balanced needs an image of each class, but {data.name} has none of "
+                f"{data.class_names[min(absent)]} to train on"
+            )
     # Transforms of the user's run on the CPU.
     place = torch.device("cpu") if has_own(config.augment) else device
     train_images = device_images(data, "train", place, config.enhance)
@@ -82,6 +91,7 @@ def open_splits(
             _scaled(normalization, 255) if config.quirk == "simpson-scale" else normalization,
             device,
             window=window,
+            balanced=config.sampling == "balanced",
         ),
         val=eval_split("val", train_images, data.train_labels, indices.val),
         test=eval_split("test", test_images, data.test_labels, indices.test),

@@ -11,20 +11,23 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cnncore.config import EarlyStop, Objective, Plateau, TrialConfig
-from cnncore.data.augment.mixing import Mix, draw_mix
+from cnncore.data.augment.mixing import draw_mix
+from cnncore.data.batches import Batches
 from cnncore.data.splits import Splits
 from cnncore.measure.evaluate import autocast, predict
 from cnncore.measure.own_metrics import Measured, Measures, objective_value, open_measures
 from cnncore.models.classifier_head import feature_norms
 from cnncore.models.logits import check_logits
 from cnncore.seeding import derive_seed, seed_epoch
+from cnncore.training.ema import update_ema
 from cnncore.training.glibc_allocator import keep_freed_memory
+from cnncore.training.loss import build_loss
 from cnncore.training.memory_format import to_channels_last
 from cnncore.training.optimizers.build import build_optimizer, set_rate
 from cnncore.training.optimizers.modes import to_eval_mode, to_train_mode
+from cnncore.training.own_epoch import import_epoch, train_own_epoch
 from cnncore.training.schedule import learning_rate
 from cnncore.training.train_state import (
     BestSoFar,
@@ -52,12 +55,13 @@ class Diverged(Exception):
 class EpochResult:
     """Result of one epoch.
 
-    `train_*` are running means in training mode, on augmented images; for mixed images
-    `train_top1` counts the label with the larger weight. `lr` is the last step's. `val_top5` is
-    None below six classes. `is_best` is true if `select` would choose this epoch among those so
-    far. `stop_reason` is set in the epoch after which `early_stop` ends the training. `objective`
-    is the value of the config's objective, NaN where it has none; None if it is `val_top1`.
-    `metrics` are those that were asked for, on validation.
+    `train_*` are running means in training mode, on augmented images; `train_loss` is that of the
+    loss that is trained on, `val_loss` the plain cross-entropy. For mixed images `train_top1`
+    counts the label with the larger weight. `lr` is the last step's. `val_top5` is None below six
+    classes. `is_best` is true if `select` would choose this epoch among those so far. `stop_reason`
+    is set in the epoch after which `early_stop` ends the training. `objective` is the value of the
+    config's objective, NaN where it has none; None if it is `val_top1`. `metrics` are those that
+    were asked for, on validation.
     """
 
     epoch: int
@@ -124,16 +128,18 @@ def train(
 
     `measures`, by default those of the objective alone, are computed after each epoch.
     A `StepBoundary` follows the first step that ends more than `boundary_every_s` seconds after
-    the last yield. At every yield `state` is whole: resumed from a copy of it, on a CPU with as
-    many threads, all later weights and metrics are the same bit for bit. The consumer may use the
-    model and the global random generators meanwhile; its time is not counted.
+    the last yield; within an epoch of the user's own, `train_epoch`, there is none. At every yield
+    `state` is whole: resumed from a copy of it, on a CPU with as many threads, all later weights
+    and metrics are the same bit for bit. The consumer may use the model and the global random
+    generators meanwhile; its time is not counted.
 
     Raises `Diverged` when the training or validation loss is no longer finite.
     """
     model, optimizer, ema = state.model, state.optimizer, state.ema
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     device, steps = state.device, splits.train.steps
-    smoothing = config.label_smoothing or 0.0
+    loss_of = build_loss(config, splits, device)
+    own_epoch = None if config.train_epoch is None else import_epoch(config.train_epoch)
     aux_weight = config.aux_weight or 0.0
     # Statistics of frozen features keep their trained values.
     frozen_norms = feature_norms(model) if config.freeze == "features" else []
@@ -152,7 +158,12 @@ def train(
         else:
             set_random_state(state.random, device)
         unread: list[tuple[Tensor, Tensor, Tensor]] = []
-        for images, labels in splits.train.batches(state.seed, epoch, state.step):
+        batches: Batches = iter(())
+        if own_epoch is None:
+            batches = splits.train.batches(state.seed, epoch, state.step)
+        else:
+            lr, train_loss, train_top1 = train_own_epoch(own_epoch, state, splits, config)
+        for images, labels in batches:
             state.step += 1
             lr = learning_rate(config, state.epoch * steps + state.step, steps, state.cuts)
             set_rate(optimizer, lr)
@@ -166,9 +177,9 @@ def train(
             logits, *heads = outputs if isinstance(outputs, tuple) else (outputs,)
             for head in (logits, *heads):
                 check_logits(head, len(labels), len(splits.class_names))
-            loss = cross_entropy(logits, labels, mixed, smoothing)
+            loss = loss_of(logits, labels, mixed)
             for head in heads:
-                loss = loss + aux_weight * cross_entropy(head, labels, mixed, smoothing)
+                loss = loss + aux_weight * loss_of(head, labels, mixed)
             if mixed is not None:
                 labels = mixed.main_labels(labels)
             optimizer.zero_grad()
@@ -197,9 +208,12 @@ def train(
                     norm.eval()
                 started = perf_counter()
 
-        add_steps(state, unread)
-        train_loss = state.loss_sum / len(splits.train)
-        train_top1 = state.correct / len(splits.train)
+        if own_epoch is None:
+            add_steps(state, unread)
+            train_loss = state.loss_sum / len(splits.train)
+            train_top1 = state.correct / len(splits.train)
+        elif not math.isfinite(train_loss):
+            raise Diverged(epoch)
         state.train_time_s += perf_counter() - started
 
         started = perf_counter()
@@ -251,15 +265,6 @@ def train(
         yield result
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, mixed: Mix | None, smoothing: float) -> Tensor:
-    """Return the mean over the batch, in fp32; mixed images weight both labels as their pixels."""
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
-    if mixed is None:
-        return loss
-    other = F.cross_entropy(logits.float(), labels[mixed.partner], label_smoothing=smoothing)
-    return mixed.share * loss + (1 - mixed.share) * other
-
-
 def add_steps(state: TrainState, unread: list[tuple[Tensor, Tensor, Tensor]]) -> None:
     """Add unread steps' losses, logits and labels to the epoch's sums, and empty the list.
 
@@ -273,34 +278,6 @@ def add_steps(state: TrainState, unread: list[tuple[Tensor, Tensor, Tensor]]) ->
         state.loss_sum += loss * len(its_labels)
     state.correct += int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
     unread.clear()
-
-
-@torch.no_grad()
-def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the running average of weights and buffers towards those of `model`.
-
-    In the first steps the decay is `(1 + step) / (10 + step)` if that is less, so that the
-    average soon forgets the initial weights (as TensorFlow's `ExponentialMovingAverage` with
-    `num_updates`). Integer buffers are copied. A tensor that several modules share moves once.
-    """
-    decay = min(decay, (1 + step) / (10 + step))
-    new_values = model.state_dict()
-    shared: set[tuple[int, torch.Size]] = set()
-    old, new = [], []
-    for name, value in ema.state_dict().items():
-        if (key := (value.data_ptr(), value.shape)) not in shared:
-            shared.add(key)
-            old.append(value)
-            new.append(new_values[name])
-    real = [value.is_floating_point() for value in old]
-    get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]  # torch has no types here
-        [value for value, is_real in zip(old, real, strict=True) if is_real],
-        [value for value, is_real in zip(new, real, strict=True) if is_real],
-        step,
-    )
-    for old_value, new_value, is_real in zip(old, new, real, strict=True):
-        if not is_real:
-            old_value.copy_(new_value)
 
 
 def validation_scores(logits: Tensor, labels: Tensor) -> tuple[float, float, float | None]:

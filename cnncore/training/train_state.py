@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnncore.training.memory import memory_tensors, moved_back
+
 
 @dataclass
 class BestSoFar:
@@ -39,7 +41,7 @@ class TrainState:
     chose so far, and `best_score` the objective's score in `best_epoch` (`Objective.of_value`); a
     checkpoint has it under its first name, `best_top1`. `best_predictions` are the logits and
     labels of the validation images in `best_epoch`; a checkpoint leaves them out, and they are then
-    computed again.
+    computed again. `memory` belongs to the user's `train_epoch`.
     """
 
     model: nn.Module
@@ -61,6 +63,7 @@ class TrainState:
     best_score: float = -math.inf
     best_weights: dict[str, Tensor] | None = None
     best_predictions: tuple[Tensor, Tensor] | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values; tensors are not copied, so save before the next step."""
@@ -73,6 +76,8 @@ class TrainState:
             "plateau": vars(self.plateau),
             "patience": vars(self.patience),
             "best_top1": self.best_score,
+            "memory": self.memory,
+            "memory_places": [tensor.device.type for tensor in memory_tensors(self.memory)],
             **{name: getattr(self, name) for name in _PLAIN_VALUES},
         }
 
@@ -85,6 +90,9 @@ class TrainState:
         self.best_weights = saved["best_weights"]
         self.best_predictions = None
         self.random = saved["random"]
+        # Checkpoints of earlier versions have no memory.
+        places = saved.get("memory_places", [])
+        self.memory = moved_back(saved.get("memory", {}), places, self.device)
         self.plateau = BestSoFar(**saved["plateau"])
         self.patience = BestSoFar(**saved["patience"])
         self.best_score = saved["best_top1"]

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cnncore.config import TrialConfig
-from cnncore.data import absent_classes, load_planned
+from cnncore.data import SPLIT_KEYS, absent_classes, load_planned
 from grid.plan.plan import Plan, corners
 
-# Keys of a config that decide which images a split has.
-SPLIT_KEYS = {"dataset", "data_fingerprint", "labels", "val_fraction", "split_seed"}
-SPLIT_KEYS |= {"limit_train", "limit_test"}
 MOST_NAMED = 5
 
 

@@ -184,7 +184,8 @@ def _key(config: TrialConfig) -> str:
     """Return a key that is equal for configs of equal cost."""
     names = ("arch", "arch_options", "dataset", "image_size", "batch_size", "precision", "epochs")
     more = ("augment", "limit_train", "limit_test", "val_fraction", "ema", "mixup", "cutmix")
-    content = config.model_dump(mode="json", include={*NETWORK_KEYS, "freeze", *names, *more})
+    own = ("loss", "train_epoch")
+    content = config.model_dump(mode="json", include={*NETWORK_KEYS, "freeze", *names, *more, *own})
     return json.dumps(content, sort_keys=True)
 
 
@@ -226,6 +227,9 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
             "limit_test": None,
             "val_fraction": 1 / len(data.train_labels),
             "epochs": 2,
+            # They cost nothing, and so few images may lack a class.
+            "class_weights": None,
+            "sampling": None,
         }
     )
     with unchanged(), random_states_kept():

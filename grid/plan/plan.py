@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnncore.config import Objective, TrialConfig
+from cnncore.data import SPLIT_KEYS
 from cnncore.spelling import shortened
 from grid.code.sources import Sources
 from grid.code.sweep_code import SweepCode
@@ -26,6 +27,11 @@ MOST_COUNTED = 1_000
 
 # The class with the fewest training images, by name and number, of a config's data set.
 SmallestClass = Callable[[TrialConfig], tuple[str, int]]
+
+# The classes without an image to train on, in any of so many folds (None without folds).
+UntrainedClasses = Callable[[TrialConfig, int | None], list[str]]
+# Keys that give every class the same weight, so each needs an image.
+BALANCED_KEYS = ("class_weights", "sampling")
 
 
 @dataclass(frozen=True)
@@ -147,9 +153,12 @@ def expand_sweep(
     inspect: Inspect,
     changes: Values | None = None,
     smallest_class: SmallestClass | None = None,
+    untrained_classes: UntrainedClasses | None = None,
     code: SweepCode | None = None,
 ) -> Plan:
-    """Expand and check a sweep; `smallest_class` is needed if the sweep has folds.
+    """Expand and check a sweep.
+
+    `smallest_class` is needed if the sweep has folds, `untrained_classes` if it balances classes.
 
     `code` knows the user's own code, and what the results folder has of it.
 
@@ -165,7 +174,7 @@ def expand_sweep(
     # Problem of a config -> the cells that have it.
     unfit: dict[tuple[KeyPath, str], list[Values]] = {}
     same: list[tuple[Values, Values]] = []
-    cells, configs = [], []
+    cells, configs, balanced = [], [], []
     seen: dict[str, Cell] = {}
     combinations = spec.combinations()
     problems += _idle_exclusions(spec, combinations)
@@ -189,6 +198,7 @@ def expand_sweep(
         seen.setdefault(key, cell)
         cells.append(cell)
         configs.append(resolved[0])
+        balanced += [c for c in resolved if "balanced" in (getattr(c, k) for k in BALANCED_KEYS)]
     if same:
         more = f" ({counted(len(same) - 1, 'more pair')})" if same[1:] else ""
         problems.append(
@@ -205,6 +215,8 @@ def expand_sweep(
     problems += gap_problems(spec, resolver.objective)
     if spec.folds and smallest_class and not problems:
         problems += _fold_problems(spec.folds, configs, smallest_class)
+    if untrained_classes and not problems:
+        problems += _balance_problems(resolver, balanced, untrained_classes)
     if problems:
         texts = [f"{spec.source.position(path)}: {text}" for path, text in problems]
         raise SweepError(list(dict.fromkeys(texts)))  # each once
@@ -234,6 +246,21 @@ def _fold_problems(
                 ("folds",),
                 f"at most {images} for {config.dataset}, whose class {name} has {images} training "
                 f"images, but got {folds}",
+            )
+
+
+def _balance_problems(
+    resolver: Resolver, configs: Iterable[TrialConfig], untrained_classes: UntrainedClasses
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield balanced keys of configs that have a class without an image to train on."""
+    different = {c.model_dump_json(include={*SPLIT_KEYS, *BALANCED_KEYS}): c for c in configs}
+    for config in different.values():
+        if names := untrained_classes(config, resolver.spec.folds):
+            key = next(k for k in BALANCED_KEYS if getattr(config, k) == "balanced")
+            yield (
+                resolver.key_path(key),
+                f"balanced needs an image of each class to train on, but {config.dataset} "
+                f"has none of {shortened(', '.join(names))} with these settings",
             )
 
 

@@ -26,10 +26,12 @@ from cnncore.config import (
 )
 from cnncore.config.images import Background, Resize
 from cnncore.config.optimizers import NoOption
+from cnncore.data import label_set
 from cnncore.data.augment.transform_check import transform_problem
 from cnncore.data.sources.kinds import is_of_pictures
 from cnncore.error_text import error_line, error_message
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
+from cnncore.spelling import as_written, closest_hint, shortened
 from grid.code.sources import OwnCodeError, combined, names_in
 from grid.code.sweep_code import SweepCode
 from grid.plan.ids import content_prefix, digest, plain, without_versions
@@ -49,6 +51,8 @@ class DataFacts(Protocol):
     def image_size(self) -> int: ...
     @property
     def class_count(self) -> int: ...
+    @property
+    def classes(self) -> tuple[str, ...] | None: ...
     @property
     def fingerprint(self) -> str | None: ...
     @property
@@ -188,6 +192,9 @@ class Resolver:
             update["data_fingerprint"] = facts.fingerprint
         if not is_of_pictures(config.dataset):  # arrays have their size already
             update |= {"resize": None, "background": None}
+        if isinstance(config.class_weights, dict | tuple):
+            names = self._class_names(config, facts)
+            update["class_weights"] = self._class_weights(config.class_weights, names)
         config = config.model_copy(update=update)
         framed = (config.dataset, config.image_size, config.resize, config.background)
         self._copies[framed] = facts
@@ -195,6 +202,37 @@ class Resolver:
             raise ConfigProblem(self.key_path("quirk"), problem)
         self._check_amounts(config, facts)
         return config
+
+    def _class_names(self, config: TrialConfig, facts: DataFacts) -> tuple[str, ...]:
+        """Return the names of the classes that the config's labels tell apart, in order."""
+        labels = DATASETS[config.dataset].labels if config.dataset in DATASETS else ()
+        if config.labels in (None, *labels[:1]):
+            return facts.classes or tuple(map(str, range(facts.class_count)))
+        return label_set(config.dataset, str(config.labels))[0]
+
+    def _class_weights(
+        self, weights: dict[str, float] | tuple[float, ...], names: tuple[str, ...]
+    ) -> tuple[float, ...]:
+        """Return a weight for each class, in the order of the classes. Raises `ConfigProblem`."""
+        path = self.key_path("class_weights", "dataset")
+        if not isinstance(weights, dict):
+            if len(weights) == len(names):
+                return weights
+            raise ConfigProblem(
+                path,
+                f"class_weights: one for each of the {len(names)} classes "
+                f"({shortened(', '.join(names))}), but got {len(weights)}",
+            )
+        problems = [
+            f"there is no class {as_written(name)}{closest_hint(name, names)}"
+            for name in weights
+            if name not in names
+        ]
+        if missing := [name for name in names if name not in weights]:
+            problems.append(f"no weight of {shortened(', '.join(missing))}")
+        if problems:
+            raise ConfigProblem(path, f"class_weights: {'; '.join(problems)}")
+        return tuple(weights[name] for name in names)
 
     def _check_amounts(self, config: TrialConfig, facts: DataFacts) -> None:
         """Refuse amounts with which the others make no sense. Raises `ConfigProblem`."""

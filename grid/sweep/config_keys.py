@@ -9,7 +9,16 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError, create_model
 
 from cnncore.catalog import DATASETS, NETWORKS, unknown_name
-from cnncore.config import AugmentKind, ScheduleKind, TrialConfig
+from cnncore.config import (
+    OWN_LOSS,
+    WEIGHTS_LIST,
+    WEIGHTS_MAPPING,
+    WEIGHTS_NAME,
+    AugmentKind,
+    LossKind,
+    ScheduleKind,
+    TrialConfig,
+)
 from cnncore.spelling import as_written, closest_hint
 from grid.sweep.axes import AxisKind
 from grid.sweep.yaml_source import KeyPath, dotted
@@ -196,9 +205,10 @@ def describe_error(details: Any) -> str:
     return f"{message[0].lower()}{message[1:]}, but got {got}"
 
 
-WITH_KIND = AxisKind | ScheduleKind | AugmentKind
+WITH_KIND = AxisKind | ScheduleKind | AugmentKind | LossKind
 # Tags of unions and validators appear in pydantic's path, not in the file.
 UNION_TAGS = {
     *(get_args(part.model_fields["kind"].annotation)[0] for part in get_args(WITH_KIND)),
     *("MeanStd", "keep_name", "keep_top"),
+    *(OWN_LOSS, WEIGHTS_NAME, WEIGHTS_LIST, WEIGHTS_MAPPING),
 }

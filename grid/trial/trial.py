@@ -181,7 +181,7 @@ def _steps(
         skip_unreadable=assignment.skip_unreadable,
     )
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
-    for split in (splits.val, splits.test):
+    for split in (splits.train, splits.val, splits.test):
         split.before_batch = lambda: attempt.renew_if_due(started)
     attempt.changes = trial.changes
     attempt.renew_if_due(started)
