@@ -19,6 +19,7 @@ from cnncore.process_settings import unchanged
 from cnncore.seeding import derive_seed
 from cnncore.training.ema import update_ema
 from cnncore.training.memory import check_memory, memory_tensors
+from cnncore.training.optimizers.build import set_rate
 from cnncore.training.schedule import learning_rate
 from cnncore.training.train_state import TrainState
 
@@ -58,8 +59,7 @@ class EpochBatches:
         batches = self._train.batches(self._seed, self._epoch)
         for lr, (images, labels) in zip(self._lrs, batches, strict=True):
             self._train.before_batch()
-            for group in self._optimizer.param_groups:
-                group["lr"] = lr
+            set_rate(self._optimizer, lr)
             self.taken += 1
             # Copies: the next batch overwrites these images, and the function may keep them.
             yield images.clone(), labels.clone()
@@ -118,7 +118,6 @@ def train_own_epoch(
         for step in range(1, steps + 1)
     )
     batches = EpochBatches(splits.train, optimizer, lrs, state.seed, epoch)
-    before = _structure(model, optimizer)
     updates = 0
 
     def follow(*_: Any) -> None:
@@ -126,11 +125,16 @@ def train_own_epoch(
         nonlocal updates
         updates += 1
         if state.ema is not None and config.ema is not None:
-            update_ema(state.ema, model, config.ema, state.epoch * steps + updates)
+            try:
+                update_ema(state.ema, model, config.ema, state.epoch * steps + updates)
+            except ValueError:  # other tensors than the average has
+                _check_structure(name, before, model, optimizer)
+                raise
 
     optimizer.zero_grad()
     model.zero_grad()
     hook = optimizer.register_step_post_hook(follow)
+    before = _structure(model, optimizer)
     try:
         with unchanged():
             returned = function(
@@ -147,6 +151,7 @@ def train_own_epoch(
                     precision=config.precision,
                 )
             )
+        _check_structure(name, before, model, optimizer)
     finally:
         hook.remove()
     if batches.taken != steps:
@@ -158,11 +163,6 @@ def train_own_epoch(
         raise ValueError(
             f"{name} never called optimizer.step(), after which `ema` averages the weights: call "
             "it, or leave ema out"
-        )
-    if changed := _difference(before, _structure(model, optimizer)):
-        raise ValueError(
-            f"{name} left {changed} changed, which a resumed trial would not have; undo it before "
-            "the epoch ends, or build it into the network"
         )
     try:
         check_memory(state.memory, _addresses(state))
@@ -209,10 +209,17 @@ def _structure(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
     return parts
 
 
-def _difference(before: dict[str, Any], after: dict[str, Any]) -> str | None:
-    """Return the first part that was added, removed or changed."""
-    parts = dict.fromkeys((*before, *after))
-    return next((part for part in parts if before.get(part) != after.get(part)), None)
+def _check_structure(
+    name: str, before: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Raise `ValueError` with the first part that was added, removed or changed."""
+    after = _structure(model, optimizer)
+    for part in dict.fromkeys((*before, *after)):
+        if before.get(part) != after.get(part):
+            raise ValueError(
+                f"{name} left {part} changed, which a resumed trial would not have; undo it before "
+                "the epoch ends, or build it into the network"
+            )
 
 
 def _addresses(state: TrainState) -> dict[int, str]:

@@ -1,8 +1,8 @@
-"""Two images through a network, and steps of an optimizer, in a process before any trial.
+"""Two images through a network before any trial of it, in a process of its own.
 
-The process may be changed, hang or die by what the user's code does: `grid/trial/network_check.py`
-starts it and reads its answers, a line of JSON for each network. The user's metrics
-(`grid/trial/metric_check.py`) are tried in the same way.
+So are the user's optimizers, losses, epochs and metrics tried. The process may be changed, hang or
+die by what their code does: `grid/trial/network_check.py` starts it and reads its answers, a line
+of JSON for each.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from cnncore.own_modules import in_use, use
 from cnncore.process_settings import unchanged
 from cnncore.training.memory_format import to_channels_last
 from cnncore.training.optimizers.tried import try_optimizer
+from cnncore.training.own_check import try_epoch, try_loss
 
 # Last operations of networks that return probabilities, as autograd names them.
 PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
@@ -47,10 +48,7 @@ def main(descriptor: str) -> None:
         use(request.pop("code_folder", None) or present)
         known = bool(request.pop("code", None))
         with unchanged():  # whatever the network changes, the next one does not see
-            if "keys" in request:
-                answer = try_optimizer(request["keys"])
-            else:
-                answer = (check_metric_function if "metric" in request else check)(**request)
+            answer = CHECKS[request.pop("check")](**request)
         # The fingerprints of stored code are in the request.
         answer["files"] = {} if known and in_use() else own_files()
         os.write(answers, json.dumps(answer).encode() + b"\n")
@@ -113,6 +111,15 @@ def _sides(build: Callable[[int], nn.Module], classes: int, image_size: int) -> 
         return True
 
     return None if fits(image_size) else describe_sides(fits, image_size)
+
+
+CHECKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "network": check,
+    "optimizer": try_optimizer,
+    "loss": try_loss,
+    "train_epoch": try_epoch,
+    "metric": check_metric_function,
+}
 
 
 def pass_images(model: nn.Module, classes: int, image_size: int, *, copied: bool) -> list[str]:

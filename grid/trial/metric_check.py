@@ -22,7 +22,7 @@ def check_metrics(plan: Plan, data_dir: Path) -> None:
     counts = sorted({facts.class_count for facts in plan.resolver.datasets().values()})
     known = plan.sources.fingerprints if plan.sources else {}
     requests = [
-        {"metric": name, "classes": classes, "code": known.get(name)}
+        {"check": "metric", "metric": name, "classes": classes, "code": known.get(name)}
         for name in own
         for classes in counts
     ]

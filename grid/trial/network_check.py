@@ -1,7 +1,8 @@
-"""Every network and own optimizer of a plan tried before anything runs; loads no torch here.
+"""Every network of a plan, and what else is the user's own, tried before anything runs.
 
-They are tried in a process of their own, because the user's code may change it, hang or die there.
-A network that passes is not tried again until its code, its options or a version changes.
+They are tried in a process of their own, because the user's code may change it, hang or die there;
+no torch is loaded here. What passes is not tried again until its code, its options or a version
+changes.
 """
 
 from __future__ import annotations
@@ -39,40 +40,63 @@ HANG_S = 60.0
 DOUBTFUL = ("arch_options", "width", "depth")
 
 
+@dataclass(frozen=True)
+class Part:
+    """One part of a config that can be tried: the key of the sweep file, and its name.
+
+    `request` is equal for configs that are tried alike.
+    """
+
+    key: str
+    name: str
+    request: dict[str, Any]
+    # Which number of classes it gets.
+    dataset: str | None = None
+    labels: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """The request as text."""
+        return json.dumps([self.request, self.dataset, self.labels], sort_keys=True)
+
+
 @dataclass
 class TriedNetworks:
-    """The problem of every network and optimizer that was tried, or None, and remarks on them."""
+    """The problem of everything that was tried, or None, and remarks on it."""
 
-    # By the keys of `_key` and `_optimizer_key`.
+    # By `Part.identity`.
     problems: dict[str, str | None] = field(default_factory=dict)
     # By name.
     notes: dict[str, list[str]] = field(default_factory=dict)
-    # The problems of the variants of a network or an optimizer, by the config's key and its name.
+    # The problems of the variants of a network or function, by the config's key and its name.
     variants: dict[tuple[str, str], list[str | None]] = field(default_factory=dict)
 
     def problem(self, config: TrialConfig) -> str | None:
-        """Return the problem of a config's network or optimizer, None if none is known.
+        """Return the problem of a config's network or own parts, None if none is known.
 
         If every variant that was tried has one, so have the others.
         """
-        parts = {"arch": _key(config), "optimizer": _optimizer_key(config)}
-        return next(filter(None, (self._problem(config, *part) for part in parts.items())), None)
-
-    def _problem(self, config: TrialConfig, part: str, key: str) -> str | None:
-        if key in self.problems:
-            return self.problems[key]
-        variants = self.variants.get((part, getattr(config, part))) or [None]
-        return variants[0] if all(variants) else None
+        if not self.problems:
+            return None
+        for part in _parts(config):
+            if part.identity in self.problems:
+                problem = self.problems[part.identity]
+            else:
+                variants = self.variants.get((part.key, part.name)) or [None]
+                problem = variants[0] if all(variants) else None
+            if problem:
+                return problem
+        return None
 
     def placed_messages(self) -> list[tuple[str, str]]:
         """Return the problems as lines, one for each name and problem, with the config's key."""
         lines = []
-        for (part, name), variants in self.variants.items():
+        for (key, name), variants in self.variants.items():
             for problem in dict.fromkeys(filter(None, variants)):
                 count = variants.count(problem)
                 some = f" ({count} of its {len(variants)} variants)"
                 text = problem.removeprefix(name).lstrip(": ")
-                lines.append((part, f"{name}: {text}{some if count < len(variants) else ''}"))
+                lines.append((key, f"{name}: {text}{some if count < len(variants) else ''}"))
         return lines
 
     def messages(self) -> list[str]:
@@ -81,7 +105,7 @@ class TriedNetworks:
 
     def remarks(self) -> list[str]:
         """Return the remarks as lines."""
-        return [f"{arch}: {note}" for arch, notes in self.notes.items() for note in notes]
+        return [f"{name}: {note}" for name, notes in self.notes.items() for note in notes]
 
 
 def unfinished_configs(plan: Plan, finished: Collection[str]) -> Iterator[TrialConfig]:
@@ -101,39 +125,28 @@ def try_networks(
     """Build the network of every config, train it on two images and show it one.
 
     Networks of the catalog are known to work, unless an option makes it doubtful. A network that
-    cannot be tried without values is tried on `device`. Optimizers of the user's own take some
-    steps on a tiny network.
+    cannot be tried without values is tried on `device`. Optimizers, losses and epochs of the user's
+    own are tried on tiny inputs.
     """
-    requests: dict[str, dict[str, Any]] = {}
-    places: dict[str, tuple[str, str]] = {}
+    parts: dict[str, Part] = {}
+    requests: list[dict[str, Any]] = []
     for config in configs:
-        if config.optimizer not in OPTIMIZERS:
-            keys = _optimizer_key(config)
-            requests[keys], places[keys] = (
-                {"keys": json.loads(keys), **_code_of(plan, config)},
-                ("optimizer", config.optimizer),
-            )
-        doubtful = any(getattr(config, name) is not None for name in DOUBTFUL)
-        if (config.arch in NETWORKS and not doubtful) or (key := _key(config)) in requests:
+        new = [part for part in _parts(config) if part.identity not in parts]
+        if not new:
             continue
         data = load_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
-        places[key] = ("arch", config.arch)
-        requests[key] = {
-            "arch": config.arch,
-            "classes": len(data.class_names),
-            "image_size": config.image_size,
-            "options": network_options(config),
-            "freeze": config.freeze is not None,
-            "copied": config.select == "best" or config.ema is not None,
-            "device": device,
-            **_code_of(plan, config),
-        }
-    answers = ask(list(requests.values()), cache_roots(data_dir)) if requests else []
+        for part in new:
+            parts[part.identity] = part
+            more = {"classes": len(data.class_names), "device": device}
+            # An optimizer knows no images.
+            more = {} if part.key == "optimizer" else more
+            requests.append({**part.request, **more, **_code_of(plan, config)})
+    answers = ask(requests, cache_roots(data_dir)) if requests else []
     tried = TriedNetworks()
-    for key, answer in zip(requests, answers, strict=True):
-        tried.problems[key] = answer["problem"]
-        tried.variants.setdefault(places[key], []).append(answer["problem"])
-        notes = tried.notes.setdefault(places[key][1], [])
+    for part, answer in zip(parts.values(), answers, strict=True):
+        tried.problems[part.identity] = answer["problem"]
+        tried.variants.setdefault((part.key, part.name), []).append(answer["problem"])
+        notes = tried.notes.setdefault(part.name, [])
         notes += [note for note in answer["notes"] if note not in notes]
     return tried
 
@@ -145,16 +158,38 @@ def _code_of(plan: Plan, config: TrialConfig) -> dict[str, Any]:
     return {"code_folder": str(folder) if folder else None, "code": code.versions(config)}
 
 
-def _key(config: TrialConfig) -> str:
-    """Return a key that is equal for configs whose networks are tried alike."""
-    names = {"arch", "arch_options", "image_size", "dataset", "labels", "freeze", "select", "ema"}
-    return config.model_dump_json(include={*NETWORK_KEYS, *names})
+def _parts(config: TrialConfig) -> Iterator[Part]:
+    """Yield the parts of a config that are tried."""
+    doubtful = any(getattr(config, name) is not None for name in DOUBTFUL)
+    if config.arch not in NETWORKS or doubtful:
+        request = {
+            "check": "network",
+            "arch": config.arch,
+            "image_size": config.image_size,
+            "options": network_options(config),
+            "freeze": config.freeze is not None,
+            "copied": config.select == "best" or config.ema is not None,
+        }
+        yield Part("arch", config.arch, request, config.dataset, config.labels)
+    if config.optimizer not in OPTIMIZERS:
+        names = {"optimizer", "optimizer_options", "decay_norm_bias", "lr", *OPTIMIZER_KEYS}
+        keys = config.model_dump(mode="json", include=names, exclude_none=True)
+        yield Part("optimizer", config.optimizer, {"check": "optimizer", "keys": keys})
+    if isinstance(config.loss, str):
+        request = {"check": "loss", "loss": config.loss}
+        yield Part("loss", config.loss, request, config.dataset, config.labels)
+    if config.train_epoch is not None:
+        request = {"check": "train_epoch", "config": _of_two_epochs(config)}
+        yield Part("train_epoch", config.train_epoch, request)
 
 
-def _optimizer_key(config: TrialConfig) -> str:
-    """Return the keys, as JSON, that are equal for configs whose optimizers are tried alike."""
-    names = {"optimizer", "optimizer_options", "decay_norm_bias", "lr", *OPTIMIZER_KEYS}
-    return config.model_dump_json(include=names, exclude_none=True)
+def _of_two_epochs(config: TrialConfig) -> dict[str, Any]:
+    """Return the config of two tiny epochs, without what makes no difference to them."""
+    parts = {"arch", "arch_options", "image_size", "dataset", "labels", "freeze", "train_epoch"}
+    optimizer = {"optimizer", "optimizer_options", *OPTIMIZER_KEYS}
+    more = {"precision", "ema", "deterministic"}
+    content = config.model_dump(mode="json", include={*NETWORK_KEYS, *parts, *optimizer, *more})
+    return {**content, "lr": 0.01, "weight_decay": 0.0, "epochs": 2}
 
 
 def ask(requests: list[dict[str, Any]], roots: list[Path]) -> list[dict[str, Any]]:
