@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sysconfig
 import traceback
@@ -58,6 +59,16 @@ def own_line(error: BaseException) -> str | None:
         if is_own_file(frame.f_code.co_filename)
     ]
     return _place(*frames[-1]) if frames else None
+
+
+def defined_at(function: object) -> str | None:
+    """Return `file.py:12`, where a function or class of the user's own is defined, else None."""
+    try:
+        inner = inspect.unwrap(function)  # type: ignore[arg-type]  # a partial has no own line
+        file, line = inspect.getsourcefile(inner), inspect.getsourcelines(inner)[1]
+    except BaseException:  # the message that the place is for matters more
+        return None
+    return _place(file, line) if file and is_own_file(file) else None
 
 
 def is_own_file(name: str) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from cnncore.config import TrialConfig, network_options
 from cnncore.data.batches import Normalization, TrainSplit
 from cnncore.data.splits import Splits
-from cnncore.error_text import error_line, own_line
+from cnncore.error_text import defined_at, error_line, own_line
 from cnncore.functions import import_function
 from cnncore.measure.memory import is_out_of_memory
 from cnncore.models.builder import build_model
@@ -53,7 +53,15 @@ def _answer(name: str, check: Callable[[], list[str]]) -> dict[str, Any]:
         ours = place is None and isinstance(error, ValueError | RuntimeError)
         text = str(error) if ours else error_line(error)
         text = text.removeprefix(f"{name}: ").removeprefix(f"{name} ")
+        place = place or _defined_at(name)
         return {"problem": f"{text} ({place})" if place else text, "notes": [], "tried": True}
+
+
+def _defined_at(name: str) -> str | None:
+    try:
+        return defined_at(import_function(name))
+    except BaseException:  # it cannot be imported, which the message says
+        return None
 
 
 def _check_loss(name: str, classes: int, device: torch.device) -> list[str]:

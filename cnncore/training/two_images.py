@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import json
 import os
 import sys
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnncore.error_text import error_line, is_own_file, own_line
+from cnncore.error_text import defined_at, error_line, is_own_file, own_line
 from cnncore.measure.memory import is_out_of_memory
 from cnncore.measure.own_metrics import check_metric_function
 from cnncore.models.builder import build_model, import_network
@@ -198,9 +197,6 @@ def _problem(arch: str, error: BaseException) -> str:
 def _defined_at(arch: str) -> str | None:
     """Return the place of the user's function or class, None if there is none."""
     try:
-        function = inspect.unwrap(import_network(arch))
-        file = inspect.getsourcefile(function)
-        line = inspect.getsourcelines(function)[1]
+        return defined_at(import_network(arch))
     except BaseException:  # the message matters more
         return None
-    return f"{os.path.basename(file)}:{line}" if file and is_own_file(file) else None

@@ -73,7 +73,7 @@ TRIALS: tuple[Column, ...] = (
     *_columns(
         REAL,
         train_top1="running mean over best_epoch in training mode, on augmented images",
-        train_loss="running mean over best_epoch in training mode",
+        train_loss="running mean over best_epoch in training mode, of the loss trained on (`loss`)",
         val_top1="validation accuracy",
         val_top5="validation top-5 accuracy; null below six classes",
         val_loss="validation cross-entropy",
@@ -132,7 +132,7 @@ EPOCHS: tuple[Column, ...] = (
     *_columns(
         REAL,
         lr="learning rate at the epoch's last step",
-        train_loss="running mean in training mode",
+        train_loss="running mean in training mode, of the loss trained on (`loss`)",
         val_loss="validation cross-entropy",
         train_top1="running mean in training mode",
         val_top1="validation accuracy",
