@@ -109,6 +109,7 @@ class FakeDataset:
     """The facts about a data set that a plan reads."""
 
     image_size, class_count, fingerprint, skipped, validation = 32, 10, None, 0, 0
+    classes: tuple[str, ...] | None = None
     contents = ""
     notes: tuple[str, ...] = ()
 

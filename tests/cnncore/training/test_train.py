@@ -20,6 +20,7 @@ from cnncore.data.augment.mixing import draw_mix
 from cnncore.measure.evaluate import predict
 from cnncore.models.classifier_head import freeze_features
 from cnncore.seeding import derive_seed, seed_epoch, seed_everything
+from cnncore.training.ema import update_ema
 from cnncore.training.train import (
     Diverged,
     EpochResult,
@@ -27,7 +28,6 @@ from cnncore.training.train import (
     early_stop,
     start,
     train,
-    update_ema,
     validation_scores,
 )
 from cnncore.training.train_state import BestSoFar, chosen_model

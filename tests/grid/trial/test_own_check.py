@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -124,7 +125,7 @@ def test_a_trial_of_a_faulty_loss_fails_and_the_others_run(sweep, data_dir):
     path = sweep(compare={"arch": ["cnn3"], "loss": names})
     summary = run_local(path, "results", data_dir)
     assert summary.states == {"complete": 1, "failed": 1}
-    (failed,) = [row for row in trial_rows(summary.folder) if row.state == "failed"]
+    (failed,) = [row for row in trial_rows(Path(summary.folder)) if row.state == "failed"]
     assert "lables" in failed.reason
     assert json.loads(failed.config)["loss"] == "own_training:typo"
     found = tried(sweep(fixed={"train_epoch": "own_training:idle"}), data_dir)
