@@ -49,6 +49,7 @@ def metrics(folder: Path | str) -> dict[str, list[dict[str, Any]]]:
     for table, keys in (
         ("trials", "trial_id"),
         ("epochs", "trial_id, epoch"),
+        ("metrics", "trial_id, split, epoch, name"),
         ("classes", "trial_id, split, class_index"),
         ("predictions", 'trial_id, split, "index"'),
     ):

@@ -368,6 +368,58 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return open_results(sweep.folder)
 
 
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A connection to a folder whose sweep has the objective `val_loss` and two metrics.
+
+    A cell has three configs: `lucky` has the best accuracy, `good` the lowest loss, and of `lost`
+    one of two seeds has no loss. Another cell goes by macro-F1, in which `rare` is better.
+    """
+    sweep = Sweep(tmp_path_factory.mktemp("measured") / "measured", "measured")
+    for arch, objective, name, seed, top1, value in (
+        ("cnn3", "val_loss", "lucky", 0, 0.95, 0.9),
+        ("cnn3", "val_loss", "lucky", 1, 0.95, 0.8),
+        ("cnn3", "val_loss", "good", 0, 0.90, 0.5),
+        ("cnn3", "val_loss", "good", 1, 0.90, 0.6),
+        ("cnn3", "val_loss", "lost", 0, 0.92, 0.1),
+        ("cnn3", "val_loss", "lost", 1, 0.92, math.nan),
+        ("resnet18", "val_macro_f1", "frequent", 0, 0.95, 0.3),
+        ("resnet18", "val_macro_f1", "rare", 0, 0.90, 0.7),
+    ):
+        axes = {"arch": arch}
+        config = {**axes, "dataset": "digits", "lr": 0.1, "labels": name, "objective": objective}
+        planned = sweep.planned(
+            axes,
+            seed,
+            config=json.dumps(config),
+            config_id=digest(config),
+            trial_id=digest(config, seed),
+        )
+        columns = {"val_top1": top1, "test_top1": top1, "labels": name, "objective": value}
+        row = sweep.trial(planned, **columns)
+        sweep.store(row)
+        sweep.write("metrics", row["trial_id"], metric_rows(row))
+    sweep.write_plan()
+    return open_results(sweep.folder)
+
+
+def metric_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a metric of the user's and macro-F1, by epoch and of test; one value is missing."""
+    places = [*(("val", epoch) for epoch in range(1, EPOCHS + 1)), ("test", row["best_epoch"])]
+    return [
+        {
+            "trial_id": row["trial_id"],
+            "split": split,
+            "epoch": epoch,
+            "name": name,
+            "value": math.nan if (lost := name != "macro_f1" and epoch == 1) else row["val_top1"],
+            "reason": "ValueError: made up" if lost else None,
+        }
+        for split, epoch in places
+        for name in ("macro_f1", "mine:cost")
+    ]
+
+
 @pytest.fixture
 def blank(tmp_path: Path) -> Callable[..., Sweep]:
     """Function that starts a results folder without trials."""

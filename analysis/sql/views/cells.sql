@@ -55,7 +55,7 @@ configs AS (
         config_id,
         role,
         count(*) AS n,
-        count_if(isnan(objective)) AS objective_missing,
+        count(*) FILTER (isnan(objective)) AS objective_missing,
         any_value(cell) AS cell,
         any_value(COLUMNS([
             'arch', 'dataset', 'labels', 'optimizer', 'lr', 'momentum', 'weight_decay',

@@ -17,21 +17,23 @@ from analysis.charts.tuning import _axis
 from analysis.tables.table_formats import MISSING
 
 # ablation needs cells to compare, ranks blocks, lr-sensitivity and parallel-coordinates several
-# configs of a cell, enhancement the results of `explain`.
-OF_MORE = ("ablation", "ranks", "lr-sensitivity", "parallel-coordinates", "enhancement")
+# configs of a cell, enhancement the results of `explain`, metric-curves metrics of the sweep file.
+OF_MORE = (
+    *("ablation", "ranks", "lr-sensitivity", "parallel-coordinates", "enhancement"),
+    "metric-curves",
+)
 OF_ONE_CELL = [name for name in PLOTS if name not in OF_MORE]
 OF_A_SEARCH = ("lr-sensitivity", "parallel-coordinates")
 STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}
 
 
 @pytest.fixture(scope="module")
-def svgs(opened, searched, tmp_path_factory):
+def svgs(opened, searched, measured, tmp_path_factory):
     """Every figure as SVG, by name."""
+    others = {"parallel-coordinates": searched, "metric-curves": measured}
     folder = tmp_path_factory.mktemp("svgs") / "new folder"
     return {
-        name: save_plot(
-            searched if name == "parallel-coordinates" else opened, name, folder / f"{name}.svg"
-        ).read_bytes()
+        name: save_plot(others.get(name, opened), name, folder / f"{name}.svg").read_bytes()
         for name in PLOTS
     }
 
@@ -271,10 +273,11 @@ def test_svg_is_the_same_in_a_new_process(tiny, svgs, tmp_path):
         "connection = connect(sys.argv[1]);"
         "[save_plot(connection, name, f'{sys.argv[2]}/{name}.svg') for name in PLOTS]"
     )
-    code = code.replace("in PLOTS]", "in PLOTS if name != 'parallel-coordinates']")
+    others = {"parallel-coordinates", "metric-curves"}  # of other folders
+    code = code.replace("in PLOTS]", f"in PLOTS if name not in {others}]")
     command = [sys.executable, "-c", code, str(tiny), str(tmp_path)]
     subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7", "HOME": str(tmp_path)})
-    for name in set(PLOTS) - {"parallel-coordinates"}:
+    for name in set(PLOTS) - others:
         assert svgs[name] == (tmp_path / f"{name}.svg").read_bytes()
 
 
@@ -332,7 +335,7 @@ def test_parallel_coordinates_have_the_keys_that_differ(searched):
         "augment",
     ]
     best = sorted(drawn(spec, best=True), key=lambda row: row["x"])
-    assert [row["top1"] for row in best] == pytest.approx([90] * 4)
+    assert [row["value"] for row in best] == pytest.approx([90] * 4)
     assert {row["shade"] for row in best} == {3}
     # The highest lr, the lowest weight decay, no augmentation (below the axis), the best.
     assert [row["y"] for row in best] == pytest.approx([1, 0, -0.13, 1])

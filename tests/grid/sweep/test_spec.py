@@ -387,3 +387,32 @@ def test_changes_are_read_as_yaml() -> None:
     assert changes["epochs"] == 2
     assert changes["seeds"] == (3, 4)
     assert changes["schedule"].every == 2
+
+
+def test_objectives_and_metrics_are_known_and_an_objective_is_one_for_all() -> None:
+    fixed = "  epochs: 3\n"
+    assert problems(
+        GOOD.replace(fixed, f"{fixed}  objective: val_los\nmetrics: [macro-f1, ece]\n")
+    ) == [
+        "a.yaml:13: fixed.objective: unknown objective 'val_los' (closest: val_loss); known: "
+        "val_top1, val_loss, val_balanced_top1, val_macro_auc, val_macro_f1, or a function of yours, "
+        "package.module:function",
+        "a.yaml:14: metrics[0]: unknown metric 'macro-f1' (closest: macro_f1); known: "
+        "balanced_top1, ece, macro_auc, macro_f1, macro_precision, macro_recall, or a function of yours, "
+        "package.module:function",
+    ]
+    why = "everything that ranks goes by it, so a sweep has one: give it under fixed"
+    several = GOOD.replace("[sgd, adam]", "[sgd, adam]\n  objective: [val_loss, val_top1]")
+    assert problems(several) == [f"a.yaml:5: compare.objective: {why}"]
+    rule = GOOD + "rules: [{when: {optimizer: adam}, set: {objective: val_loss}}]\n"
+    assert problems(rule) == [f"a.yaml:13: rules[0].set.objective: {why}"]
+    assert problems(GOOD + "metrics: [ece, ece]\n") == ["a.yaml:13: metrics[1]: has ece twice"]
+
+
+def test_a_gap_is_in_the_unit_of_the_objective() -> None:
+    gap = GOOD + "stop: {halving: {gap: 1.5}}\n"
+    assert problems(gap) == [
+        "a.yaml:13: stop.halving.gap: below 1, because it is in the unit of val_top1, a fraction, "
+        "but got 1.5"
+    ]
+    parse_sweep(gap.replace("  epochs: 3\n", "  epochs: 3\n  objective: val_loss\n"), "a.yaml")
