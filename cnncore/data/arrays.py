@@ -25,7 +25,8 @@ class ImageArrays:
     """Square images, labels from 0, and the names of the classes in the order of the labels.
 
     Images are uint8, `(images, side, side, 3)`, or grey `(images, side, side[, 1])`. Without test
-    arrays a fixed, stratified fifth of the images becomes the test split.
+    arrays a fixed, stratified fifth of the images becomes the test split. A user's function may
+    return other dtypes and layouts (`pixel_layout.py`), which become these.
     """
 
     train_images: Any

@@ -62,6 +62,8 @@ class DataFacts(Protocol):
     @property
     def contents(self) -> str: ...
     @property
+    def decoded(self) -> str: ...
+    @property
     def notes(self) -> tuple[str, ...]: ...
 
 
@@ -363,13 +365,14 @@ class Resolver:
         return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
 
     def about_data(self) -> list[str]:
-        """Describe what image folders hold, and what one may not expect of data."""
-        return [
-            f"{name}: {text}"
-            for name, facts in {name: facts for (name, _), facts in self._facts.items()}.items()
-            for text in (facts.contents, *facts.notes)
+        """Describe what data sets of pictures hold, and what one may not expect of data."""
+        texts = {
+            f"{name}: {text}": None
+            for (name, _), facts in self._facts.items()
+            for text in (facts.contents, *facts.notes, facts.decoded)
             if text
-        ]
+        }
+        return list(texts)
 
     def cell_id(self, values: Values, configs: Iterable[TrialConfig]) -> str:
         """Hash the compared axes' names and values, data sets that are paths by their content.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,15 +26,30 @@ def read_images(pictures: PictureList, framing: Framing, workspace: Path | None)
     splits, done = {}, 0
     for split, members in (("train", pictures.train), ("test", pictures.test)):
         shape = (len(members), framing.side, framing.side, 3)
-        images: Images = (
-            np.empty(shape, np.uint8)
-            if workspace is None
-            else np.lib.format.open_memmap(workspace / f"{split}_images.npy", "w+", np.uint8, shape)
-        )
+        images = _empty(shape, workspace / f"{split}_images.npy" if workspace else None)
         _decode_into(images, [place for place, _ in members], pictures, framing, done)
         done += len(members)
         splits[split] = (images, np.array([label for _, label in members], np.int64))
     return ImageArrays(*splits["train"], pictures.classes, *splits["test"])
+
+
+def decoded_bytes(pictures: PictureList, side: int) -> int:
+    """Return the size of all images once they are decoded."""
+    return (len(pictures.train) + len(pictures.test)) * side * side * 3
+
+
+def _empty(shape: tuple[int, int, int, int], path: Path | None) -> Images:
+    """Return an array for images, in a file if there is a `path`. Raises `OSError` for a full disk.
+
+    Its room is taken at once: a disk that is full later would end the process by a signal.
+    """
+    if path is None:
+        return np.empty(shape, np.uint8)
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate") and (size := path.stat().st_size):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    return images
 
 
 def _decode_into(

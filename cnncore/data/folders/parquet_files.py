@@ -127,8 +127,6 @@ def _label_column(name: str, columns: Columns, chosen: str | None) -> str:
         possible = tuple(told)
         if len(told) == 1:
             return told[0]
-    if chosen is None and len(possible) == 1:
-        return possible[0]
     column = find_column(name, "label", possible, chosen)
     assert column is not None  # needed
     return column

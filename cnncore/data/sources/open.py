@@ -12,7 +12,7 @@ from cnncore.catalog import DATASETS, unknown_name
 from cnncore.config.images import Background, Resize
 from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
-from cnncore.data.folders.decoding import read_images
+from cnncore.data.folders.decoding import decoded_bytes, read_images
 from cnncore.data.folders.picture_list import PictureList
 from cnncore.data.framing import Framing
 from cnncore.data.sources.kinds import picture_reader
@@ -25,8 +25,9 @@ class DatasetInfo:
     `fingerprint` is a hash of the content if the name alone does not identify the images: image
     folders, files that differ from the published ones, a user's function. Otherwise it is None.
     `classes` are those of the default labels. `skipped` counts unreadable image files that are left
-    out, `validation` images of a validation split of its own. `contents` says what a folder holds,
-    and `notes` what a person may not expect of it.
+    out, `validation` images of a validation split of its own. `contents` says what a data set of
+    pictures holds, `decoded` what its copy takes on the disk, and `notes` what a person may not
+    expect of it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class DatasetInfo:
     skipped: int = 0
     validation: int = 0
     contents: str = ""
+    decoded: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -142,9 +144,16 @@ def _pictures(name: str, files: PictureList, framing: Framing) -> Source:
             skipped=files.skipped,
             validation=files.validation,
             contents=files.contents,
+            decoded=_size(decoded_bytes(files, framing.side), framing.side),
             notes=files.notes,
         ),
         key=f"imagefolder-{files.fingerprint}-{framing.key}",
         check=lambda: None,
         read=lambda workspace: read_images(files, framing, workspace),
     )
+
+
+def _size(count: int, side: int) -> str:
+    mib = count / 2**20
+    size = f"{mib / 1024:,.1f} GiB" if mib >= 100 else f"{mib:,.1f} MiB"
+    return f"decoded once per machine, {size} at {side}x{side} pixels"

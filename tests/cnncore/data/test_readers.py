@@ -87,6 +87,22 @@ def test_content_counts_and_names_do_not(tmp_path, kind):
     assert len(found) == 3
 
 
+def test_a_picture_that_only_changes_its_split_counts(tmp_path):
+    rows = write_pictures(tmp_path / "own", {"train": 3})
+    images = pa.array([(tmp_path / "own" / path).read_bytes() for path, *_ in rows])
+    labels = pa.array([name for _, name, _ in rows])
+    found = set()
+    for train in (7, 8):
+        splits = pa.array(["Train"] * train + ["Test"] * (9 - train))
+        table = pa.table({"image": images, "label": labels, "split": splits})
+        pq.write_table(table, tmp_path / "all.parquet")
+        info = check_dataset("parquet:all.parquet", tmp_path, SIDE)
+        assert f"{train} for training, {9 - train} for test" in info.contents
+        assert "values of split taken as splits: Train as training, Test as test" in info.notes
+        found.add(info.fingerprint)
+    assert len(found) == 2
+
+
 HEAD = "path,label,split\na.png,x,train\n"
 
 
@@ -273,3 +289,21 @@ def test_copies_and_single_images_are_said(tmp_path):
     notes = " / ".join(check_dataset(write_csv(tmp_path / "l.csv", rows), tmp_path, SIDE).notes)
     assert "b has one image, which cannot be in every split" in notes
     assert "1 test image also among the training images, such as copy.png and 0.png of a" in notes
+
+
+def test_a_disk_without_room_is_noticed_before_decoding(tmp_path, monkeypatch):
+    name = three(tmp_path)[0]
+    assert check_dataset(name, tmp_path, 224).decoded == (
+        "decoded once per machine, 4.7 MiB at 224x224 pixels"
+    )
+    asked = []
+
+    def full(*given):
+        asked.append(given[2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    data = load_dataset(name, tmp_path, SIDE)
+    assert asked == [24 * SIDE * SIDE * 3 + 128]  # and the header of the file
+    assert not isinstance(data.train_images, np.memmap)
+    assert not [path for path in (tmp_path / ".cache").iterdir() if path.is_dir()]
