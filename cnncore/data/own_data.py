@@ -29,6 +29,7 @@ from cnncore.data.cache import (
     publish,
 )
 from cnncore.data.errors import DataError
+from cnncore.data.folders.description import single_images
 from cnncore.data.pixel_layout import as_array, understand
 from cnncore.data.sources.items import arrays_of, find_datasets
 from cnncore.data.sources.user_function import call
@@ -94,7 +95,8 @@ def remarks(data: ImageData) -> tuple[str, ...]:
     """Return what a person may not expect of the arrays."""
     train, test = ([hash(image.tobytes()) for image in images]
                    for images in (data.train_images, data.test_images))  # fmt: skip
-    known, notes = set(train), []
+    known = set(train)
+    notes = single_images(data.class_names, [*data.train_labels, *data.test_labels])
     if len({*train, *test}) == 1:
         return ("all images are equal; pixel values go from 0 to 255, are yours scaled to 0..1?",)
     if again := sum(image in known for image in test):

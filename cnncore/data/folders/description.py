@@ -48,7 +48,7 @@ def describe(
     )
     notes = [
         *split_notes,
-        *_single_images(classes, labels),
+        *single_images(classes, labels.values()),
         *_decoding_notes(list(pictures.values()), ranges),
         *_copies(train, test, pictures, labels, classes),
     ]
@@ -116,8 +116,9 @@ def _decoding_notes(pictures: Sequence[Picture], ranges: Ranges) -> list[str]:
     return [f"{_counted(count, 'image')} {text}" for text, count in notes.items() if count]
 
 
-def _single_images(classes: Sequence[str], labels: Mapping[Place, int]) -> list[str]:
-    counts = Counter(labels.values())
+def single_images(classes: Sequence[str], labels: Iterable[int]) -> list[str]:
+    """Name the classes that have one image in all splits together."""
+    counts = Counter(labels)
     if not (single := [shown(item) for label, item in enumerate(classes) if counts[label] == 1]):
         return []
     have = "has" if len(single) == 1 else "have"

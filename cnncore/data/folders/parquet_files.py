@@ -24,7 +24,7 @@ from cnncore.data.folders.listed_rows import (
 )
 from cnncore.data.folders.parquet_rows import Columns, read_columns, read_values
 from cnncore.data.folders.picture_list import PictureList, make_list
-from cnncore.data.folders.places import Place, Row, find_path
+from cnncore.data.folders.places import EITHER, Place, Row, find_path
 
 PREFIX = "parquet:"
 # `train-00000-of-00002`: the split, the shard's number and their count.
@@ -41,7 +41,7 @@ def list_parquet(
     `DataError` with shard, row and column of what cannot be used.
     """
     path, options = parse_options(name, PREFIX, ("image", "label", "split"))
-    root = find_path(name, path, data_dir, "path")
+    root = find_path(name, path, data_dir, EITHER)
     shards = _shards(name, root)
     first = _same_columns(name, shards)
     image = _image_column(name, first, options.get("image"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,23 +69,33 @@ def read_values(path: Path, column: str) -> list[Any]:
 
 
 def read_contents(path: Path, column: str, numbers: Sequence[int]) -> Iterator[bytes]:
-    """Yield the bytes in these rows, which ascend; empty bytes for a null."""
+    """Yield the bytes in these rows, which ascend; empty bytes for a null.
+
+    Only a few rows are held at a time. Raises `DataError` for a damaged file.
+    """
     wanted = iter(numbers)
     number = next(wanted, None)
-    with pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
-            at = start
-            if number is not None and number < end:
+    for at, values in _batches(path, column, numbers):
+        while number is not None and number < at + len(values):
+            value = values[number - at].as_py()
+            yield (value[BYTES] if isinstance(value, dict) else value) or b""
+            number = next(wanted, None)
+
+
+def _batches(path: Path, column: str, numbers: Sequence[int]) -> Iterator[tuple[int, pa.Array]]:
+    """Yield a few rows at a time, with the number of the first, of row groups that are wanted."""
+    try:
+        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+            end = 0
+            for group in range(file.num_row_groups):
+                at, end = end, end + file.metadata.row_group(group).num_rows
+                if bisect_left(numbers, at) == bisect_left(numbers, end):
+                    continue
                 for batch in file.iter_batches(ROWS, row_groups=[group], columns=[column]):
-                    values = batch.column(0)
-                    while number is not None and number < at + len(batch):
-                        value = values[number - at].as_py()
-                        yield (value[BYTES] if isinstance(value, dict) else value) or b""
-                        number = next(wanted, None)
+                    yield at, batch.column(0)
                     at += len(batch)
-            start = end
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet ({error})") from None
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -27,6 +27,7 @@ class Row(NamedTuple):
 
 
 Place = Path | Row
+EITHER = "file or folder"
 
 
 def file_of(place: Place) -> Path:
@@ -49,14 +50,16 @@ def full_name(place: Place) -> str:
 
 
 def find_path(name: str, path: str, data_dir: Path, kind: str) -> Path:
-    """Return the `kind` ("file" or "folder") at a path that is absolute or below two folders.
+    """Return what lies at a path that is absolute, or below `data_dir` or the current folder.
 
-    These are `data_dir` and the current one. Raises `DataError` if neither has it.
+    `kind` is "file", "folder" or `EITHER`. Raises `DataError` if neither has it.
     """
+    if not path.strip():
+        raise DataError(f"{name}: the path of a {kind} must stand after the colon")
     expanded = Path(path).expanduser()
     candidates = [data_dir / expanded, Path.cwd() / expanded]
     for candidate in candidates:
-        if candidate.exists() and (kind == "path" or candidate.is_dir() == (kind == "folder")):
+        if candidate.exists() and (kind == EITHER or candidate.is_dir() == (kind == "folder")):
             return candidate
     tried = " nor ".join(dict.fromkeys(str(folder) for folder in candidates))
     raise DataError(f"{name}: there is no {kind} {tried}")

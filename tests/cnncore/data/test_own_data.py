@@ -31,6 +31,9 @@ def by_the_clock():
 def ends(): sys.exit(0)
 def crashes(): os.abort()
 def raises(): return arrays(images)
+def floats():
+    images = np.random.default_rng(0).random((10, 3, 4, 4), np.float32)
+    return dict(arrays(images), train_labels=np.arange(10) // 9)
 """
 
 
@@ -54,6 +57,15 @@ def test_a_users_function_returns_a_data_set_and_leaves_the_process_alone(own, t
     assert (os.getcwd(), dict(os.environ)) == before
     assert "owndata" not in sys.modules
     assert capfd.readouterr().out == ""  # such as the JSON of `plan --json`
+
+
+def test_what_was_understood_of_its_arrays_is_said_at_every_check(tmp_path):
+    for _ in range(2):  # the second finds a copy
+        info = check_dataset("owndata:floats", tmp_path)
+        assert info.notes == (
+            "images are float32 in [0, 1], channels first, scaled to 0..255",
+            "b has one image, which cannot be in every split",
+        )
 
 
 @pytest.mark.slow

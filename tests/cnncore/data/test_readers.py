@@ -200,6 +200,19 @@ def test_what_parquet_files_do_not_tell_is_refused(tmp_path):
         check_dataset(name, tmp_path, SIDE)
 
 
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    rows = write_pictures(tmp_path / "own")
+    name = write_parquet(tmp_path / "shards", tmp_path / "own", rows)
+    shard = tmp_path / "shards/train-00000-of-00002.parquet"
+    content = bytearray(shard.read_bytes())
+    content[4:200] = bytes(196)  # the head of the first page; the schema is at the end
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=f"{shard} cannot be read as Parquet"):
+        check_dataset(name, tmp_path, SIDE)
+    with pytest.raises(DataError, match="path of a file or folder must stand after the colon"):
+        check_dataset("parquet:", tmp_path, SIDE)
+
+
 def test_a_label_of_minus_one_is_no_class(tmp_path):
     rows = write_pictures(tmp_path / "own", {"train": 2})
     name = write_parquet(tmp_path / "shards", tmp_path / "own", rows)
