@@ -110,7 +110,7 @@ class FakeDataset:
 
     image_size, class_count, fingerprint, skipped, validation = 32, 10, None, 0, 0
     classes: tuple[str, ...] | None = None
-    contents = ""
+    contents = decoded = ""
     notes: tuple[str, ...] = ()
 
 
