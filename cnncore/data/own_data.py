@@ -7,6 +7,7 @@ So nothing that a function changes in its process (threads, working folder, rand
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import shutil
 import signal
@@ -32,10 +33,12 @@ from cnncore.data.errors import DataError
 from cnncore.data.folders.description import single_images
 from cnncore.data.pixel_layout import as_array, understand
 from cnncore.data.sources.items import arrays_of, find_datasets
+from cnncore.data.sources.kinds import PICTURE_READERS
 from cnncore.data.sources.user_function import call
 from cnncore.error_text import error_line, own_line
 from cnncore.fresh_process import fresh_process
 from cnncore.functions import check_function_name
+from cnncore.spelling import closest_hint
 
 IMAGES, LABELS = ("train_images", "test_images"), ("train_labels", "test_labels")
 
@@ -61,7 +64,7 @@ def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) 
     """
     if fingerprint and (copy := open_copy(name, content_key(fingerprint), roots)):
         return copy
-    if problem := check_function_name(name):
+    if problem := _misspelt(name) or check_function_name(name):
         raise DataError(f"data set {problem}")
     for root in [*roots, Path(tempfile.gettempdir())]:
         with _staging(root) as staging:
@@ -89,6 +92,15 @@ def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) 
             if copy := open_copy(name, key, [root if root in roots else staging]):
                 return replace(copy, notes=notes)
     raise DataError(f"data set {name}: no disk has room for its decoded copy")
+
+
+def _misspelt(name: str) -> str | None:
+    """Return the problem with a name whose module is not there and is spelt like a prefix."""
+    word = name.partition(":")[0]
+    hint = closest_hint(word, PICTURE_READERS)
+    if not hint or "." in word or importlib.util.find_spec(word):
+        return None
+    return f"{name}: there is no kind of data set and no module {word!r}{hint}"
 
 
 def remarks(data: ImageData) -> tuple[str, ...]:

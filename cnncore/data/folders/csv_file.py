@@ -69,7 +69,10 @@ def list_csv(
         roots,
         index=f"csv\0{file}",
         skip_unreadable=skip_unreadable,
-        notes=split_notes(f"values of {shown(columns.get('split', ''))}", kinds),
+        notes=[
+            f"column {shown(columns['path'])} as path, {shown(columns['label'])} as label",
+            *split_notes(f"values of {shown(columns.get('split', ''))}", kinds),
+        ],
         place_name=lambda place: f"{place} (line {numbers[Path(str(place))]})",
     )
 

@@ -115,3 +115,11 @@ def test_a_function_that_returns_other_data_each_time_is_refused(name, tmp_path)
 def test_a_function_that_cannot_be_called_is_refused(tmp_path, name, problem):
     with pytest.raises(DataError, match=problem):
         check_dataset(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "closest"), [("imagefoldr:pictures", "imagefolder"), ("cvs:list.csv", "csv")]
+)
+def test_a_misspelt_kind_of_data_set_is_refused_with_the_closest(tmp_path, name, closest):
+    with pytest.raises(DataError, match=rf"no kind of data set .*closest: {closest}\)"):
+        check_dataset(name, tmp_path)
