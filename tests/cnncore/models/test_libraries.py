@@ -163,12 +163,12 @@ def test_parameters_go_to_meta_one_by_one_where_building_reads_numbers():
     class Reading(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first = nn.Linear(int(torch.ones(3).sum()), 2)
-            self.shared = nn.Linear(3, 2)
-            self.shared.weight = self.first.weight
+            weight = nn.Parameter(torch.ones(2, int(torch.ones(3).sum())))
+            self.first, self.second = nn.Linear(3, 2), nn.Linear(3, 2)
+            self.first.weight = self.second.weight = weight
 
     model = build_on_meta(Reading)
-    assert model.first.weight is model.shared.weight
+    assert model.first.weight is model.second.weight
     assert count_parameters(model).trainable == 6 + 2 + 2
     assert all(p.is_meta for p in model.parameters())
     assert not nn.Linear(1, 1).weight.is_meta

@@ -138,6 +138,20 @@ def test_timms_file_is_converted_as_timm_does(caches):
     assert torch.equal(again.state_dict()["pos_embed"], model.state_dict()["pos_embed"])
 
 
+def test_a_published_file_is_converted_even_if_its_names_fit(caches, monkeypatch):
+    name = "test_vit.r160_in1k"
+    state = timm.create_model("test_vit").state_dict()
+    path = put_hub(caches, f"timm/{name}", state)
+    monkeypatch.setattr(
+        "timm.models.vision_transformer.checkpoint_filter_fn",
+        lambda weights, model: {key: 2 * value for key, value in weights.items()},
+    )
+    model, _, _ = loaded(f"timm:{name}", 160)
+    assert torch.equal(model.state_dict()["pos_embed"], 2 * state["pos_embed"])
+    load_pretrained(model, f"timm:{name}", str(path), image_size=160)
+    assert torch.equal(model.state_dict()["pos_embed"], state["pos_embed"])
+
+
 def test_timms_file_in_pytorchs_cache_counts_too_and_a_tag_selects(caches):
     about = timm.get_pretrained_cfg("resnet18.a2_in1k")
     state = timm.create_model("resnet18").state_dict()
