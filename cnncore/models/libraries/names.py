@@ -83,6 +83,8 @@ def check_name(arch: str) -> str | None:
     known = known_networks(name.library)
     if name.network not in known:
         return _unknown_network(name, known)
+    if arch.endswith("."):
+        return f"{arch} ends in a dot without the name of weights; write {arch.rstrip('.')}"
     tags = known_tags(name.library, name.network)
     if name.tag and name.tag not in tags:
         hint = closest_hint(name.tag, tags, cutoff=0.4)

@@ -66,6 +66,12 @@ def test_auxiliary_heads_train_with_their_weight_and_are_left_out_without():
     [
         ("timm:resnet18", 32, {"drop_rate": 0.1, "dropout": None}, None),
         ("timm:resnet18.a1_in1k", 32, {}, None),
+        (
+            "timm:resnet18.",
+            32,
+            {},
+            "ends in a dot without the name of weights; write timm:resnet18",
+        ),
         ("timm:resnet81", 32, {}, "unknown network 'resnet81' of timm (closest: resnet18)"),
         (
             "timm:resnet18.a9_in1k",
