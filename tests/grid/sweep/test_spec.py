@@ -395,11 +395,11 @@ def test_objectives_and_metrics_are_known_and_an_objective_is_one_for_all() -> N
         GOOD.replace(fixed, f"{fixed}  objective: val_los\nmetrics: [macro-f1, ece]\n")
     ) == [
         "a.yaml:13: fixed.objective: unknown objective 'val_los' (closest: val_loss); known: "
-        "val_top1, val_loss, val_balanced_top1, val_macro_auc, val_macro_f1, or a function of yours, "
-        "package.module:function",
+        "val_top1, val_loss, val_balanced_top1, val_macro_auc, val_macro_f1, or a function of "
+        "yours, package.module:function",
         "a.yaml:14: metrics[0]: unknown metric 'macro-f1' (closest: macro_f1); known: "
-        "balanced_top1, ece, macro_auc, macro_f1, macro_precision, macro_recall, or a function of yours, "
-        "package.module:function",
+        "balanced_top1, ece, macro_auc, macro_f1, macro_precision, macro_recall, or a function of "
+        "yours, package.module:function",
     ]
     why = "everything that ranks goes by it, so a sweep has one: give it under fixed"
     several = GOOD.replace("[sgd, adam]", "[sgd, adam]\n  objective: [val_loss, val_top1]")
