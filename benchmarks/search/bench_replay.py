@@ -63,6 +63,7 @@ def ours(sampler: str, stop: str = "", trials: int | None = None) -> Method:
         result = Choices(sweep.total_epochs, sweep.time_s)
         for trial_id, epochs in sweep.epochs.items():
             config = sweep.trials[trial_id].config
+            assert config.weight_decay is not None
             point = (config.lr, config.weight_decay)
             result.epochs_of[(config.arch, config.optimizer), point] = epochs
         for cell in plan.cells:

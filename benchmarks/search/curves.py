@@ -61,6 +61,7 @@ class Curves:
     def of(self, trial: Trial) -> Curve:
         """Return the curve of a replayed trial."""
         config = trial.config
+        assert config.weight_decay is not None
         return self.cells[config.arch, config.optimizer][config.lr, config.weight_decay]
 
     def value(self, trial: Trial, epoch: int) -> float | str:

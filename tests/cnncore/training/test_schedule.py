@@ -196,7 +196,7 @@ def test_schedules_of_ones_own_are_tried_at_every_step_before_a_run(tmp_path, mo
     for name, text in expected.items():
         problem = found[f"own_rates:{name}"].problem
         assert (problem is None) == (text is None), (name, problem)
-        assert text is None or text in problem, problem
+        assert text is None or text in str(problem), problem
     assert "own_rates" not in sys.modules
     own = config(schedule="own_rates:halves", warmup_epochs=2)
     assert rates(own)[14:] == [0.5 * 0.5 ** (4 * i // 56) for i in range(56)]

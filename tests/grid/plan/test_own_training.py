@@ -56,7 +56,12 @@ def test_the_signature_says_which_keys_and_options_a_config_has(
 ) -> None:
     asked: list[dict[str, str]] = []
     ask = own_signatures._ask
-    monkeypatch.setattr(own_signatures, "_ask", lambda r: asked.append(r) or ask(r))
+
+    def noted(requests: dict[str, str]) -> Any:
+        asked.append(requests)
+        return ask(requests)
+
+    monkeypatch.setattr(own_signatures, "_ask", noted)
     made = plan(
         "[sgd, 'own_training:Lion']",
         ", momentum: 0.8, decay_norm_bias: false, schedule: 'own_training:half'",

@@ -15,7 +15,7 @@ from cnncore.training.schedule import learning_rate
 CONFIG: dict[str, Any] = {"arch": "x", "dataset": "digits", "lr": 0.1, "epochs": 2}
 
 
-def network(*, channels_last: bool) -> nn.Module:
+def network(*, channels_last):
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1),
@@ -54,7 +54,7 @@ def network(*, channels_last: bool) -> nn.Module:
 def test_each_step_is_pytorchs_muon_on_the_reshaped_kernels_and_its_adamw_on_the_rest(
     keys, channels_last
 ):
-    config = TrialConfig(**CONFIG, optimizer="muon", schedule="cosine", **keys)
+    config: Any = TrialConfig(**CONFIG, **{"optimizer": "muon", "schedule": "cosine", **keys})
     ours, theirs = network(channels_last=channels_last), network(channels_last=channels_last)
     optimizer = build_optimizer(config, ours)
 
@@ -69,7 +69,9 @@ def test_each_step_is_pytorchs_muon_on_the_reshaped_kernels_and_its_adamw_on_the
         )
         for i, w in kernels.items()
     }
-    rest = [w for w in theirs.parameters() if all(w is not kernel for kernel in kernels.values())]
+    rest: list[Any] = [
+        w for w in theirs.parameters() if all(w is not kernel for kernel in kernels.values())
+    ]
     decay, options = config.weight_decay, config.optimizer_options or {}
     muon = torch.optim.Muon(
         matrices.values(),
@@ -82,8 +84,10 @@ def test_each_step_is_pytorchs_muon_on_the_reshaped_kernels_and_its_adamw_on_the
     )
     spared = config.decay_norm_bias is False
     flat, large = [w for w in rest if w.ndim < 2], [w for w in rest if w.ndim > 1]
+    groups: list[Any] = [{"params": large}]
+    groups.append({"params": flat, "weight_decay": 0.0 if spared else decay})
     adamw = torch.optim.AdamW(
-        [{"params": large}, {"params": flat, "weight_decay": 0.0 if spared else decay}],
+        groups,
         betas=config.betas,
         eps=options.get("adamw_eps", 1e-8),
         weight_decay=decay,
@@ -104,8 +108,8 @@ def test_each_step_is_pytorchs_muon_on_the_reshaped_kernels_and_its_adamw_on_the
             grad = kernels[i].grad
             grad = grad.permute(0, 2, 3, 1) if by_memory[i] else grad
             matrix.grad = grad.reshape(matrix.shape)
-        for one in (optimizer, muon, adamw):
-            one.step()
+        for stepper in (optimizer, muon, adamw):
+            stepper.step()
         for i, matrix in matrices.items():
             values = matrix.detach()
             if by_memory[i]:

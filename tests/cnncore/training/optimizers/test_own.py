@@ -37,7 +37,7 @@ def make_config(**keys: Any) -> TrialConfig:
     )
 
 
-def network() -> nn.Module:
+def network():
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1, bias=False),

@@ -52,7 +52,7 @@ def make_config(optimizer: str, **keys: Any) -> TrialConfig:
     )
 
 
-def network() -> nn.Module:
+def network():
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1, bias=False),
