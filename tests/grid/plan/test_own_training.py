@@ -80,6 +80,7 @@ def test_the_signature_says_which_keys_and_options_a_config_has(
     assert (default.weight_decay, default.decay_norm_bias) == (0.1, False)
 
 
+@pytest.mark.slow
 def test_what_an_own_optimizer_or_schedule_cannot_do_is_refused_in_one_go(plan: Any) -> None:
     names = ["Closure", "Free", "no_rate", "absent", "Lion"]
     with pytest.raises(SweepError) as caught:
