@@ -274,7 +274,7 @@ class TrialConfig(ConfigPart):
             return value if own is None or info.field_name == "aux_weight" else None
         raise ValueError(
             f"decides nothing beside train_epoch: {own} does this itself; leave "
-            f"{info.field_name} out"
+            f"{info.field_name} out, or set it by a rule for the cells without train_epoch"
         )
 
     @field_validator("loss")

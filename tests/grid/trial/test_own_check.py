@@ -120,6 +120,7 @@ def test_a_faulty_loss_or_epoch_is_found_before_the_run(sweep, data_dir):
     assert "own_training" not in sys.modules
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_faulty_loss_fails_and_the_others_run(sweep, data_dir):
     names = ["own_training:typo", "own_training:good"]
     path = sweep(compare={"arch": ["cnn3"], "loss": names})
@@ -146,7 +147,10 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("key", REFUSED)
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(key, marks=pytest.mark.slow) if key == "sampling" else key for key in REFUSED],
+)
 def test_keys_that_do_not_go_together_are_refused_with_their_line(key, sweep, data_dir):
     keys, text = REFUSED[key]
     path = sweep(fixed=keys)
