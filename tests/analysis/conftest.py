@@ -373,7 +373,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A connection to a folder whose sweep has the objective `val_loss` and two metrics.
 
     A cell has three configs: `lucky` has the best accuracy, `good` the lowest loss, and of `lost`
-    one of two seeds has no loss. Another cell goes by macro-F1, in which `rare` is better.
+    one of two seeds has no loss. Another cell goes by macro-F1, in which `rare` is better, a third by accuracy.
     """
     sweep = Sweep(tmp_path_factory.mktemp("measured") / "measured", "measured")
     for arch, objective, name, seed, top1, value in (
@@ -385,9 +385,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("cnn3", "val_loss", "lost", 1, 0.92, math.nan),
         ("resnet18", "val_macro_f1", "frequent", 0, 0.95, 0.3),
         ("resnet18", "val_macro_f1", "rare", 0, 0.90, 0.7),
+        ("mobilenet_small", None, "low", 0, 0.80, None),
+        ("mobilenet_small", None, "high", 0, 0.85, None),
     ):
         axes = {"arch": arch}
-        config = {**axes, "dataset": "digits", "lr": 0.1, "labels": name, "objective": objective}
+        config = {**axes, "dataset": "digits", "lr": 0.1, "labels": name}
+        config |= {"objective": objective} if objective else {}
         planned = sweep.planned(
             axes,
             seed,

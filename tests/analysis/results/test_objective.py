@@ -21,7 +21,11 @@ def test_the_winner_of_a_cell_is_the_best_by_its_objective(measured):
     best = measured.execute(
         "SELECT arch, labels, objective_mean FROM best ORDER BY arch"
     ).fetchall()
-    assert best == [("cnn3", "good", pytest.approx(0.55)), ("resnet18", "rare", 0.7)]
+    assert best == [
+        ("cnn3", "good", pytest.approx(0.55)),
+        ("mobilenet_small", "high", None),
+        ("resnet18", "rare", 0.7),
+    ]
     # `lost` has a lower mean than the winner, over the one trial that has a value.
     lost = "SELECT objective_mean, objective_missing, n FROM cells WHERE labels = 'lost'"
     assert measured.execute(lost).fetchall() == [(0.1, 1, 2)]
