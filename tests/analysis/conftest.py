@@ -373,7 +373,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A connection to a folder whose sweep has the objective `val_loss` and two metrics.
 
     A cell has three configs: `lucky` has the best accuracy, `good` the lowest loss, and of `lost`
-    one of two seeds has no loss. Another cell goes by macro-F1, in which `rare` is better, a third by accuracy.
+    one of two seeds has no loss. Another cell goes by macro-F1, in which `rare` is better, a
+    third by accuracy.
     """
     sweep = Sweep(tmp_path_factory.mktemp("measured") / "measured", "measured")
     for arch, objective, name, seed, top1, value in (

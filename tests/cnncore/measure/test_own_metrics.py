@@ -77,14 +77,14 @@ def test_balanced_accuracy_is_that_of_scikit_learn() -> None:
 def test_a_metric_changes_neither_predictions_nor_process(mine: None) -> None:
     logits, labels = predictions()
     before = logits.clone(), labels.clone()
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state(legacy=True)[1].copy()
     measured = Measures(["measure_mine:hostile"])(logits, labels)
     assert measured["measure_mine:hostile"].value == 2.0
     assert torch.equal(logits, before[0])
     assert torch.equal(labels, before[1])
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-    assert np.array_equal(np.random.get_state()[1], states[2])
+    assert np.array_equal(np.random.get_state(legacy=True)[1], states[2])
     assert torch.get_default_dtype() is torch.float32
     assert not torch.are_deterministic_algorithms_enabled()
 
