@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnncore.fresh_process import fresh_process
 from grid.phrases import counted
@@ -22,9 +22,6 @@ from grid.plan.plan import Plan
 from grid.store.folder import Finished, Store
 from grid.trial.metric_check import check_metrics
 from grid.trial.rows import metric_rows
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Files of a checkpoint folder that hold a complete trial's chosen weights.
 KEPT_WEIGHTS = ("best.pt", "last.pt")
@@ -200,18 +197,18 @@ def measure(request: LaterTrial) -> list[dict[str, Any]]:
     return rows
 
 
-def _weights(store: Store, trial_id: str) -> dict[str, Tensor]:
+def _weights(store: Store, trial_id: str) -> dict[str, Any]:
     """Return the weights that `select` chose, of `best.pt` or of the last checkpoint."""
     from cnncore.checkpoint import load_checkpoint
 
     best, last = (store.checkpoints(trial_id) / name for name in KEPT_WEIGHTS)
     if store.files.fetch(best) and (payload := load_checkpoint(best)) is not None:
-        weights: dict[str, Tensor] = payload["weights"]
+        weights: dict[str, Any] = payload["weights"]
         return weights
     store.files.fetch(last)
     payload = load_checkpoint(last)
     if payload is None:
         raise ValueError("its weights are gone")
     state = payload["state"]
-    chosen: dict[str, Tensor] = state["best_weights"] or state["ema"] or state["model"]
+    chosen: dict[str, Any] = state["best_weights"] or state["ema"] or state["model"]
     return chosen
