@@ -346,6 +346,13 @@ class EvalSplit:
         indices = torch.from_numpy(self.indices[positions]).to(self._images.device)
         return self._images.index_select(0, indices).cpu()
 
+    def seen(self, raw: Tensor) -> Tensor:
+        """Return the part of images in the format of `raw` that `eval_crop` leaves, to be shown."""
+        side = raw.shape[1]
+        size = round(side * (self._view.crop or 1))
+        first = round((side - size) / 2)
+        return raw[:, first : first + size, first : first + size]
+
     def inputs(self, raw: Tensor) -> Tensor:
         """Return the network's input for at most `batch_size` images in the format of `raw`.
 

@@ -57,7 +57,12 @@ def feature_maps(trial: OpenedTrial, options: Options) -> Image:
     raw = test.raw([index])
     about = f"{trial.about}, test image {index}"
     return feature_map_grid(
-        trial.trained(), raw[0], test.inputs(raw), options.layer, options.count or MAPS, about
+        trial.trained(),
+        test.seen(raw)[0],
+        test.inputs(raw),
+        options.layer,
+        options.count or MAPS,
+        about,
     )
 
 
@@ -76,7 +81,7 @@ def attributions(trial: OpenedTrial, options: Options) -> Image:
         target = methods.predicted_class(trained, inputs)
         attribution = methods.attribute(trained, fresh, inputs, target, trial.seed)
         lines = f"{index}: {names[test.labels[index]]}", f"predicted {names[target]}"
-        images.append((raw[0].numpy(), lines, attribution))
+        images.append((test.seen(raw)[0].numpy(), lines, attribution))
     return methods.attribution_grid(images, trial.about)
 
 

@@ -5,6 +5,7 @@ import random
 import re
 import sys
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,11 +114,12 @@ def test_they_come_after_flip_and_crop_and_before_the_others():
 
 
 def test_global_generators_are_as_they_were():
-    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    ours, torchs = random.getstate(), torch.get_rng_state()
+    numpys = np.random.get_state(legacy=False)["state"]["key"].copy()
     by_image((part("Noisy"),))
-    assert random.getstate() == states[0]
-    assert (np.random.get_state()[1] == states[1]).all()
-    assert torch.equal(torch.get_rng_state(), states[2])
+    assert random.getstate() == ours
+    assert (np.random.get_state(legacy=False)["state"]["key"] == numpys).all()
+    assert torch.equal(torch.get_rng_state(), torchs)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,9 @@ def test_global_generators_are_as_they_were():
         ("torch:zeros", {"size": [3]}, r"makes a Tensor, which cannot be called"),
     ],
 )
-def test_a_transform_is_tried_before_training(name, options, expected, capfd):
+def test_a_transform_is_tried_before_training(
+    name: str, options: dict[str, Any], expected: str | None, capfd: Any
+) -> None:
     full = name if ":" in name else f"my_transforms:{name}"
     if name == "os.path:join":
         with pytest.raises(ValueError, match=expected):

@@ -178,12 +178,12 @@ SINGLE = {
     ),
     "posterize": (
         operations.posterize,
-        lambda r, n: amounts(2.0 ** (8 - np.arange(n) % 9), images=n),
+        lambda r, n: amounts(1 << (8 - np.arange(n) % 9), images=n),
         lambda image, a: reference.posterize(image, 8 - int(np.log2(a[0]))),
     ),
     "solarize": (
         operations.solarize,
-        lambda r, n: amounts(np.linspace(0, 255, n), images=n),
+        lambda r, n: amounts(np.arange(n) * (255 / (n - 1)), images=n),
         lambda image, a: reference.solarize(image, float(a[0])),
     ),
     "vertical_flip": (
@@ -288,7 +288,7 @@ def new_stages(augment, images, side, epoch=1, batch_size=8):
 
 IDENTITIES = [
     ColorJitter(hue=1e-9),
-    *(Grayscale(p=0), GaussianBlur(kernel=5, p=0), GaussianBlur(kernel=5, sigma=0.01)),
+    *(Grayscale(p=0), GaussianBlur(kernel=5, p=0), GaussianBlur(kernel=5, sigma=(0.01, 0.01))),
     *(Solarize(p=0), Posterize(p=0), Posterize(bits=8, p=1), RandomErasing(p=0)),
     RandomResizedCrop(scale=(1, 1), ratio=(1, 1)),
 ]
@@ -340,10 +340,10 @@ def test_every_kind_is_drawn_anew_in_each_epoch_and_independently_of_the_others(
         one = new_stages((kind,), 200, 32)
         alone += [group._places for group in (*one.first, *one.colours, *one.last)]
     assert all(torch.equal(a, b) for a, b in zip(places, alone, strict=True))
-    for kind in (TrivialAugment(), RandAugment(n=2, magnitude=9), RandomResizedCrop()):
+    for other in (TrivialAugment(), RandAugment(n=2, magnitude=9), RandomResizedCrop()):
         outputs = []
         for epoch in (1, 1, 2):
-            stages = new_stages((kind,), len(images), 32, epoch)
+            stages = new_stages((other,), len(images), 32, epoch)
             outputs.append(apply([*stages.first, *stages.colours], images[:8].float(), 0))
         assert torch.equal(outputs[0], outputs[1])
         assert not torch.equal(outputs[0], outputs[2])

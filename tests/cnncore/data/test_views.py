@@ -39,6 +39,10 @@ def test_eval_crop_is_torchvisions_resize_and_center_crop(size, crop, resized):
     assert batches[0][0].is_contiguous(memory_format=torch.channels_last)
     inputs = some.inputs(some.raw(range(5)))
     torch.testing.assert_close(inputs, actual[:5], rtol=0, atol=0)
+    inner = some.seen(some.raw(range(5)))
+    assert abs(inner.shape[1] - 24 * crop) <= 0.5
+    first = round((24 - inner.shape[1]) / 2)
+    assert torch.equal(inner[:, 0, 0], torch.from_numpy(IMAGES[:5, first, first]))
 
 
 class Lopsided(nn.Module):
