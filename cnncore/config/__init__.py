@@ -66,7 +66,7 @@ from cnncore.config.trial_config import (
     TrialConfig,
     check_quirk,
     network_options,
-    own_names,
+    own_training_names,
 )
 from cnncore.config.values import (
     ConfigPart,
@@ -150,5 +150,5 @@ __all__ = [
     "check_quirk",
     "network_options",
     "optimizer_moments",
-    "own_names",
+    "own_training_names",
 ]

@@ -346,7 +346,7 @@ def network_options(config: TrialConfig) -> dict[str, Any]:
     return {**{k: v for k, v in options.items() if v is not None}, **(config.arch_options or {})}
 
 
-def own_names(config: TrialConfig) -> list[str]:
+def own_training_names(config: TrialConfig) -> list[str]:
     """Return the names `package.module:name` of the optimizer and schedule, if they are own."""
     names = [config.optimizer] if config.optimizer not in OPTIMIZERS else []
     if isinstance(config.schedule, OwnSchedule):

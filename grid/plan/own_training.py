@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cnncore.config import OPTIMIZERS, TrialConfig, own_names
+from cnncore.config import OPTIMIZERS, TrialConfig, own_training_names
 from cnncore.config.optimizers import OPTIMIZER_KEYS, refuse_options
 from cnncore.training.own_signatures import Signature, read_signatures
 from grid.sweep.axes import Choice
@@ -26,7 +26,7 @@ class OwnTraining:
         if name not in self._known:
             optimizers = [value for value in self._values("optimizer") if ":" in value]
             schedules = [value for value in self._values("schedule") if ":" in value]
-            for own in own_names(config):
+            for own in own_training_names(config):
                 (optimizers if own == config.optimizer else schedules).append(own)
             self._known.update(read_signatures(optimizers, schedules))
         return self._known[name]

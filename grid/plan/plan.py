@@ -15,8 +15,9 @@ from grid.code.sources import Sources
 from grid.code.sweep_code import SweepCode
 from grid.errors import SweepError
 from grid.phrases import counted
+from grid.plan.config_problem import ConfigProblem
 from grid.plan.ids import Trial, config_json, digest, identity, make_trial, plain
-from grid.plan.resolve import ConfigProblem, Inspect, Resolver, Values
+from grid.plan.resolve import Inspect, Resolver, Values
 from grid.sweep.axes import Choice, finite_points, holds
 from grid.sweep.checks import FIRST_CONFIRM_SEED, gap_problems
 from grid.sweep.spec import STARTUP_TRIALS, SweepSpec

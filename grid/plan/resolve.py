@@ -13,28 +13,28 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from cnncore.catalog import DATASETS, NETWORKS, check_labels, check_network, library_of
+from cnncore.catalog import DATASETS, NETWORKS, check_labels
 from cnncore.config import (
-    NETWORK_KEYS,
     OPTIMIZERS,
     AugmentKind,
     Objective,
     OwnTransform,
     TrialConfig,
     check_quirk,
-    own_names,
+    own_training_names,
 )
 from cnncore.config.images import Background, Resize
 from cnncore.config.optimizers import NoOption
-from cnncore.data import label_set
 from cnncore.data.augment.transform_check import transform_problem
 from cnncore.data.sources.kinds import is_of_pictures
-from cnncore.error_text import error_line, error_message
-from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
-from cnncore.spelling import as_written, closest_hint, shortened
+from cnncore.error_text import error_message
+from cnncore.models.pretrained_source import IMAGENET, fingerprint
 from grid.code.sources import OwnCodeError, combined, names_in
 from grid.code.sweep_code import SweepCode
+from grid.plan.class_weights import class_names, weights_of_classes
+from grid.plan.config_problem import ConfigProblem
 from grid.plan.ids import content_prefix, digest, plain, without_versions
+from grid.plan.network_of import NetworkChecks
 from grid.plan.own_training import KeyProblem, OwnTraining, is_own, own_keys
 from grid.sweep.axes import Choice, holds
 from grid.sweep.config_keys import described, merge_keys, missing_keys, required_keys
@@ -74,14 +74,6 @@ Copy = tuple[str, int | None, Resize | None, Background | None]
 Inspect = Callable[[str, int | None], DataFacts]
 
 
-class ConfigProblem(Exception):
-    """Reasons that a combination cannot be trained, each with the key of the sweep file."""
-
-    def __init__(self, path: KeyPath, text: str, *more: tuple[KeyPath, str]) -> None:
-        self.reasons = ((path, text), *more)
-        super().__init__(text)
-
-
 @dataclass
 class Resolver:
     """Converter of axis values to configs, with a cache of the data sets' facts."""
@@ -92,14 +84,15 @@ class Resolver:
     code: SweepCode = field(default_factory=SweepCode)
     _facts: dict[tuple[str, int | None], DataFacts] = field(default_factory=dict)
     _copies: dict[Copy, DataFacts] = field(default_factory=dict)
-    _fitting: dict[str, str] = field(default_factory=dict)
     # The problem of each transform of the user's that was tried, by name, options and image side.
     _tried: dict[tuple[str, str, int], str | None] = field(default_factory=dict)
 
     _own: OwnTraining = field(init=False)
+    _network: NetworkChecks = field(init=False)
 
     def __post_init__(self) -> None:
         self._own = OwnTraining(self.spec, self.settings)
+        self._network = NetworkChecks(self.key_path)
 
     @property
     def objective(self) -> Objective:
@@ -113,7 +106,7 @@ class Resolver:
         except ValidationError as error:
             first, *more = self._describe(error)
             raise ConfigProblem(*first, *more) from None
-        config = self._with_network(self._with_data(self._with_own_training(config)))
+        config = self._network.checked(self._with_data(self._with_own_training(config)))
         return self._with_code(config)
 
     def _merged(self, values: Values) -> dict[str, Any]:
@@ -149,7 +142,7 @@ class Resolver:
 
     def _with_own_training(self, config: TrialConfig) -> TrialConfig:
         """Fill in what the user's own optimizer has, and check the user's schedule."""
-        if not (names := own_names(config)):
+        if not (names := own_training_names(config)):
             return config
         for name in names:
             if problem := self._own.signature(config, name).problem:
@@ -195,8 +188,12 @@ class Resolver:
         if not is_of_pictures(config.dataset):  # arrays have their size already
             update |= {"resize": None, "background": None}
         if isinstance(config.class_weights, dict | tuple):
-            names = self._class_names(config, facts)
-            update["class_weights"] = self._class_weights(config.class_weights, names)
+            names = class_names(config, facts.classes, facts.class_count)
+            try:
+                update["class_weights"] = weights_of_classes(config.class_weights, names)
+            except ValueError as unfit:
+                path = self.key_path("class_weights", "dataset")
+                raise ConfigProblem(path, str(unfit)) from None
         config = config.model_copy(update=update)
         framed = (config.dataset, config.image_size, config.resize, config.background)
         self._copies[framed] = facts
@@ -204,37 +201,6 @@ class Resolver:
             raise ConfigProblem(self.key_path("quirk"), problem)
         self._check_amounts(config, facts)
         return config
-
-    def _class_names(self, config: TrialConfig, facts: DataFacts) -> tuple[str, ...]:
-        """Return the names of the classes that the config's labels tell apart, in order."""
-        labels = DATASETS[config.dataset].labels if config.dataset in DATASETS else ()
-        if config.labels in (None, *labels[:1]):
-            return facts.classes or tuple(map(str, range(facts.class_count)))
-        return label_set(config.dataset, str(config.labels))[0]
-
-    def _class_weights(
-        self, weights: dict[str, float] | tuple[float, ...], names: tuple[str, ...]
-    ) -> tuple[float, ...]:
-        """Return a weight for each class, in the order of the classes. Raises `ConfigProblem`."""
-        path = self.key_path("class_weights", "dataset")
-        if not isinstance(weights, dict):
-            if len(weights) == len(names):
-                return weights
-            raise ConfigProblem(
-                path,
-                f"class_weights: one for each of the {len(names)} classes "
-                f"({shortened(', '.join(names))}), but got {len(weights)}",
-            )
-        problems = [
-            f"there is no class {as_written(name)}{closest_hint(name, names)}"
-            for name in weights
-            if name not in names
-        ]
-        if missing := [name for name in names if name not in weights]:
-            problems.append(f"no weight of {shortened(', '.join(missing))}")
-        if problems:
-            raise ConfigProblem(path, f"class_weights: {'; '.join(problems)}")
-        return tuple(weights[name] for name in names)
 
     def _check_amounts(self, config: TrialConfig, facts: DataFacts) -> None:
         """Refuse amounts with which the others make no sense. Raises `ConfigProblem`."""
@@ -274,83 +240,6 @@ class Resolver:
         else:
             return None
         return f"{key}: at most {most} for images of {side} pixels, but got {got}"
-
-    def _with_network(self, config: TrialConfig) -> TrialConfig:
-        """Check that the network can be built, its image size and its weights; add their file."""
-        assert config.image_size is not None
-        options = {key: getattr(config, key) for key in NETWORK_KEYS}
-        options.update(config.arch_options or {})
-        if problem := check_network(config.arch, config.image_size, options):
-            known = NETWORKS[config.arch].options if config.arch in NETWORKS else ()
-            refused = [key for key in NETWORK_KEYS if options[key] is not None and key not in known]
-            for name in set(config.arch_options or {}) - {*known}:
-                refused += [f"arch_options.{name}", "arch_options"]
-            keys = (
-                tuple(refused) or ("image_size", "arch") if config.arch in NETWORKS else ("arch",)
-            )
-            raise ConfigProblem(self.key_path(*keys), problem)
-        if library_of(config.arch):
-            self._check_library(config, options)
-        if config.pretrained is None:
-            return config
-        if config.pretrained != IMAGENET or library_of(config.arch):
-            return config.model_copy(update=self._weights(config, options))
-        if problem := check_imagenet(config.arch, options):
-            raise ConfigProblem(self.key_path("pretrained", "arch"), problem)
-        return config
-
-    def _check_library(self, config: TrialConfig, options: dict[str, Any]) -> None:
-        """Check the name, options and image side of a library's network. Raises `ConfigProblem`."""
-        # Only the library knows them, and it loads torch.
-        from cnncore.models.libraries.check import check_library_network
-        from cnncore.models.libraries.names import split_name
-
-        assert config.image_size is not None
-        if problem := check_library_network(config.arch, config.image_size, options):
-            words = set(problem.replace(",", " ").replace(":", " ").split())
-            keys = [key for key in NETWORK_KEYS if key in words]
-            if words & (config.arch_options or {}).keys():
-                keys.append("arch_options")
-            if "pixels" in words or "pixels;" in words:
-                keys.append("image_size")
-            raise ConfigProblem(self.key_path(*keys, "arch"), problem)
-        tag = split_name(config.arch).tag
-        if tag and config.pretrained != IMAGENET:
-            has = "the path of a file" if config.pretrained else "null"
-            raise ConfigProblem(
-                self.key_path("arch"),
-                f"{config.arch}: {tag} names published weights, but pretrained is {has}: set "
-                f"`pretrained: {IMAGENET}`, or leave .{tag} out",
-            )
-
-    def _weights(self, config: TrialConfig, options: dict[str, Any]) -> dict[str, str]:
-        """Return the weights' fingerprint, and a file's absolute path; they must fit the network.
-
-        Published weights of a library's network must lie in the library's cache.
-        """
-        published = config.pretrained == IMAGENET
-        path = str(Path(str(config.pretrained)).expanduser().absolute())
-        key = json.dumps([path, config.arch, config.image_size, options])
-        try:
-            if key not in self._fitting:
-                # Shapes need torch, which planning loads for nothing else.
-                if published:
-                    from cnncore.models.libraries.published import published_file
-
-                    path = str(published_file(config.arch))
-                value = fingerprint(path)
-                from cnncore.models.pretrained import check_fit
-
-                assert config.image_size is not None
-                check_fit(config.arch, config.image_size, options, path, published=published)
-                self._fitting[key] = value
-        except (WeightsError, ValueError) as error:
-            raise ConfigProblem(self.key_path("pretrained", "arch"), str(error)) from None
-        except (Exception, SystemExit) as error:  # the user's own network may raise anything
-            text = f"{config.arch}: {error_line(error)}"
-            raise ConfigProblem(self.key_path("arch"), text) from None
-        found = {"pretrained_fingerprint": self._fitting[key]}
-        return found if published else {"pretrained": path, **found}
 
     def datasets(self) -> dict[tuple[str, int | None], DataFacts]:
         """Return the data sets and image sides looked up so far: after `make_plan`, the plan's."""

@@ -15,9 +15,9 @@ from statistics import fmean
 from typing import Any
 
 from cnncore.config import TrialConfig
+from grid.plan.config_problem import ConfigProblem
 from grid.plan.ids import Role, Trial, make_trial
 from grid.plan.plan import Cell, Plan, active_axes
-from grid.plan.resolve import ConfigProblem
 from grid.search.new_points import NewPoints, Point
 from grid.search.outcomes import Outcome, Outcomes, worse
 from grid.search.stopping import GO, CellProgress, Verdict, cell_rule

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cnncore.config import network_options, own_names
+from cnncore.config import network_options, own_training_names
 from cnncore.data import ImageData, Splits, load_planned, open_splits
 from cnncore.data.sources.kinds import name_from
 from cnncore.functions import import_function
@@ -65,7 +65,7 @@ def open_trial(
     splits = open_splits(config, data, torch_device, fold)
     with unchanged() as by_import:
         import_network(config.arch)  # before seeding: the module may draw numbers when imported
-        for name in own_names(config):
+        for name in own_training_names(config):
             import_function(name)
     seed_everything(derive_seed(seed, "weights"))
     with unchanged() as by_building:
