@@ -1,13 +1,15 @@
 """The page `docs/your-own.md`: its modules and sweeps run, and its epochs are what they say."""
 
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.small_sweeps import metrics, run_local
+from tests.processes import run_to_end
+from tests.small_sweeps import command, environment, metrics, run_local
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "your-own.md"
 FEW = {"limit_train": 120, "limit_test": 40}
@@ -52,12 +54,31 @@ def results(sweep: Path, **changes):
 @pytest.mark.slow
 def test_every_sweep_of_the_page_runs(page):
     sweeps = sorted(page.glob("*.yaml"))
-    assert [path.stem for path in sweeps] == ["losses", "sharpness"]
-    for path in sweeps:
+    assert [p.stem for p in sweeps] == ["first", "losses", "parts", "shapes", "sharpness"]
+    for path in (path for path in sweeps if path.stem in ("losses", "sharpness")):
         found, _ = results(path)
         assert len(found) == 3
         curves = [[row["val_loss"] for row in rows] for rows in found.values()]
         assert all(one != other for i, one in enumerate(curves) for other in curves[:i])
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_every_command_of_the_page_runs(page):
+    lines = [line for text in blocks("sh") for line in text.splitlines()]
+    printed = {}
+    for line in lines:
+        name, *arguments = shlex.split(line)
+        assert name == "cnngrid"
+        done = run_to_end(command(*arguments), page, environment(page / "data"))
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        printed[line] = done.stdout
+    text = printed["cnngrid table results/first comparison --format latex"]
+    assert r"\begin{tabular}" in text
+    assert r"nets:tiny" in text
+    assert text.count(r"\\") == 7  # the heads and six cells
+    (sql,) = [text for line, text in printed.items() if " sql " in line]
+    assert "parts:rare_classes" in sql
 
 
 def test_sam_and_distillation_without_their_terms_are_the_ordinary_epoch(page):
