@@ -30,6 +30,7 @@ from cnncore.data.sources.kinds import is_of_pictures
 from cnncore.error_text import error_message
 from cnncore.models.pretrained_source import IMAGENET, fingerprint
 from grid.code.sources import OwnCodeError, combined, names_in
+from grid.code.stored import code_used
 from grid.code.sweep_code import SweepCode
 from grid.plan.class_weights import class_names, weights_of_classes
 from grid.plan.config_problem import ConfigProblem
@@ -106,8 +107,10 @@ class Resolver:
         except ValidationError as error:
             first, *more = self._describe(error)
             raise ConfigProblem(*first, *more) from None
-        config = self._network.checked(self._with_data(self._with_own_training(config)))
-        return self._with_code(config)
+        config = self._with_code(config)
+        # What is asked of code of an earlier version is asked of that version.
+        with code_used(self.code.earlier_folder(config)):
+            return self._network.checked(self._with_data(self._with_own_training(config)))
 
     def _merged(self, values: Values) -> dict[str, Any]:
         """Merge the keys of a config: `fixed`, then rules, then axes, then `--set`."""

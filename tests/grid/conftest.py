@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cnncore.own_modules import use
 from tests.processes import Process, run_to_end
 from tests.small_sweeps import SMALL, call_main, command, environment
 
@@ -52,7 +53,10 @@ def cnngrid(
             patch.setattr(sys, "path", [*sys.path])  # a command adds its folder
             for name, value in environment(data_dir).items():
                 patch.setenv(name, value)
-            return call_main(*arguments, report=report)
+            try:
+                return call_main(*arguments, report=report)
+            finally:
+                use(None)  # `run --code` and `explain` change it for their process
 
     return call
 
