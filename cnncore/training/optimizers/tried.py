@@ -32,7 +32,8 @@ class TriedOptimizer:
         self.images = torch.rand(6, 3, 5, 5)
         self.optimizer = build_optimizer(config, self.model)
         if saved is not None:
-            state = torch.load(io.BytesIO(saved), weights_only=True)
+            file = io.BytesIO(saved)
+            state = torch.load(file, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["random"])

@@ -1,5 +1,6 @@
 """Real sweeps by an objective and with metrics of the user's own: what they choose and keep."""
 
+import json
 import math
 import subprocess
 from collections.abc import Callable
@@ -128,6 +129,11 @@ def test_metrics_change_no_bit_and_a_resumed_trial_has_each_row_once(
     run_local(sweep, tmp_path, data_dir)
     plain, measured = metrics(tmp_path / "plain" / "small"), metrics(store.folder)
     del plain["metrics"], measured["metrics"]
+    for row in measured["trials"]:  # the code of the metrics
+        assert set(json.loads(row.pop("code"))) == {"run_mine:hostile", "run_mine:of_64_images"}
+        assert row.pop("code_folder")
+    for row in plain["trials"]:
+        assert (row.pop("code"), row.pop("code_folder")) == (None, None)
     assert measured == plain
     assert ask(store.folder, "SELECT attempts FROM trials") == [{"attempts": 2}]
 

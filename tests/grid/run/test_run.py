@@ -57,7 +57,8 @@ def test_every_number_is_in_the_store(write_sweep: Write, tmp_path: Path, data_d
     assert trial["test_macro_recall"] == pytest.approx(sum(recalls) / 10, abs=1e-12)
     assert sum(row["support"] for row in tables["classes"] if row["split"] == "test") == 40
     missing = {key for key, value in trial.items() if value is None}
-    assert missing == {"continued_from", "reason", "labels", "fold", "code", "code_folder"}
+    nulls = {"continued_from", "reason", "labels", "fold", "code", "code_folder", "objective"}
+    assert missing == nulls
     weights = torch.load(
         tmp_path / "small" / "checkpoints" / trial["trial_id"] / "best.pt", weights_only=True
     )
