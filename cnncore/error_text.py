@@ -8,6 +8,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+# Folders of installed packages, of this or another environment.
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 # The longest line that is kept of a message.
 LONGEST = 500
 # Code that is not the user's: Python and installed packages, and the packages of this project.
@@ -75,7 +77,7 @@ def is_own_file(name: str) -> bool:
     """Check whether a file is the user's own code."""
     path = os.path.abspath(name)
     inside = any(path.startswith(folder + os.sep) for folder in (*_LIBRARIES, *_OURS))
-    return not (inside or name.startswith("<")) and "site-packages" not in path
+    return not (inside or name.startswith("<")) and not _INSTALLED & set(Path(path).parts)
 
 
 def _place(file: str, line: int | None) -> str:

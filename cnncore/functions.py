@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +14,18 @@ from cnncore.error_text import error_line, own_line
 
 # Names before a colon that are no module of the user's: libraries of networks and kinds of data.
 RESERVED = ("csv", "imagefolder", "parquet", "timm", "torchvision")
+# The digits of a version: hexadecimal, in lower case.
+VERSION = re.compile(r"[0-9a-f]{4,16}")
 
 
 def check_function_name(name: str) -> str | None:
     """Return the problem with the name of a user's function, or None; import nothing."""
     module, attribute = _parts(name)
+    if "@" in name and not VERSION.fullmatch(name.partition("@")[2]):
+        return (
+            f"{name}: no such version; after the @ come the first 4 to 16 digits of an earlier "
+            "version's fingerprint, which `cnngrid code RESULTS TRIAL` prints"
+        )
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
         return f"{name!r} must be a known name or package.module:function"
     if module == "__main__":

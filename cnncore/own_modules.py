@@ -118,8 +118,9 @@ class StoredFinder(importlib.abc.MetaPathFinder):
             return
         if is_own_file(spec.origin):
             raise UnseenModule(
-                f"{name} ({spec.origin}) is imported, but no import statement names it, so it is "
-                f"not stored with the results: write `import {name}` into the file that needs it",
+                f"{name} ({spec.origin}) is imported, but the plan did not find it, so it is not "
+                f"stored with the results: write `import {name}` into the file that needs it, and "
+                "have its folder on PYTHONPATH",
                 name=name,
             )
 
@@ -134,13 +135,17 @@ def in_use() -> Path | None:
     return _finder.folder if _finder else None
 
 
-def use(folder: str | Path | None) -> None:
+def use(folder: str | Path | None, *, anew: bool = False) -> None:
     """Import the user's modules from a stored copy from now on; with None, from the originals.
 
-    Modules that were imported from another copy are dropped, so the next import runs them anew.
+    Modules that were imported from another copy are dropped, so the next import runs them anew;
+    with `anew` those of the same copy too: nothing that they keep goes from trial to trial.
     """
     global _finder
     if (Path(folder) if folder else None) == in_use():
+        if anew and _finder is not None:
+            for name in _finder.modules:
+                sys.modules.pop(name, None)
         return
     new = StoredFinder(Path(folder)) if folder else None
     if _finder is not None:

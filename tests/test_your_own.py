@@ -64,6 +64,7 @@ def test_every_sweep_of_the_page_runs(page):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.soak
 def test_every_command_of_the_page_runs(page):
     lines = [line for text in blocks("sh") for line in text.splitlines()]
     printed = {}

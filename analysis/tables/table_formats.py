@@ -92,7 +92,7 @@ def format_value(value: Any, kind: Kind) -> str:
         return f"{value:.{_decimals(value)}f}"
     if kind == "probability":
         return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
-    return f"{value:g}"
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _format_spread(value: Spread, kind: Kind) -> str:

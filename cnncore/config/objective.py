@@ -92,21 +92,27 @@ class Objective:
 
 def check_objective(name: str) -> str:
     """Return the name. Raises `ValueError` if it is neither known nor a function's name."""
-    if name in OBJECTIVES or (":" in name and check_function_name(name) is None):
+    if name in OBJECTIVES or (":" in name and _problem(name) is None):
         return name
     raise ValueError(_unknown("objective", name, OBJECTIVES))
 
 
 def check_metric(name: str) -> str:
     """Return the name. Raises `ValueError` if it is neither known nor a function's name."""
-    if name in METRICS or (":" in name and check_function_name(name) is None):
+    if name in METRICS or (":" in name and _problem(name) is None):
         return name
     raise ValueError(_unknown("metric", name, METRICS))
 
 
+def _problem(name: str) -> str | None:
+    if "@" in name:
+        return f"{name}: a metric is computed by today's code; leave the @ out"
+    return check_function_name(name)
+
+
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> str:
     if ":" in name:
-        return str(check_function_name(name))
+        return str(_problem(name))
     hint = closest_hint(name, known)
     return (
         f"unknown {what} {as_written(name)}{hint}; known: {', '.join(known)}, or a function of "

@@ -284,15 +284,6 @@ class TrialConfig(ConfigPart):
         same = isinstance(value, CrossEntropy) or (isinstance(value, Focal) and value.gamma == 0)
         return None if same else value
 
-    @field_validator("class_weights")
-    @classmethod
-    def _resolve_equal_weights(cls, value: Any) -> Any:
-        """Resolve weights that are all equal to null: their size cancels."""
-        if value is None or value == "balanced":
-            return value
-        weights = value.values() if isinstance(value, dict) else value
-        return None if len(set(weights)) == 1 else value
-
     @field_validator("label_smoothing")
     @classmethod
     def _check_smoothing(cls, value: float | None, info: ValidationInfo) -> float | None:

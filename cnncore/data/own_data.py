@@ -64,6 +64,11 @@ def open_own_data(name: str, roots: list[Path], fingerprint: str | None = None) 
     """
     if fingerprint and (copy := open_copy(name, content_key(fingerprint), roots)):
         return copy
+    if "@" in name:
+        raise DataError(
+            f"data set {name}: data count by their content, not by a version of their code; leave "
+            "the @ out"
+        )
     if problem := _misspelt(name) or check_function_name(name):
         raise DataError(f"data set {problem}")
     for root in [*roots, Path(tempfile.gettempdir())]:

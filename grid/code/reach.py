@@ -13,47 +13,27 @@ import ast
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeGuard
 
 from grid.code.modules import Modules, OwnModule, hidden_text, own_file
-from grid.code.normal_form import body, digest
+from grid.code.normal_form import digest
+from grid.code.parsed import Parsed, Target, bindings, parse
+from grid.code.syntax import chains, import_targets
 
-Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-# Names whose use can reach any definition of a file; `sys.modules` too.
-_REACH_ALL = frozenset({"globals", "eval", "exec", "compile", "vars"})
-# Names whose use can import any module of a package.
-_IMPORT_ANY = frozenset({"importlib", "__import__", "pkgutil", "import_module"})
-# Decorators that do nothing but change what they decorate.
-_PLAIN_DECORATORS = frozenset(
-    {
-        *("staticmethod", "classmethod", "property", "setter", "getter", "deleter"),
-        *("abstractmethod", "override", "final", "overload", "dataclass", "total_ordering"),
-        *("cache", "lru_cache", "cached_property", "wraps", "singledispatch", "contextmanager"),
-        *("no_grad", "inference_mode", "enable_grad", "autocast", "compile", "script", "ignore"),
-        *("unused", "export"),
-    }
-)
-
-
-@dataclass
-class Parsed:
-    """The statements of a module: those that do something at import, and those that only define."""
-
-    module: OwnModule
-    running: list[ast.stmt] = field(default_factory=list)
-    importing: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
-    # Functions, classes and constants by name.
-    definitions: dict[str, list[ast.stmt]] = field(default_factory=lambda: defaultdict(list))
-    # Name -> (module, name in it, or None for the module itself), of imports outside functions.
-    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    # Modules of which everything is imported (`from x import *`).
-    stars: list[str] = field(default_factory=list)
-    # Names that statements which run bind.
-    assigned: set[str] = field(default_factory=set)
+# Names whose use can reach any definition of a file.
+_REACH_FILE = frozenset({"globals", "locals", "eval", "exec", "compile", "vars"})
+# Modules by whose functions code can reach any other: all of them, or those with these names.
+_REACH_ANY: dict[str, frozenset[str] | None] = {
+    "builtins": None,
+    "gc": None,
+    "importlib": None,
+    "inspect": frozenset({"currentframe", "getmembers", "getmodule", "stack"}),
+    "pkgutil": None,
+    "pydoc": None,
+    "sys": frozenset({"modules", "_getframe"}),
+}
+# Attributes that lead from an object to all of its module, or to all classes below a class.
+_REACHING_ATTRIBUTES = frozenset({"__globals__", "f_globals", "__subclasses__"})
 
 
 class Reach:
@@ -73,6 +53,8 @@ class Reach:
         self.others: set[str] = set()
         # Texts on the user's files that are not imported, because another module has their name.
         self.hidden: list[str] = []
+        # True if the text does not tell which of all these modules is used.
+        self._everything = False
 
     def add(self, module: str, name: str) -> bool:
         """Add what `module:name` reaches; return False if the module is not the user's own."""
@@ -80,12 +62,16 @@ class Reach:
         if own is None:
             outermost = module.partition(".")[0]
             self.others.add(outermost)
-            if file := own_file(outermost, Path.cwd()):
+            file = own_file(outermost, Path.cwd())
+            if file and self._modules.find(outermost) is None:
                 self.hidden.append(hidden_text(outermost, file))
             return False
         self._run(module)
         if not self._name(module, name):
             self._add_whole(module)
+        while self._everything and (left := set(self._reached) - self._whole):
+            for found in sorted(left):
+                self._add_whole(found)
         return True
 
     def modules(self) -> list[OwnModule]:
@@ -109,8 +95,8 @@ class Reach:
         for name in sorted(self._reached[module.name]):
             yield f"{name} {digest(parsed.definitions[name])}"
         for name in sorted(self._mentioned[module.name]):
-            target, inner = parsed.imports[name]
-            yield f"{name} from {target} {inner or ''}"
+            for target, inner in parsed.imports[name]:
+                yield f"{name} from {target} {inner or ''}"
 
     # -- following names -------------------------------------------------------------------
 
@@ -150,44 +136,55 @@ class Reach:
         return self._followed[key]
 
     def _has(self, module: OwnModule, name: str) -> bool:
+        """Follow all that a name of a module may stand for."""
         parsed = self._parse(module)
+        has = name in parsed.assigned
         if name in parsed.definitions:
+            has = True
             self._reached[module.name].add(name)
             for definition in parsed.definitions[name]:
                 self._scan(parsed, definition)
-            return True
         if name in parsed.imports:
+            has = True
             self._mentioned[module.name].add(name)
-            self._follow(*parsed.imports[name], ())
-            return True
-        if name in parsed.assigned:
-            return True
-        if module.is_package and self._modules.find(f"{module.name}.{name}"):
+            for target in parsed.imports[name]:
+                self._follow(*target, ())
+        if not has and module.is_package and self._modules.find(f"{module.name}.{name}"):
+            has = True
             self._run(f"{module.name}.{name}")
-            return True
         # All of them: each may have it.
-        return any([self._name(star, name) for star in parsed.stars])
+        return any([has, *[self._name(star, name) for star in parsed.stars]])
 
     def _scan(self, parsed: Parsed, node: ast.AST) -> None:
         """Follow every name that a piece of code mentions."""
-        imports = dict(parsed.imports)
+        imports: dict[str, list[Target]] = defaultdict(list)
         for statement in ast.walk(node):
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 for bound, target in self._import(parsed.module, statement):
-                    imports[bound] = target
-        for chain in _chains(node):
-            base, *attributes = chain
-            if base in _REACH_ALL or chain[:2] == ["sys", "modules"]:
+                    imports[bound].append(target)
+            elif isinstance(statement, ast.Attribute) and statement.attr in _REACHING_ATTRIBUTES:
+                self._everything = True
+        for base, *attributes in chains(node):
+            if base in _REACH_FILE:
                 self._add_whole(parsed.module.name)
-            if base in _IMPORT_ANY:
-                self._add_whole(parsed.module.name)
-                self._add_package(parsed.module)
-            if base in imports:
-                if base in parsed.imports:
-                    self._mentioned[parsed.module.name].add(base)
-                self._follow(*imports[base], attributes)
-            else:
+            if base == "__import__":
+                self._reach_any(parsed.module)
+            if base in parsed.imports:
+                self._mentioned[parsed.module.name].add(base)
+            targets = [*imports[base], *parsed.imports.get(base, ())]
+            for module, name in targets:
+                path = [*([name] if name else []), *attributes]
+                names = _REACH_ANY.get(module.partition(".")[0], frozenset())
+                if names is None or (names and (not path or path[0] in names)):
+                    self._reach_any(parsed.module)
+                self._follow(module, name, attributes)
+            if not targets or base in parsed.definitions or base in parsed.assigned:
                 self._name(parsed.module.name, base)
+
+    def _reach_any(self, module: OwnModule) -> None:
+        """Count all modules that are imported, and every module of a package."""
+        self._everything = True
+        self._add_package(module)
 
     def _follow(self, module: str, name: str | None, attributes: Iterable[str]) -> None:
         """Follow `module.name.attribute...`, as far as it leads through modules."""
@@ -197,7 +194,8 @@ class Reach:
             return
         self._run(module)
         if not path:  # the module is handed on as an object
-            self._add_whole(module)
+            for inner in [own, *(self._modules.within(own) if own.is_package else [])]:
+                self._add_whole(inner.name)
             return
         first, *rest = path
         if (
@@ -208,7 +206,9 @@ class Reach:
             self._follow(f"{module}.{first}", None, rest)
         elif first in (parsed := self._parse(own)).imports:
             self._mentioned[module].add(first)
-            self._follow(*parsed.imports[first], rest)
+            for target in parsed.imports[first]:
+                self._follow(*target, rest)
+            self._name(module, first)
         elif not self._name(module, first):
             self._add_whole(module)
 
@@ -225,221 +225,23 @@ class Reach:
 
     def _import(
         self, module: OwnModule, statement: ast.Import | ast.ImportFrom
-    ) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    ) -> Iterator[tuple[str, Target]]:
         """Run the modules of an import statement; yield the names that it binds."""
-        for bound, target, name in _targets(module, statement):
-            if self._modules.find(target.partition(".")[0]) is None:
-                outermost = target.partition(".")[0]
+        for _, target, name in import_targets(module, statement):
+            outermost = target.partition(".")[0]
+            if self._modules.find(outermost) is None:
                 self.others.add(outermost)
                 if file := own_file(outermost, module.root):
                     place = f"{module.path}:{statement.lineno} imports {outermost}, but "
                     self.hidden.append(place + hidden_text(outermost, file))
                 continue
             self._run(target)
-            if name is not None and self._modules.find(f"{target}.{name}"):
-                own = self._modules.find(target)
-                if own is not None and not self._defines(own, name):
-                    self._run(f"{target}.{name}")
-                    yield bound, (f"{target}.{name}", None)
-                    continue
-            if bound == "*":
-                continue
-            plain = isinstance(statement, ast.Import) and bound == target.partition(".")[0]
-            yield bound, (bound if plain else target, name)
-
-    # -- one module ------------------------------------------------------------------------
+            own = self._modules.find(target)
+            if name is not None and own is not None and not self._defines(own, name):
+                self._run(f"{target}.{name}")
+        yield from bindings(module, statement)
 
     def _parse(self, module: OwnModule) -> Parsed:
-        if module.name in self._parsed:
-            return self._parsed[module.name]
-        parsed = self._parsed[module.name] = Parsed(module)
-        for statement in _at_import(module.statements):
-            if names := self._defined(parsed, statement):
-                for name in names:
-                    parsed.definitions[name].append(statement)
-            elif _is_plain_import(statement):
-                parsed.importing.append(statement)
-            else:
-                parsed.running.append(statement)
-        # A name that is defined twice, or also assigned, depends on the order: all of it runs.
-        for statement in parsed.running:
-            for name in sorted(_bound(statement) & set(parsed.definitions)):
-                parsed.running += parsed.definitions.pop(name)
-        parsed.running.sort(key=lambda statement: statement.lineno)
-        for statement in [*parsed.importing, *parsed.running]:
-            parsed.assigned |= _bound(statement)
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    parsed.imports.update(self._bindings(module, node))
-                    parsed.stars += [t for b, t, _ in _targets(module, node) if b == "*"]
-        return parsed
-
-    def _bindings(
-        self, module: OwnModule, statement: ast.Import | ast.ImportFrom
-    ) -> Iterator[tuple[str, tuple[str, str | None]]]:
-        for bound, target, name in _targets(module, statement):
-            if bound == "*":
-                continue
-            if isinstance(statement, ast.Import) and bound == target.partition(".")[0]:
-                yield bound, (bound, None)
-            else:
-                yield bound, (target, name)
-
-    def _defined(self, parsed: Parsed, statement: ast.stmt) -> list[str]:
-        """Return the names that a statement binds if it does nothing else."""
-        if isinstance(statement, _DEFINITIONS):
-            return [statement.name] if self._only_defines(parsed, statement) else []
-        if isinstance(statement, ast.AnnAssign):
-            targets: list[ast.expr] = [statement.target] if statement.value else []
-        elif isinstance(statement, ast.Assign):
-            targets = statement.targets
-        else:
-            return []
-        names = [target.id for target in targets if isinstance(target, ast.Name)]
-        return names if len(names) == len(targets) and not _calls(statement) else []
-
-    def _only_defines(self, parsed: Parsed, node: Definition) -> bool:
-        """Check that a definition does nothing but to bind its name when its module is imported."""
-        if not all(map(_is_plain_decorator, node.decorator_list)):
-            return False
-        if not isinstance(node, ast.ClassDef):
-            defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
-            return not any(map(_calls, defaults))
-        if node.keywords or any(map(_calls, node.bases)):
-            return False
-        if any(self._has_hook(parsed, base) for base in node.bases):
-            return False
-        for statement in body(node):
-            if isinstance(statement, _DEFINITIONS):
-                if not self._only_defines(parsed, statement):
-                    return False
-            elif _calls(statement):
-                return False
-        return True
-
-    def _has_hook(self, parsed: Parsed, base: ast.expr, seen: tuple[str, ...] = ()) -> bool:
-        """Check whether a class of the user's own does something when it gets a subclass."""
-        if not isinstance(base, ast.Name) or base.id in seen:
-            return False
-        for statement in parsed.module.statements:
-            if isinstance(statement, ast.ClassDef) and statement.name == base.id:
-                methods = {item.name for item in statement.body if isinstance(item, _DEFINITIONS)}
-                return (
-                    "__init_subclass__" in methods
-                    or bool(statement.keywords)
-                    or any(self._has_hook(parsed, b, (*seen, base.id)) for b in statement.bases)
-                )
-        for statement in parsed.module.statements:
-            if isinstance(statement, ast.ImportFrom):
-                for bound, target, name in _targets(parsed.module, statement):
-                    own = self._modules.find(target) if bound == base.id else None
-                    if own is not None and name is not None:
-                        inner = Parsed(own)
-                        return self._has_hook(inner, ast.Name(name), (*seen, base.id))
-        return False
-
-
-def _at_import(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that run at import: not those of a script or of a type checker alone."""
-    for statement in statements:
-        if isinstance(statement, ast.If):
-            if _is_script_test(statement.test):
-                yield from _at_import(statement.orelse)
-                continue
-            name = _chain(statement.test)
-            if name and name[-1] == "TYPE_CHECKING":
-                yield from _at_import(statement.orelse)
-                continue
-        yield statement
-
-
-def _is_plain_import(statement: ast.stmt) -> TypeGuard[ast.Import | ast.ImportFrom]:
-    """Check whether a statement imports names; not all of a module, nor the future's rules."""
-    if isinstance(statement, ast.Import):
-        return True
-    if not isinstance(statement, ast.ImportFrom) or statement.module == "__future__":
-        return False
-    return all(alias.name != "*" for alias in statement.names)
-
-
-def _is_script_test(test: ast.expr) -> bool:
-    return (
-        isinstance(test, ast.Compare)
-        and isinstance(test.left, ast.Name)
-        and test.left.id == "__name__"
-        and isinstance(test.ops[0], ast.Eq)
-        and isinstance(test.comparators[0], ast.Constant)
-        and test.comparators[0].value == "__main__"
-    )
-
-
-def _targets(
-    module: OwnModule, statement: ast.Import | ast.ImportFrom
-) -> Iterator[tuple[str, str, str | None]]:
-    """Yield for each name of an import: the name that it binds, the module, the name there."""
-    if isinstance(statement, ast.Import):
-        for alias in statement.names:
-            yield alias.asname or alias.name.partition(".")[0], alias.name, None
-        return
-    target = statement.module or ""
-    if statement.level:
-        package = module.name.split(".") if module.is_package else module.name.split(".")[:-1]
-        package = package[: len(package) - statement.level + 1]
-        target = ".".join([*package, *([target] if target else [])])
-    if not target:
-        return
-    for alias in statement.names:
-        yield alias.asname or alias.name, target, alias.name
-
-
-def _chains(node: ast.AST) -> Iterator[list[str]]:
-    """Yield every name with the attributes that are read of it: `[torch, nn, Linear]`."""
-    stack: list[ast.AST] = [node]
-    while stack:
-        current = stack.pop()
-        if chain := _chain(current):
-            yield chain
-            continue
-        stack.extend(ast.iter_child_nodes(current))
-
-
-def _chain(node: ast.AST) -> list[str] | None:
-    """Return a name and its attributes; None for another expression."""
-    attributes: list[str] = []
-    while isinstance(node, ast.Attribute):
-        attributes.append(node.attr)
-        node = node.value
-    if isinstance(node, ast.Name):
-        return [node.id, *reversed(attributes)]
-    return None
-
-
-def _bound(statement: ast.stmt) -> set[str]:
-    """Return the names that a statement binds when it runs."""
-    if isinstance(statement, _DEFINITIONS):
-        return {statement.name}
-    names = set()
-    stack: list[ast.AST] = [statement]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, _DEFINITIONS):
-            names.add(node.name)
-            continue
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        stack.extend(ast.iter_child_nodes(node))
-    return names
-
-
-def _calls(node: ast.AST) -> bool:
-    """Check whether code outside the bodies of functions calls something or awaits it."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        return False
-    if isinstance(node, ast.Call | ast.Await | ast.Yield | ast.YieldFrom):
-        return True
-    return any(map(_calls, ast.iter_child_nodes(node)))
-
-
-def _is_plain_decorator(node: ast.expr) -> bool:
-    chain = _chain(node.func if isinstance(node, ast.Call) else node)
-    return chain is not None and chain[-1] in _PLAIN_DECORATORS
+        if module.name not in self._parsed:
+            self._parsed[module.name] = parse(self._modules, module)
+        return self._parsed[module.name]

@@ -6,9 +6,11 @@ every process imports, and the files that a Ray job takes along.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +21,13 @@ from cnncore.own_modules import ABOUT
 from grid.code.modules import Modules, OwnModule
 from grid.code.reach import Reach
 
+# An identifier, in any script.
+WORD = r"[^\W\d]\w*"
 # `package.module:name`, the form in which a sweep file names what is the user's own; after `@` the
 # first digits of an earlier version's fingerprint.
-NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)(?:@([0-9a-f]{4,16}))?")
+NAME = re.compile(rf"({WORD}(?:\.{WORD})*):({WORD})(?:@([0-9a-f]{{4,16}}))?")
+# Calls within each other; a level of a syntax tree takes some.
+DEEPEST = 100_000
 # Keys whose function counts by what it returns (`data_fingerprint`), not by its text.
 BY_CONTENT = ("dataset",)
 
@@ -96,7 +102,8 @@ class OwnCode:
         reach = self._reach(name)
         if reach.hidden:
             raise OwnCodeError(f"{name}: {reach.hidden[0]}")
-        return _short(reach.content()) if reach.modules() else None
+        with deep_recursion():
+            return _short(reach.content()) if reach.modules() else None
 
     def sources(self, names: Collection[str]) -> Sources | None:
         """Return the files of all these names; None if none of them is the user's own."""
@@ -104,19 +111,34 @@ class OwnCode:
         if not reaches:
             return None
         modules = {m.name: m for reach in reaches.values() for m in reach.modules()}
+        with deep_recursion():
+            reached = {name: reach.content() for name, reach in reaches.items()}
         return Sources(
             modules=tuple(modules[name] for name in sorted(modules)),
-            fingerprints={name: _short(reach.content()) for name, reach in reaches.items()},
-            reached={name: reach.content() for name, reach in reaches.items()},
+            fingerprints={name: _short(content) for name, content in reached.items()},
+            reached=reached,
             packages=tuple(sorted(set().union(*(reach.others for reach in reaches.values())))),
         )
 
     def _reach(self, name: str) -> Reach:
         if name not in self._reaches:
             module, _, attribute = name.partition(":")
-            self._reaches[name] = Reach(self._modules)
-            self._reaches[name].add(module, attribute)
+            reach = Reach(self._modules)
+            with deep_recursion():
+                reach.add(module, attribute)
+            self._reaches[name] = reach
         return self._reaches[name]
+
+
+@contextlib.contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Allow trees as deep as Python's parser makes them, such as a sum of a thousand terms."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def folder_name(files: Iterable[tuple[str, bytes]]) -> str:

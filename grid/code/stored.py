@@ -91,14 +91,20 @@ class StoredCode:
         content: dict[str, Any] = json.loads((self.open(folder) / ABOUT).read_text("utf-8"))
         return content
 
-    def newest(self, names: tuple[str, ...]) -> RanCode | None:
-        """Return the newest code of these names, None if the folder has none."""
-        found = [ran for ran in self.all if ran.names == names]
-        return max(found, key=lambda ran: ran.at, default=None)
+    def newest(self, names: tuple[str, ...], but: str) -> RanCode | None:
+        """Return the newest code of these names with another fingerprint, None if there is none.
 
-    def knows(self, names: tuple[str, ...], fingerprint: str) -> bool:
-        """Return whether something of the folder has this code."""
-        return any(ran.names == names and ran.fingerprint == fingerprint for ran in self.all)
+        That of an ended trial counts before that of one which was only planned.
+        """
+        for known in (self.trials, self.all):
+            found = [ran for ran in known if ran.names == names and ran.fingerprint != but]
+            if found:
+                return max(found, key=lambda ran: ran.at)
+        return None
+
+    def has_run(self, names: tuple[str, ...], fingerprint: str) -> bool:
+        """Return whether an ended trial of the folder has this code."""
+        return any(ran.names == names and ran.fingerprint == fingerprint for ran in self.trials)
 
     def _read(self, table: str, time: str) -> list[RanCode]:
         found = []

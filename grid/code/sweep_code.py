@@ -28,6 +28,8 @@ class SweepCode:
         self._same_code = same_code
         # Fingerprint of today's code -> the earlier one that ids keep.
         self.vouched: dict[str, str | None] = {}
+        # Names of configs whose code of today has results already, so that it stays a version.
+        self.too_late: set[tuple[str, ...]] = set()
         # Names of a config -> fingerprints in the ids of the plan, and those of today's code.
         self.planned: dict[tuple[str, ...], set[str | None]] = {}
         self.present: dict[tuple[str, ...], str] = {}
@@ -117,9 +119,11 @@ class SweepCode:
             return today
         if today in self.stored.aliases:
             return self.stored.aliases[today]
-        vouch = self._same_code and not self.stored.knows(names, today)
-        newest = self.stored.newest(names) if vouch else None
+        newest = self.stored.newest(names, but=today) if self._same_code else None
         if newest is None:
+            return today
+        if self.stored.has_run(names, today):  # its results stand beside those of the earlier code
+            self.too_late.add(names)
             return today
         self.vouched[today] = newest.fingerprint
         return newest.fingerprint

@@ -108,9 +108,13 @@ class Resolver:
             first, *more = self._describe(error)
             raise ConfigProblem(*first, *more) from None
         config = self._with_code(config)
-        # What is asked of code of an earlier version is asked of that version.
-        with code_used(self.code.earlier_folder(config)):
-            return self._network.checked(self._with_data(self._with_own_training(config)))
+        # What is asked of code of an earlier version is asked of that version; data have none.
+        folder = self.code.earlier_folder(config)
+        with code_used(folder):
+            config = self._with_own_training(config)
+        config = self._with_data(config)
+        with code_used(folder):
+            return self._network.checked(config)
 
     def _merged(self, values: Values) -> dict[str, Any]:
         """Merge the keys of a config: `fixed`, then rules, then axes, then `--set`."""
@@ -193,10 +197,12 @@ class Resolver:
         if isinstance(config.class_weights, dict | tuple):
             names = class_names(config, facts.classes, facts.class_count)
             try:
-                update["class_weights"] = weights_of_classes(config.class_weights, names)
+                weights = weights_of_classes(config.class_weights, names)
             except ValueError as unfit:
                 path = self.key_path("class_weights", "dataset")
                 raise ConfigProblem(path, str(unfit)) from None
+            # The size of weights that are all equal cancels.
+            update["class_weights"] = None if len(set(weights)) == 1 else weights
         config = config.model_copy(update=update)
         framed = (config.dataset, config.image_size, config.resize, config.background)
         self._copies[framed] = facts

@@ -59,6 +59,11 @@ def code_notes(plan: Plan, finished: Mapping[str, Finished]) -> Iterator[str]:
     for new, old in code.vouched.items():
         before = old[:4] if old else "that of earlier trials"
         yield f"--same-code: code {new[:4]} counts as {before}, in later runs too; tables say so"
+    for names in sorted(code.too_late):
+        yield (
+            f"--same-code: {' and '.join(names)}: today's code has finished trials already, so it "
+            "stays a version of its own"
+        )
     ended = [ran for ran in code.stored.trials if ran.trial_id in finished]
     for names, planned in code.planned.items():
         of_these = [ran for ran in ended if ran.names == names]

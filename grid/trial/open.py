@@ -63,6 +63,8 @@ def open_trial(
     data = load_planned(planned, data_dir, skip_unreadable=skip_unreadable)
     fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)
     splits = open_splits(config, data, torch_device, fold)
+    # What a module draws when it is imported belongs to the trial, whichever process it is.
+    seed_everything(derive_seed(seed, "import"))
     with unchanged() as by_import:
         import_network(config.arch)  # before seeding: the module may draw numbers when imported
         for name in own_training_names(config):

@@ -253,7 +253,8 @@ def _use_code(assignment: Assignment, store: Store, attempt: Attempt) -> None:
     if assignment.code_folder is None:
         return
     folder = open_code(store, assignment.code_folder).absolute()
-    use(folder)
+    # Anew: weights that a module keeps would go from one trial to the next.
+    use(folder, anew=True)
     attempt.row.update(
         code_folder=assignment.code_folder,
         code=assignment.code,

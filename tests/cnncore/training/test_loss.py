@@ -255,7 +255,6 @@ def test_equal_spellings_are_one_config():
     plain = make_config()
     assert make_config(loss="cross_entropy") == plain
     assert make_config(loss={"focal": {"gamma": 0}}) == plain
-    assert make_config(class_weights=[2, 2, 2]) == plain
     assert make_config(loss="focal") == make_config(loss={"kind": "focal", "gamma": 2})
     assert make_config(loss="focal", label_smoothing=0) == make_config(loss="focal")
     with pytest.raises(ValidationError, match="part of the cross-entropy, but loss is focal"):

@@ -139,6 +139,86 @@ def test_the_whole_file_counts_if_the_text_does_not_tell_what_is_used(
     assert OwnCode().fingerprint("nets:tiny") != before
 
 
+BASE = "class R:\n    K = {}\n    def __init_subclass__(c): R.K[c.__name__] = c\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "edited", "old", "new"),
+    [
+        (
+            {
+                "fast.py": "def block(): return 8\n",
+                "slow.py": "def block(): return 1\n",
+                "own.py": "try:\n    from fast import block\nexcept ImportError:\n"
+                "    from slow import block\ndef net(): return block()\n",
+            },
+            "fast.py", "8", "9",
+        ),
+        (
+            {"own.py": "from math import pi\npi = 3\ndef net(): return pi\n"},
+            "own.py", "= 3", "= 4",
+        ),
+        (
+            {
+                "base.py": BASE,
+                "own.py": "from base import R\nclass B(R): w = 8\ndef net(): return R.K['B'].w\n",
+            },
+            "own.py", "8", "9",
+        ),
+        (
+            {"own.py": "class R: pass\nclass B(R): w = 8\ndef net(): return R.__subclasses__()\n"},
+            "own.py", "8", "9",
+        ),
+        (
+            {
+                "reg.py": "K = {}\ndef export(f):\n    K[1] = f\n    return f\n",
+                "own.py": "from reg import export, K\n@export\ndef b(): return 8\n"
+                "def net(): return K[1]()\n",
+            },
+            "own.py", "8", "9",
+        ),
+        (
+            {"own.py": "A = 8\nB = A\nA = 9\ndef net(): return B\n"},
+            "own.py", "B = A\nA = 9", "A = 9\nB = A",
+        ),
+        (
+            {
+                "lay.py": "W = 8\n",
+                "own.py": "import lay\nfrom importlib import import_module as im\n"
+                "def net(): return im('lay').W\n",
+            },
+            "lay.py", "8", "9",
+        ),
+        (
+            {"own.py": "def block(): return 1\nfrom base import *\ndef net(): return block()\n",
+             "base.py": "def block(): return 8\n"},
+            "base.py", "8", "9",
+        ),
+        ({"ünets.py": "def net(): return 8\n"}, "ünets.py", "8", "9"),
+        (
+            {"own.py": f"W = {' + '.join(['1'] * 1500)}\ndef net(): return W\n"},
+            "own.py", "1 + 1\n", "1 + 2\n",
+        ),
+    ],
+    ids=["try", "shadowed", "subclass", "classes", "export", "order", "alias", "star", "ü", "deep"],
+)  # fmt: skip
+def test_what_is_bound_in_more_than_one_way_counts_in_all(
+    files: dict[str, str], edited: str, old: str, new: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    name = "ünets:net" if edited == "ünets.py" else "own:net"
+    for path, text in files.items():
+        (tmp_path / path).write_text(text, "utf-8")
+    forget_listings()
+    before = OwnCode().fingerprint(name)
+    assert before is not None
+    assert old in files[edited]
+    (tmp_path / edited).write_text(files[edited].replace(old, new), "utf-8")
+    assert OwnCode().fingerprint(name) != before
+
+
 def test_a_module_that_imports_by_name_brings_its_whole_package(tmp_path: Path) -> None:
     package = tmp_path / "zoo_of_mine"
     package.mkdir()

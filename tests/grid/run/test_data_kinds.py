@@ -52,6 +52,7 @@ def test_framing_means_nothing_for_arrays(tmp_path: Path) -> None:
         make_plan(load_sweep(write_sweep(tmp_path / "c.yaml", ["digits"], ", resize: squosh")))
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.ray
 def test_every_reader_gives_the_same_numbers_with_ray_and_without(

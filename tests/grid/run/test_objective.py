@@ -193,6 +193,7 @@ def test_an_object_store_has_the_metrics_of_a_folder(
         assert len(values(tmp_path / "whole" / "small")) == 2 * 2 * (3 + 1)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_and_local_give_the_same_objective_and_metrics(

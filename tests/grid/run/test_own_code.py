@@ -165,7 +165,7 @@ def tiny(classes):
 
 
 @pytest.mark.parametrize(
-    "how", [("--local",), pytest.param(("--slots", "1"), marks=pytest.mark.ray)]
+    "how", [("--local",), pytest.param(("--slots", "1"), marks=[pytest.mark.ray, pytest.mark.soak])]
 )
 @pytest.mark.slow
 def test_an_edit_in_the_middle_of_a_sweep_changes_no_number(
@@ -233,3 +233,71 @@ def test_code_that_was_stored_for_a_job_runs_whatever_the_files_are_now(
     assert {row.trial_id for row in trial_rows(files / "results" / "small")} == {
         trial.trial_id for trial in plan.trials
     }
+
+
+SHARING = """
+import functools
+import torch
+from torch import nn
+
+HEAD = nn.Linear(192, 10)
+DRAWN = torch.randn(10, 192)
+
+@functools.lru_cache
+def cached(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))
+
+def shared(classes):
+    return nn.Sequential(nn.Flatten(), HEAD)
+
+def drawn(classes):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, classes))
+    with torch.no_grad():
+        network[1].weight.copy_(DRAWN)
+    return network
+"""
+
+
+@pytest.mark.slow
+def test_nothing_that_a_module_keeps_goes_from_trial_to_trial(
+    files: Path, write_sweep: Callable[..., Path], cnngrid: Command
+) -> None:
+    (files / "sharing.py").write_text(SHARING)
+    compare = {"arch": ["sharing:cached", "sharing:shared", "sharing:drawn"]}
+    found = []
+    for name, seeds in (("both", [0, 1]), ("alone", [1])):
+        sweep = write_sweep(sweep=name, compare=compare, fixed=FIXED, seeds=seeds)
+        assert cnngrid("run", sweep, "--local").returncode == 0
+        rows = trial_rows(files / "results" / name)
+        found.append({row.trial_id: row.val_loss for row in rows if row.seed == 1})
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+
+
+def test_a_version_that_is_none_is_refused(sweep: Path, cnngrid: Command) -> None:
+    for digits in ("3FA2", "3fa", "today", ""):
+        sweep.write_text(sweep.read_text().replace('"nets:plain"', f'"nets:plain@{digits}"'))
+        refused = cnngrid("plan", sweep)
+        assert refused.returncode == 2
+        assert f"nets:plain@{digits}: no such version" in refused.stderr
+        sweep.write_text(sweep.read_text().replace(f'"nets:plain@{digits}"', '"nets:plain"'))
+
+
+@pytest.mark.slow
+def test_an_edit_can_be_vouched_for_after_a_run_that_was_cut_off(
+    sweep: Path, files: Path, cnngrid: Command
+) -> None:
+    assert cnngrid("run", sweep, "--local").returncode == 0
+    edit(files / "numbers_of_mine.py", "return 2.0", "return 4.0 / 2")
+    results = Store(files / "results" / "small")
+    from grid.cli.options import plan_sweep
+    from grid.run.session import _write_plan
+
+    _, plan = plan_sweep(str(sweep), None, None, False)
+    _write_plan(results, plan)  # all that a run leaves that is stopped before its first trial ends
+    done = cnngrid("run", sweep, "--local", "--same-code")
+    assert "nothing to do" in done.stdout, done.stderr
+    edit(files / "numbers_of_mine.py", "4.0 / 2", "6.0 / 3")
+    assert "1 trial in" in cnngrid("run", sweep, "--local").stdout
+    done = cnngrid("run", sweep, "--local", "--same-code")
+    assert "has finished trials already" in " ".join(done.stderr.split())
