@@ -209,17 +209,28 @@ def settings(connection: Connection) -> Table:
     records = rows(connection, sql("questions/settings"))
     compared = cell_axes(records)
     tuned = {key for row in records if row["params"] for key in json.loads(row["params"])}
-    values: dict[str, dict[str, None]] = {}
+    configs = []
     for row in records:
         config = config_settings(row["config"])
         if row["image_size"]:
             config["image_size"] = row["image_size"]
-        for key, value in config.items():
-            if value is not None:
-                values.setdefault(key, {})[compact(value)] = None
+        # As the sweep file has it: a default may be null in the config.
+        config.update({axis: cell_value(row, axis) for axis in compared})
+        configs.append({key: value for key, value in config.items() if value is not None})
+    keys = dict.fromkeys(key for config in configs for key in config)
+    values: dict[str, dict[str, None]] = {
+        key: {
+            compact(config[key]) if key in config else "none": None
+            for config in configs
+            if key in config or key in compared
+        }
+        for key in keys
+    }
+    partial = {key for key in keys if any(key not in config for config in configs)}
     lines = []
     for key in sorted(values, key=lambda key: (key not in compared, key not in tuned, key)):
-        standing = "differs" if len(values[key]) > 1 else "fixed"
+        standing = "fixed, where it applies" if key in partial else "fixed"
+        standing = "differs" if len(values[key]) > 1 else standing
         standing = "compared" if key in compared else "tuned" if key in tuned else standing
         lines.append((key, standing, _joined(list(values[key]))))
     columns = [

@@ -184,9 +184,10 @@ def describe_error(details: Any) -> str:
         return "is required"
     if kind == "union_tag_invalid":
         context = details["ctx"]
-        tags = context["expected_tags"].replace("'", "")
-        hint = closest_hint(context["tag"], tags.split(", "))
-        return f"unknown name {as_written(context['tag'])}{hint}; known: {tags}"
+        tags = context["expected_tags"].replace("'", "").split(", ")
+        hint = closest_hint(context["tag"], tags)
+        known = ", ".join("package.module:function" if tag == "own" else tag for tag in tags)
+        return f"unknown name {as_written(context['tag'])}{hint}; known: {known}"
     if kind == "literal_error":
         expected = details["ctx"]["expected"].replace("'", "")
         hint = closest_hint(value, expected.replace(" or ", ", ").split(", "))
