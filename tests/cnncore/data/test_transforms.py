@@ -88,7 +88,7 @@ def unsure(name: str, magnitude: float, side: int) -> torch.Tensor:
     [(TRIVIAL, v2.TrivialAugmentWide()), (RAND, v2.RandAugment())],
     ids=["trivial_augment", "rand_augment"],
 )
-@pytest.mark.parametrize("side", [32, 15])
+@pytest.mark.parametrize("side", [pytest.param(32, marks=pytest.mark.soak), 15])
 def test_every_operation_and_magnitude_of_a_policy_is_torchvisions(table, theirs, side):
     assert list(table) == list(theirs._AUGMENTATION_SPACE)
     images = pictures(side)

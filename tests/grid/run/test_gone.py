@@ -52,7 +52,7 @@ def run(
 @pytest.mark.parametrize(
     "deed",
     [
-        'Path("results/small").rename("elsewhere")',
+        pytest.param('Path("results/small").rename("elsewhere")', marks=pytest.mark.soak),
         'shutil.rmtree("results/small"); Path("results/small").mkdir()',
     ],
 )

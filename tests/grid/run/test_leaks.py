@@ -52,7 +52,8 @@ def leaky(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "how", [("--local",), pytest.param(("--slots", "1"), marks=pytest.mark.slow)]
+    "how",
+    [("--local",), pytest.param(("--slots", "1"), marks=[pytest.mark.slow, pytest.mark.soak])],
 )
 def test_a_trial_is_the_same_after_networks_that_change_their_process(
     leaky, cnngrid, cnngrid_process, write_sweep, tmp_path, how

@@ -150,6 +150,7 @@ def test_metrics_change_no_bit_and_a_resumed_trial_has_each_row_once(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_finished_trials_get_a_new_metric_also_after_compaction(
     mine: None, write_sweep: Write, tmp_path: Path, data_dir: Path, cnngrid: Command
 ) -> None:

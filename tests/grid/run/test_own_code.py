@@ -284,6 +284,7 @@ def test_a_version_that_is_none_is_refused(sweep: Path, cnngrid: Command) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_an_edit_can_be_vouched_for_after_a_run_that_was_cut_off(
     sweep: Path, files: Path, cnngrid: Command
 ) -> None:
