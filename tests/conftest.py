@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,3 +25,13 @@ LONG = ("slurm", "slow", "ray")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long tests first: workers without short ones take over some (`--dist worksteal`)."""
     items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in LONG])
+
+
+@pytest.fixture(autouse=True)
+def original_modules() -> Iterator[None]:
+    """Import the user's modules from their files again: a trial leaves its stored copy in use."""
+    yield
+    if "cnncore.own_modules" in sys.modules:
+        from cnncore.own_modules import use
+
+        use(None)
