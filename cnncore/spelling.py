@@ -24,9 +24,14 @@ def as_written(value: object, longest: int = 80) -> str:
     return shortened(repr(value), longest)
 
 
+def escaped(text: str) -> str:
+    """Return the text with characters that cannot be shown written out, as `\\n`."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def shortened(text: str, longest: int = 200) -> str:
     """Return the text on one line, cut to `longest` characters."""
-    text = text[: longest + 1]
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    text = escaped(text[: longest + 1])
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from cnncore.spelling import escaped
 from grid.cli.analysis import plot, report, sql, table
 from grid.cli.archs import archs
 from grid.cli.catalog import datasets, doctor, init, presets, schema
@@ -22,8 +25,34 @@ from grid.cli.status import status
 from grid.cli.terminal import fail
 from grid.screen import print, show_log_messages
 
+
+class Commands(TyperGroup):
+    """The sub-commands; wrong arguments are named in characters that can be shown."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options before a sub-command."""
+        with _printable_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:
+        """Read a sub-command's arguments and run it."""
+        with _printable_errors():
+            return super().invoke(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str) and hasattr(error, "ctx"):
+            vars(error)["message"] = "\n".join(map(escaped, message.split("\n")))
+        raise
+
+
 app = typer.Typer(
     name="cnngrid",
+    cls=Commands,
     help="Fair comparisons of convolutional networks: one sweep file in, tables and figures out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

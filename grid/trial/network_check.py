@@ -230,7 +230,8 @@ def _ask(requests: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         if hangs:
-            return got, f"gave no answer within {HANG_S:g} s"
+            images = " to two images" if requests[len(got)]["check"] == "network" else ""
+            return got, f"gave no answer{images} within {HANG_S:g} s"
         return got, _last_words(code, errors)
 
 

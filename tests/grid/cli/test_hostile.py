@@ -403,3 +403,13 @@ def test_tables_of_garbage_are_left_out_and_named(
     ids = {row["trial_id"] for row in before["trials"]}
     for table, rows in before.items():
         assert [row for row in after[table] if row["trial_id"] in ids] == rows
+
+
+@pytest.mark.parametrize("words", [("plan", "x", "--", "\ud7fc"), ("pl\x1b[31man",)])
+def test_wrong_arguments_are_named_in_characters_that_can_be_shown(
+    cnngrid: Command, words: tuple[str, ...]
+) -> None:
+    refused = cnngrid(*words)
+    assert refused.returncode == 2
+    assert all(line.isprintable() for line in refused.stderr.splitlines())
+    assert repr(words[-1])[1:-1] in refused.stderr

@@ -101,7 +101,7 @@ def test_what_cannot_be_trained_is_found_with_its_line_before_the_run(sweep, dat
 def test_a_network_that_hangs_is_said_to(sweep, data_dir, monkeypatch):
     monkeypatch.setattr(network_check, "HANG_S", 15.0)
     (message,) = tried(sweep("hangs", "good"), data_dir).messages()
-    assert "own_tried:hangs: gave no answer within" in message
+    assert "own_tried:hangs: gave no answer to two images" in message
 
 
 def test_usual_forms_of_networks_train_and_are_not_tried_again(sweep, data_dir, monkeypatch):
