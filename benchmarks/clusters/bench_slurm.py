@@ -1,8 +1,8 @@
-"""The sweep `digits` on a real Slurm of two nodes, launched in three ways, against `--local`.
+"""The sweep of `benchmarks/inputs/digits.yaml` on a real Slurm of two nodes, in three ways.
 
-24 trials run as one job of two nodes, as an array of two jobs, and as a job that reaches its time
-limit, requeues itself, is cancelled and launched again. Nodes are namespaces of this machine with
-names, addresses and processes of their own; without namespaces, hosts cannot be told apart.
+Its 24 trials run as one job of two nodes, as an array of two jobs, and as a job that reaches its
+time limit, requeues itself, is cancelled and launched again. Nodes are namespaces of this machine
+with names, addresses and processes of their own; without namespaces, hosts cannot be told apart.
 Metrics must equal those of `cnngrid run --local` bit for bit.
 """
 
@@ -26,6 +26,7 @@ from tests.slurm.testbed import Slurm, two_nodes
 from tests.small_sweeps import metrics
 
 SWEEP = "digits"
+FILE = str(Path(__file__).parents[1] / "inputs" / "digits.yaml")
 # One trial at a time on each node; a node has one job.
 ONE_EACH = ("--cpus-per-node", "1", "--extra", "--exclusive")
 ENDS_WITHIN_S = 900
@@ -52,7 +53,7 @@ class Way:
     def launch(self, *words: str) -> str:
         """Launch the sweep, wait for the first stored epoch and return the job's id."""
         started = time.monotonic()
-        job = self.slurm.launch(SWEEP, "--results", self.name, *words)
+        job = self.slurm.launch(FILE, "--results", self.name, *words)
         if self.first_epoch_s is None:
             self.wait("the first epoch", lambda: any(self.folder.glob("epochs/*.parquet")))
             self.first_epoch_s = time.monotonic() - started
@@ -138,7 +139,7 @@ def main() -> int:
         root = Path(folder)
         with two_nodes(root, root / "data") as slurm:
             started = time.monotonic()
-            slurm.call("cnngrid", "run", SWEEP, "--local", "--results", "local")
+            slurm.call("cnngrid", "run", FILE, "--local", "--results", "local")
             print(f"local: {time.monotonic() - started:.1f} s", flush=True)
             results = [measure(slurm, name, run) for name, run in ways.items()]
     equal = all(row["equal_to_local"] and row["complete"] == row["trials"] for row in results)

@@ -131,7 +131,9 @@ def _search_lines(plan: Plan) -> list[str]:
     """Describe how configs are stopped, dropped and confirmed."""
     lines, tune, stop = [], plan.spec.tune, plan.spec.stop
     if stop:
-        settings = ", ".join(f"{key} {value}" for key, value in stop.rule.model_dump().items())
+        settings = ", ".join(
+            f"{key} {value}" for key, value in stop.rule.model_dump(exclude_none=True).items()
+        )
         lines.append(f"  stop    {stop.name} inside each cell ({settings})")
     if tune and tune.drop:
         lines.append(

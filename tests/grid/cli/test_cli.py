@@ -104,7 +104,8 @@ def test_networks_of_libraries_are_listed_and_shown(cnngrid: Command) -> None:
     [
         (("run", "nowhere.yaml"), "nowhere.yaml: no such file"),
         (("run", "digits", "--local", "--slots", "2"), "leave --slots and --address out"),
-        (("run", "digits", "--set", "lr=1"), "lr is compared in preset digits"),
+        (("run", "digits", "--set", "lr=1"), "lr is tuned in preset digits"),
+        (("run", "digits", "--set", "arch=cnn3"), "arch is compared in preset digits"),
         (("run", "digits", "--results", "/proc/nowhere"), "cannot be written"),
         (("status", "nowhere"), "there is no results folder nowhere"),
         (("compact", "nowhere"), "nowhere: no results folder"),
