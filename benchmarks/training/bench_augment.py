@@ -3,7 +3,7 @@
 Each side changes the same random uint8 images on one thread, in batches of 128 at 32 pixels and of
 32 at 224; photographs would change nothing, as no operation but `equalize` depends on values.
 
-- `ours`: `Stages`, with the draws of the epoch and the ways from bytes to floats and back.
+- `ours`: `Stages`, with the draws of the epoch and a copy of the images, which it overwrites.
 - `tensor`: torchvision's `TrivialAugmentWide` (version 2) on uint8 tensors, one by one.
 - `pillow`: the same on images of Pillow, which torchvision's recipes use.
 """
@@ -45,7 +45,7 @@ def ours(side: int, batch_size: int, count: int) -> Callable[[], float]:
     keep_freed_memory()
     images = random_images(batch_size, side)
     device, epoch = torch.device("cpu"), 0
-    pixels = torch.empty(batch_size, side, side, 3)
+    pixels = torch.empty_like(images)
 
     def measure() -> float:
         nonlocal epoch
@@ -58,7 +58,7 @@ def ours(side: int, batch_size: int, count: int) -> Callable[[], float]:
         )
         for start in range(0, count, batch_size):
             pixels.copy_(images)
-            apply(stages.colours, pixels.permute(0, 3, 1, 2), start).to(torch.uint8)
+            apply(stages.colours, pixels, start)
         return count / (perf_counter() - started)
 
     return measure

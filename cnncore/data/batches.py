@@ -92,16 +92,16 @@ class InputStage:
     ) -> Tensor:
         """Return the network's input for a batch of images.
 
-        `change` is applied to the pixels, float32 `(batch, 3, side, side)` from 0 to 255. `resize`
-        replaces the scaling of the normalised pixels to `image_size`.
+        `change` is applied to the images on the device, and may overwrite them. `resize` replaces
+        the scaling of the normalised pixels to `image_size`.
         """
         n, side = len(images), self.side
+        if change is not None:
+            images = change(images.to(self._buffer.device))
         # One image per row: the innermost loop then runs over all pixels, not over 3 channels.
         flat = self._buffer[:n]
         flat.copy_(images.view(n, -1))
         batch = flat.view(n, side, side, 3).permute(0, 3, 1, 2)
-        if change is not None:
-            batch.copy_(change(batch))
         torch.addcmul(self._shift, flat, self._scale, out=flat)
         if resize is not None:
             return resize(batch)

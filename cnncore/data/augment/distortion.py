@@ -1,8 +1,7 @@
 """Random changes of training images beyond crop and flip, for whole batches on the device.
 
 Each kind is drawn once per epoch from a random stream of its own, so an additional kind does not
-change the draws of the others. Pixels are float32 `(batch, 3, side, side)` with whole values 0 to
-255, before normalisation.
+change the draws of the others. Pixels are uint8 `(batch, side, side, 3)`, before normalisation.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from cnncore.config import (
     Sharpness,
     Translate,
 )
-from cnncore.data.augment import enhancement
+from cnncore.data.augment import enhancement, operations
 from cnncore.data.augment.stages import Stages, apply
 from cnncore.seeding import derive_seed
 
@@ -104,19 +103,13 @@ class Distortion:
         `pixels` may be overwritten.
         """
         part = slice(start, start + len(pixels))
-        if self._stages.first:
-            pixels = apply(self._stages.first, pixels, start)
-        if self._inverse is not None:
-            grid = F.affine_grid(self._inverse[part], list(pixels.shape), align_corners=False)
-            pixels = F.grid_sample(pixels, grid, mode="bilinear", align_corners=False).round()
-        for change, factors in self.factors.items():
-            pixels = change(pixels, factors[part, None, None, None])
-        if self._stages.colours:
-            pixels = apply(self._stages.colours, pixels, start)
+        apply(self._stages.first, pixels, start)
+        if self._inverse is not None or self.factors:
+            pixels = self._resampled_and_coloured(pixels, part)
+        apply(self._stages.colours, pixels, start)
         if self._erase is not None:
             pixels = self._erased(pixels, self._erase, part)
-        if self._stages.last:
-            pixels = apply(self._stages.last, pixels, start)
+        apply(self._stages.last, pixels, start)
         return pixels
 
     def noise(self, images: int, size: int, start: int) -> Tensor:
@@ -129,6 +122,16 @@ class Distortion:
         )
         return torch.from_numpy(values)
 
+    def _resampled_and_coloured(self, pixels: Tensor, part: slice) -> Tensor:
+        """Return the images after geometry and the factors, which are computed in float32."""
+        values = pixels.permute(0, 3, 1, 2).float()
+        if self._inverse is not None:
+            grid = F.affine_grid(self._inverse[part], list(values.shape), align_corners=False)
+            values = F.grid_sample(values, grid, mode="bilinear", align_corners=False).round_()
+        for change, factors in self.factors.items():
+            values = change(values, factors[part, None, None, None])
+        return operations.to_bytes(values).permute(0, 2, 3, 1).contiguous()
+
     def _erased(self, pixels: Tensor, size: int, part: slice) -> Tensor:
         n, along = len(pixels), torch.arange(self._side, device=pixels.device)
         rows, columns = (along - corner[part, None] for corner in self.corner)
@@ -138,8 +141,8 @@ class Distortion:
         ]
         image = torch.arange(n, device=pixels.device)[:, None, None]
         rows, columns = (x.clamp(0, size - 1) for x in (rows, columns))
-        filled = noise[image, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
-        return torch.where(inside[:, None], filled.float(), pixels)
+        filled = noise[image, :, rows[:, :, None], columns[:, None]]
+        return torch.where(inside[..., None], filled, pixels)
 
     def _inverse_maps(self) -> Tensor:
         """Return affine maps from output to source positions, in units of half an image.

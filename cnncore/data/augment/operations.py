@@ -1,11 +1,12 @@
 """Operations on whole batches with an amount per image, equal to torchvision's one by one.
 
-Pixels are float32 `(batch, side, side, 3)`, contiguous, with whole values 0 to 255; so are results.
+Pixels are uint8 `(batch, side, side, 3)`, contiguous, and may be overwritten; so are results.
 `amounts` is float32 `(batch, AMOUNTS)`, one row per image. References are the kernels of
 `torchvision.transforms.v2.functional` for uint8 tensors. Only order and fusion of float32
 operations may differ, so a value may differ by 1 where it lies at the edge of a whole number.
 
-No operation has a result whose shape depends on values, so none waits for a device.
+No operation has a result whose shape depends on values, so none waits for a device. On a CPU bytes
+take a quarter of the memory of floats, so an operation stays in bytes where that is exact.
 """
 
 from __future__ import annotations
@@ -35,33 +36,41 @@ def _column(amounts: Tensor, index: int) -> Tensor:
 
 def brightness(pixels: Tensor, amounts: Tensor) -> Tensor:
     """Scale all values by the factor in column 0."""
-    return pixels.mul(_column(amounts, 0)).clamp_(0, 255).floor_()
+    return to_bytes(pixels.float().mul_(_column(amounts, 0)))
 
 
 def saturation(pixels: Tensor, amounts: Tensor) -> Tensor:
     """Blend with the greyscale image: columns 0 and 1 are its own weight and the other one."""
-    return _blend(pixels, grey(pixels), amounts)
+    values = pixels.float()
+    grey = _grey(values).mul_(amounts[:, 1, None, None])
+    values.mul_(_column(amounts, 0))
+    for channel in values.unbind(3):
+        channel += grey
+    return to_bytes(values)
 
 
 def contrast(pixels: Tensor, amounts: Tensor) -> Tensor:
     """Blend with the mean of the greyscale image, by the weights in columns 0 and 1."""
-    return _blend(pixels, grey(pixels).mean((1, 2, 3), keepdim=True), amounts)
+    values = pixels.float()
+    mean = _grey(values).mean((1, 2))[:, None, None, None]
+    return to_bytes(values.mul_(_column(amounts, 0)).add_(mean * _column(amounts, 1)))
 
 
 def sharpness(pixels: Tensor, amounts: Tensor) -> Tensor:
     """Blend with the smoothed image, by the weights in columns 0 and 1; the border stays."""
     if min(pixels.shape[1:3]) <= 2:
         return pixels
-    inner = pixels[:, 1:-1, 1:-1]
-    rows = pixels[:, :-2] + pixels[:, 1:-1]
-    rows += pixels[:, 2:]
+    wide = pixels.to(torch.int16)
+    rows = wide[:, :-2] + wide[:, 1:-1]
+    rows += wide[:, 2:]
     # Ones around a five, divided by 13. Sums are whole, so that rounding has no ties.
-    smooth = rows[:, :, :-2] + rows[:, :, 1:-1]
-    smooth += rows[:, :, 2:]
-    smooth.add_(inner, alpha=4).mul_(1 / 13).round_()
-    result = pixels.clone()
-    result[:, 1:-1, 1:-1] += smooth.sub_(inner).mul_(_column(amounts, 1))
-    return result.clamp_(0, 255).floor_()
+    sums = rows[:, :, :-2] + rows[:, :, 1:-1]
+    sums += rows[:, :, 2:]
+    sums.add_(wide[:, 1:-1, 1:-1], alpha=4)
+    values = pixels.float()
+    inner = values[:, 1:-1, 1:-1]
+    inner += sums.float().mul_(1 / 13).round_().sub_(inner).mul_(_column(amounts, 1))
+    return to_bytes(values)
 
 
 def hue(pixels: Tensor, amounts: Tensor) -> Tensor:
@@ -70,8 +79,10 @@ def hue(pixels: Tensor, amounts: Tensor) -> Tensor:
     A channel is `max - range * clamp(min(k, 4 - k), 0, 1)` with `k = (n + 6 hue) mod 6` and n = 5,
     3, 1 for red, green, blue: the usual way from HSV to RGB in one expression.
     """
-    red, green, blue = pixels.unbind(3)
-    low, high = torch.aminmax(pixels, dim=3)
+    values = pixels.float()
+    red, green, blue = values.unbind(3)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    high = torch.maximum(torch.maximum(red, green), blue)
     spread = high - low
     divisor = torch.where(spread == 0, 1.0, spread)
     turn = torch.where(
@@ -80,71 +91,79 @@ def hue(pixels: Tensor, amounts: Tensor) -> Tensor:
         torch.where(high == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
     )
     turn += amounts[:, 0, None, None] * 6
-    result = torch.empty_like(pixels)
-    for channel, offset in enumerate((5, 3, 1)):
+    result = torch.empty_like(values)
+    for index, offset in enumerate((5, 3, 1)):
         k = (turn + offset).remainder_(6)
         share = torch.minimum(k, 4 - k).clamp_(0, 1)
-        result[..., channel] = high - spread * share
-    # The scale of torchvision's way from floats to bytes.
-    return result.mul_((256 - 1e-3) / 255).floor_().clamp_(0, 255)
-
-
-def grey(pixels: Tensor) -> Tensor:
-    """Return the greyscale image `(batch, side, side, 1)`, whole values."""
-    red, green, blue = pixels.unbind(3)
-    luma = red.mul(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
-    return luma.floor_().unsqueeze(3)
+        # The scale of torchvision's way from floats to bytes.
+        result[..., index] = (high - spread * share).mul_((256 - 1e-3) / 255)
+    return to_bytes(result)
 
 
 def grayscale(pixels: Tensor, amounts: Tensor) -> Tensor:
     """Make all channels the greyscale image."""
-    return grey(pixels).expand_as(pixels)
+    return to_bytes(_grey(pixels.float())).unsqueeze(3).expand_as(pixels)
 
 
 def posterize(pixels: Tensor, amounts: Tensor) -> Tensor:
-    """Round down to multiples of the step in column 0."""
-    step = _column(amounts, 0)
-    return pixels.div(step).floor_().mul_(step)
+    """Round down to multiples of the step in column 0, a power of two up to 256."""
+    return pixels.bitwise_and_((BINS - _column(amounts, 0)).to(torch.uint8))
 
 
 def solarize(pixels: Tensor, amounts: Tensor) -> Tensor:
-    """Invert values from the threshold in column 0 up."""
-    return torch.where(pixels >= _column(amounts, 0), 255 - pixels, pixels)
+    """Invert values from the threshold in column 0 up; it is at most 255."""
+    first = _column(amounts, 0).ceil().to(torch.uint8)
+    # 255 below the threshold, else 0: PyTorch compares bytes one by one.
+    stays = (first - torch.minimum(pixels, first)).clamp_(max=1).mul_(255)
+    return pixels.bitwise_xor_(stays).bitwise_not_()
 
 
 def autocontrast(pixels: Tensor, amounts: Tensor) -> Tensor:
     """Stretch each channel's range to 0 to 255; a channel of one value stays."""
-    side, rows = pixels.shape[2], pixels.flatten(2)
+    side, rows = pixels.shape[2], pixels.flatten(2).float()
     # Along rows: the innermost loops then run over a row's values, not over 3 channels.
     low, high = (x.view(-1, side, 3) for x in (rows.amin(1), rows.amax(1)))
     low, high = low.amin(1), high.amax(1)
     single = low == high
     scale = torch.where(single, 1.0, (high - low) * (1 / 255)).repeat(1, side)[:, None]
     low = torch.where(single, 0.0, low).repeat(1, side)[:, None]
-    return rows.sub(low).div_(scale).clamp_(0, 255).floor_().view(pixels.shape)
+    return to_bytes(rows.sub_(low).div_(scale)).view(pixels.shape)
 
 
 def equalize(pixels: Tensor, amounts: Tensor) -> Tensor:
     """Equalize each channel's histogram, by Pillow's table."""
     count, device = len(pixels), pixels.device
-    channels = (torch.arange(count * 3, device=device) * BINS).view(count, 3)
-    places = pixels.flatten(2).long().add_(channels.repeat(1, pixels.shape[2])[:, None]).view(-1)
-    histogram = torch.zeros(count * 3 * BINS, dtype=torch.int32, device=device)
-    # One dimension: PyTorch then has a deterministic way on CUDA.
-    histogram.scatter_add_(0, places, histogram.new_ones(1).expand_as(places))
-    histogram = histogram.view(-1, BINS)
+    bins = torch.arange(0, count * 3 * BINS, BINS, device=device, dtype=torch.int32).view(count, 3)
+    places = pixels.flatten(2).int().add_(bins.repeat(1, pixels.shape[2])[:, None]).view(-1)
+    histogram = _histogram(places, count * 3 * BINS).view(-1, BINS)
     sums = histogram.cumsum(1, dtype=torch.int32)
     last = histogram.gather(1, sums.argmax(1, keepdim=True))
     step = (sums[:, -1:] - last).div_(BINS - 1, rounding_mode="floor")
     values = torch.arange(BINS, device=device, dtype=torch.int32)
     table = (sums - histogram + step // 2).div_(step.clamp(min=1), rounding_mode="floor")
-    table = torch.where(step == 0, values, table.clamp_(0, 255)).float()
+    table = torch.where(step == 0, values, table.clamp_(0, 255)).to(torch.uint8)
     return table.view(-1).index_select(0, places).view(pixels.shape)
 
 
-def _blend(pixels: Tensor, other: Tensor, amounts: Tensor) -> Tensor:
-    own, others = _column(amounts, 0), _column(amounts, 1)
-    return pixels.mul(own).add_(other * others).clamp_(0, 255).floor_()
+def _histogram(places: Tensor, bins: int) -> Tensor:
+    """Count each whole number below `bins` in int32 `places`; the result is int32 `(bins,)`."""
+    if places.device.type == "cpu":
+        return torch.bincount(places, minlength=bins).int()
+    # `bincount` would wait for the device. One dimension: PyTorch then has a deterministic way.
+    counts = torch.zeros(bins, dtype=torch.int32, device=places.device)
+    return counts.scatter_add_(0, places.long(), counts.new_ones(1).expand_as(places))
+
+
+def _grey(values: Tensor) -> Tensor:
+    """Return the greyscale image of float32 pixels, whole values `(batch, side, side)`."""
+    red, green, blue = values.unbind(3)
+    return red.mul(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).floor_()
+
+
+def to_bytes(values: Tensor) -> Tensor:
+    """Return float32 values as bytes: rounded down, at most 255. Overwrites `values`."""
+    # By way of int16, because PyTorch converts floats to bytes one by one.
+    return values.clamp_(0, 255).to(torch.int16).to(torch.uint8)
 
 
 # -- places ----------------------------------------------------------------------------------
@@ -155,6 +174,24 @@ def vertical_flip(pixels: Tensor, amounts: Tensor) -> Tensor:
     return pixels.flip(1)
 
 
+def move_rows(pixels: Tensor, amounts: Tensor) -> Tensor:
+    """Do what `affine` does if it leaves rows whole: a = e = 1, d = 0, and f is whole.
+
+    A row of the result is a window of a source row between two black ones of its width.
+    """
+    count, side = len(pixels), pixels.shape[1]
+    along = _from_centre(side, pixels.device)
+    move = torch.addcmul(amounts[:, 2:3], along, amounts[:, 1:2]).round_().clamp_(-side, side)
+    row = along.add(amounts[:, 5:6] + (side - 1) / 2).clamp_(-1, side)
+    # Per image a black row, then its rows, each behind a black one.
+    framed = pixels.new_zeros(count * (side + 1) + 1, 2, side * 3)
+    framed[:-1].view(count, side + 1, 2, -1)[:, 1:, 1] = pixels.flatten(2)
+    first = _places(row.mul_(2 * side).add_(move), 2 * side * (side + 1), 3 * side)
+    # Overlapping windows, one that begins at each pixel.
+    windows = framed.as_strided((framed.numel() // 3 - side + 1, side * 3), (3, 1))
+    return windows.index_select(0, first).view(pixels.shape)
+
+
 def affine(pixels: Tensor, amounts: Tensor) -> Tensor:
     """Take each pixel from the nearest source position; outside the image is black.
 
@@ -162,20 +199,39 @@ def affine(pixels: Tensor, amounts: Tensor) -> Tensor:
     `x' = a x + b y + c`, `y' = d x + e y + f`.
     """
     count, side = len(pixels), pixels.shape[1]
-    along = torch.arange(side, device=pixels.device) - (side - 1) / 2
-    a, b, c, d, e, f = amounts.unbind(1)
-    centre = (side - 1) / 2
-    columns = along * a[:, None], along * b[:, None] + (c[:, None] + centre)
-    rows = along * d[:, None], along * e[:, None] + (f[:, None] + centre)
-    x, y = ((per_x[:, None] + per_y[:, :, None]).round_() for per_x, per_y in (columns, rows))
-    near_x, near_y = x.clamp(0, side - 1), y.clamp(0, side - 1)
-    outside = (near_x != x).logical_or_(near_y != y)
-    # Whole numbers below 2**24 are exact in float32 up to a side of 4,096 pixels.
-    places = near_y.mul_(side).add_(near_x).to(torch.int64)
-    places += (torch.arange(count, device=pixels.device) * side**2)[:, None, None]
-    places.masked_fill_(outside, count * side**2)
-    with_black = torch.cat((pixels.view(-1, 3), pixels.new_zeros(1, 3)))
-    return with_black.index_select(0, places.view(-1)).view(pixels.shape)
+    along, centre = _from_centre(side, pixels.device), (side - 1) / 2
+    a, b, c, d, e, f = amounts[:, :, None].unbind(1)
+    columns = along * a, along * b + (c + centre)
+    rows = along * d, along * e + (f + centre)
+    x, y = (
+        (per_x[:, None] + per_y[:, :, None]).round_().clamp_(-1, side)
+        for per_x, per_y in (columns, rows)
+    )
+    # In a black frame of one pixel, so that a position outside is one like others.
+    framed = pixels.new_zeros(count, side + 2, side + 2, 3)
+    framed[:, 1:-1, 1:-1] = pixels
+    places = _places(y.mul_(side + 2).add_(x), (side + 2) ** 2, side + 3)
+    # Three times one channel is faster on a CPU than once three bytes.
+    for source, result in zip(framed.unbind(3), pixels.unbind(3), strict=True):
+        torch.index_select(source.view(-1), 0, places, out=result.view(-1))
+    return pixels
+
+
+def _from_centre(side: int, device: torch.device) -> Tensor:
+    """Return the positions of pixels along a side, from the image's centre."""
+    return torch.arange(-(side - 1) / 2, side / 2, device=device)
+
+
+def _places(in_image: Tensor, image: int, first: int) -> Tensor:
+    """Return places in a batch, from whole numbers `(batch, ...)` below 2**24; all in one row.
+
+    The images lie `image` places apart; `first` is the place of a 0 in the first one.
+    """
+    count = len(in_image)
+    starts = torch.arange(
+        first, first + count * image, image, device=in_image.device, dtype=torch.int32
+    )
+    return in_image.view(count, -1).int().add_(starts[:, None]).view(-1)
 
 
 def resized_box(pixels: Tensor, amounts: Tensor) -> Tensor:
@@ -184,7 +240,7 @@ def resized_box(pixels: Tensor, amounts: Tensor) -> Tensor:
     top, left, height, width = amounts[:, :4].unbind(1)
     first = torch.arange(count, device=pixels.device)[:, None]
     low, high, weight = _taps(top, height, side)
-    flat = pixels.view(count * side, side * 3)
+    flat = pixels.float().view(count * side, side * 3)
     upper, lower = (flat[(first * side + y).view(-1)].view(pixels.shape) for y in (low, high))
     tall = upper.lerp_(lower, weight[:, :, None, None]).view(-1, 3)
     low, high, weight = _taps(left, width, side)
@@ -192,7 +248,7 @@ def resized_box(pixels: Tensor, amounts: Tensor) -> Tensor:
     one, other = (
         tall.index_select(0, (rows + x[:, None]).view(-1)).view(pixels.shape) for x in (low, high)
     )
-    return one.lerp_(other, weight[:, None, :, None]).round_()
+    return to_bytes(one.lerp_(other, weight[:, None, :, None]).round_())
 
 
 def _taps(start: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -215,7 +271,7 @@ def blur(kernel: int) -> Operation:
         most = (kernel - 1) / (2 * math.sqrt(2))
         distances = torch.linspace(-most, most, kernel, device=pixels.device)
         weights = torch.softmax(-(distances / amounts[:, :1]).square(), dim=1)
-        return _along(_along(pixels, weights, 1), weights, 2).round_()
+        return to_bytes(_along(_along(pixels.float(), weights, 1), weights, 2).round_())
 
     return blurred
 

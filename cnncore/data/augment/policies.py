@@ -48,24 +48,30 @@ class Grouped:
         batches = -(-len(choice) // batch_size)
         self._bounds = np.searchsorted(keys, np.arange(batches * (len(operations) + 1) + 1))
         self._places = torch.from_numpy(order % batch_size).to(device)
+        self._sorted = torch.from_numpy(np.argsort(order) % batch_size).to(device)
         self._amounts = torch.from_numpy(amounts[order]).float().to(device)
 
     def __call__(self, pixels: Tensor, start: int) -> None:
         """Change a batch in place; it begins at position `start` of the epoch.
 
-        Pixels are float32 `(batch, side, side, 3)`, contiguous.
+        Pixels are uint8 `(batch, side, side, 3)`, contiguous.
         """
+        batch = slice(start, start + len(pixels))
         first = start // self._batch_size * (len(self._operations) + 1) + 1
         most = self._batch_size
         if pixels.device.type == "cpu":
             most = max(1, CACHED_PIXELS // pixels[0, ..., 0].numel())
+        # A group's images side by side; copies of whole images cost little.
+        grouped = pixels.index_select(0, self._places[batch])
         for index, operation in enumerate(self._operations, first):
             begin, end = int(self._bounds[index]), int(self._bounds[index + 1])
             for part in range(begin, end, most):
                 rows = slice(part, min(part + most, end))
-                places = self._places[rows]
-                group = pixels.index_select(0, places)
-                pixels.index_copy_(0, places, operation(group, self._amounts[rows]))
+                group = grouped[rows.start - start : rows.stop - start]
+                changed = operation(group, self._amounts[rows])
+                if changed is not group:
+                    group.copy_(changed)
+        torch.index_select(grouped, 0, self._sorted[batch], out=pixels)
 
 
 def amounts(*columns: Floats | Choices | float, images: int) -> Floats:
@@ -160,10 +166,10 @@ def _table(
     op = operations
     return {
         "Identity": Entry(_unchanged, nothing),
-        "ShearX": Entry(op.affine, shear_x, 0, shear, signed=True),
+        "ShearX": Entry(op.move_rows, shear_x, 0, shear, signed=True),
         "ShearY": Entry(op.affine, shear_y, 0, shear, signed=True),
-        "TranslateX": Entry(op.affine, translate_x, 0, move, signed=True, of_side=of_side),
-        "TranslateY": Entry(op.affine, translate_y, 0, move, signed=True, of_side=of_side),
+        "TranslateX": Entry(op.move_rows, translate_x, 0, move, signed=True, of_side=of_side),
+        "TranslateY": Entry(op.move_rows, translate_y, 0, move, signed=True, of_side=of_side),
         "Rotate": Entry(op.affine, rotate, 0, degrees, signed=True),
         "Brightness": Entry(op.brightness, factor, 0, blend, signed=True),
         "Color": Entry(op.saturation, factor, 0, blend, signed=True),

@@ -106,7 +106,7 @@ class Stages:
 
         if isinstance(erasing := parts.get(RandomErasing), RandomErasing):
             colour = mean if erasing.fill == "mean" else (0, 0, 0)
-            operation = covered(torch.tensor(colour, dtype=torch.float32, device=device))
+            operation = covered(torch.tensor(colour, dtype=torch.uint8, device=device))
             boxes = self._boxes(erasing)
             self.last += self._with_probability(erasing.kind, erasing.p, operation, boxes)
 
@@ -191,9 +191,7 @@ def covered(colour: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return operation
 
 
-def apply(stages: Iterable[Grouped], pixels: Tensor, start: int) -> Tensor:
-    """Return a batch `(batch, 3, side, side)` after all stages; may overwrite it."""
-    by_pixel = pixels.permute(0, 2, 3, 1).contiguous()
+def apply(stages: Iterable[Grouped], pixels: Tensor, start: int) -> None:
+    """Change a batch, uint8 `(batch, side, side, 3)`, by all stages, in place."""
     for stage in stages:
-        stage(by_pixel, start)
-    return by_pixel.permute(0, 3, 1, 2)
+        stage(pixels, start)

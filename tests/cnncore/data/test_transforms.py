@@ -56,12 +56,20 @@ def pictures(side: int) -> torch.Tensor:
 
 
 def by_pixel(images: torch.Tensor) -> torch.Tensor:
-    return images.permute(0, 2, 3, 1).contiguous().float()
+    """Return a copy in the layout of operations, which overwrite it."""
+    return images.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
 
 
-def as_bytes(pixels: torch.Tensor) -> torch.Tensor:
-    assert torch.equal(pixels, pixels.round().clamp(0, 255))  # whole bytes
-    return pixels.permute(0, 3, 1, 2).to(torch.uint8)
+def by_channel(pixels: torch.Tensor) -> torch.Tensor:
+    assert pixels.dtype == torch.uint8
+    return pixels.permute(0, 3, 1, 2)
+
+
+def applied(stages, images: torch.Tensor, start: int) -> torch.Tensor:
+    """Return images `(batch, 3, side, side)` after all stages."""
+    pixels = by_pixel(images)
+    apply(stages, pixels, start)
+    return by_channel(pixels)
 
 
 def assert_same(actual: torch.Tensor, expected: torch.Tensor, most: int = 1, share: float = 0.12):
@@ -74,7 +82,7 @@ def assert_same(actual: torch.Tensor, expected: torch.Tensor, most: int = 1, sha
 def unsure(name: str, magnitude: float, side: int) -> torch.Tensor:
     """Pixels whose source lies so near the middle of two that rounding in float32 decides."""
     entry = TRIVIAL[name]
-    if entry.operation is not operations.affine:
+    if entry.operation not in (operations.affine, operations.move_rows):
         return torch.zeros(side, side, dtype=torch.bool)
     a, b, c, d, e, f = entry.amounts(np.array([magnitude]), side)[0]
     along = np.arange(side) - (side - 1) / 2
@@ -110,7 +118,7 @@ def test_every_operation_and_magnitude_of_a_policy_is_torchvisions(table, theirs
             )
             pixels = by_pixel(some)
             grouped_policy(table, draws, side, len(some), CPU)(pixels, 0)
-            actual = as_bytes(pixels)
+            actual = by_channel(pixels)
             sure = ~unsure(name, value, side)
             for one, image in zip(actual, some, strict=True):
                 wanted = theirs._apply_image_or_video_transform(
@@ -129,7 +137,7 @@ def test_a_policy_gives_each_image_its_own_draw_in_every_batch():
     for start in (0, 12, 24):
         pixels = by_pixel(images[start : start + 12])
         grouped(pixels, start)
-        for i, one in enumerate(as_bytes(pixels), start):
+        for i, one in enumerate(by_channel(pixels), start):
             name, value = list(TRIVIAL)[draws.choice[i]], float(draws.magnitude[i])
             wanted = theirs._apply_image_or_video_transform(
                 images[i], name, value, theirs.interpolation, theirs._fill
@@ -210,7 +218,7 @@ def test_an_operation_is_torchvisions(name, side):
     operation, columns, theirs = SINGLE[name]
     images = pictures(side)
     drawn = columns(np.random.default_rng(1), len(images))
-    actual = as_bytes(operation(by_pixel(images), torch.from_numpy(drawn).float()))
+    actual = by_channel(operation(by_pixel(images), torch.from_numpy(drawn).float()))
     for one, image, row in zip(actual, images, drawn, strict=True):
         assert_same(one, theirs(image, row))
 
@@ -220,10 +228,10 @@ def test_a_box_is_cropped_and_resized_as_torchvisions(side):
     # torchvision rounds between the two directions, so a value may differ by 1 more often.
     images = pictures(side)
     stages = new_stages((RandomResizedCrop(),), len(images), side, batch_size=len(images))
-    pixels = apply(stages.first, images.float(), 0).permute(0, 2, 3, 1)
+    actual = applied(stages.first, images, 0)
     boxes = stages.first[0]._amounts.numpy()
     for one, image, (top, left, height, width, *_) in zip(
-        as_bytes(pixels), images, boxes.astype(int).tolist(), strict=True
+        actual, images, boxes.astype(int).tolist(), strict=True
     ):
         wanted = reference.resized_crop(image, top, left, height, width, [side, side])
         assert_same(one, wanted, share=0.5)
@@ -251,9 +259,9 @@ def test_boxes_have_torchvisions_distribution():
 def test_covered_boxes_have_one_colour_and_the_rest_stays():
     images = pictures(32)
     columns = torch.tensor([[3.0, 5, 7, 9, 0, 0]]).repeat(len(images), 1)
-    colour = torch.tensor([1.0, 2, 3])
-    actual = as_bytes(covered(colour)(by_pixel(images), columns))
-    expected = reference.erase(images, 3, 5, 7, 9, colour.to(torch.uint8)[:, None, None])
+    colour = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    actual = by_channel(covered(colour)(by_pixel(images), columns))
+    expected = reference.erase(images, 3, 5, 7, 9, colour[:, None, None])
     assert torch.equal(actual, expected)
 
 
@@ -261,7 +269,7 @@ def test_jitter_applies_its_factors_in_the_order_drawn():
     images = pictures(32)
     jitter = ColorJitter(brightness=0.4, saturation=0.7, hue=0.2)
     stages = new_stages((jitter,), len(images), 32, batch_size=len(images))
-    actual = as_bytes(apply(stages.colours, images.float(), 0).permute(0, 2, 3, 1))
+    actual = applied(stages.colours, images, 0)
     functions = {
         operations.brightness: reference.adjust_brightness,
         operations.saturation: reference.adjust_saturation,
@@ -298,11 +306,10 @@ IDENTITIES = [
 def test_settings_that_change_nothing_are_the_identity(part):
     images = pictures(32)
     stages = new_stages((part,), len(images), 32)
-    pixels = images.float()
     for start in range(0, len(images), 8):
+        some = images[start : start + 8]
         for group in (stages.first, stages.colours, stages.last):
-            batch = apply(group, pixels[start : start + 8], start)
-            assert torch.equal(batch, images[start : start + 8].float())
+            assert torch.equal(applied(group, some, start), some)
 
 
 def test_probabilities_are_kept_and_the_mean_is_the_colour_of_normalize():
@@ -312,11 +319,9 @@ def test_probabilities_are_kept_and_the_mean_is_the_colour_of_normalize():
         RandomErasing(p=0.3),
         VerticalFlip(),
     ):
-        pixels = (
-            torch.arange(2 * 2 * 3, dtype=torch.float32).view(1, 2, 2, 3).repeat(4_000, 1, 1, 1)
-        )
+        pixels = torch.arange(2 * 2 * 3, dtype=torch.uint8).view(1, 2, 2, 3).repeat(4_000, 1, 1, 1)
         if isinstance(part, RandomErasing):
-            pixels = torch.ones(4_000, 16, 16, 3)
+            pixels = torch.ones(4_000, 16, 16, 3, dtype=torch.uint8)
         before = pixels.clone()
         stages = new_stages((part,), 4_000, pixels.shape[1], batch_size=4_000)
         for group in (*stages.first, *stages.colours, *stages.last):
@@ -344,6 +349,6 @@ def test_every_kind_is_drawn_anew_in_each_epoch_and_independently_of_the_others(
         outputs = []
         for epoch in (1, 1, 2):
             stages = new_stages((other,), len(images), 32, epoch)
-            outputs.append(apply([*stages.first, *stages.colours], images[:8].float(), 0))
+            outputs.append(applied([*stages.first, *stages.colours], images[:8], 0))
         assert torch.equal(outputs[0], outputs[1])
         assert not torch.equal(outputs[0], outputs[2])
