@@ -6,7 +6,7 @@ cost does not grow with the number of images as it does one image at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from cnncore.data.augment.operations import AMOUNTS, Operation
 
 # Pixels that a CPU changes at a time, so that intermediate results stay in its caches.
 CACHED_PIXELS = 2**18
+# Pixels of an image up to which a CPU spends more on a call than on its copy.
+SMALL_PIXELS = 2**13
 
 Floats = NDArray[np.float64]
 Choices = NDArray[np.int64]
@@ -56,22 +58,40 @@ class Grouped:
 
         Pixels are uint8 `(batch, side, side, 3)`, contiguous.
         """
+        if pixels.device.type == "cpu" and pixels[0, ..., 0].numel() > SMALL_PIXELS:
+            self._change_apart(pixels, start)
+        else:
+            self._change_together(pixels, start)
+
+    def _change_together(self, pixels: Tensor, start: int) -> None:
+        """Sort the whole batch by operation: each group is then one piece of memory."""
         batch = slice(start, start + len(pixels))
+        grouped = pixels.index_select(0, self._places[batch])
+        for operation, rows in self._groups(pixels, start):
+            group = grouped[rows.start - start : rows.stop - start]
+            changed = operation(group, self._amounts[rows])
+            if changed is not group:
+                group.copy_(changed)
+        torch.index_select(grouped, 0, self._sorted[batch], out=pixels)
+
+    def _change_apart(self, pixels: Tensor, start: int) -> None:
+        """Copy each group and put its images back one by one, while they are in the caches."""
+        for operation, rows in self._groups(pixels, start):
+            places = self._places[rows]
+            changed = operation(pixels.index_select(0, places), self._amounts[rows])
+            for place, image in zip(places.tolist(), changed, strict=True):
+                pixels[place] = image
+
+    def _groups(self, pixels: Tensor, start: int) -> Iterator[tuple[Operation, slice]]:
+        """Yield each operation of a batch with rows of `_places`, as many as fit the caches."""
         first = start // self._batch_size * (len(self._operations) + 1) + 1
         most = self._batch_size
         if pixels.device.type == "cpu":
             most = max(1, CACHED_PIXELS // pixels[0, ..., 0].numel())
-        # A group's images side by side; copies of whole images cost little.
-        grouped = pixels.index_select(0, self._places[batch])
         for index, operation in enumerate(self._operations, first):
             begin, end = int(self._bounds[index]), int(self._bounds[index + 1])
             for part in range(begin, end, most):
-                rows = slice(part, min(part + most, end))
-                group = grouped[rows.start - start : rows.stop - start]
-                changed = operation(group, self._amounts[rows])
-                if changed is not group:
-                    group.copy_(changed)
-        torch.index_select(grouped, 0, self._sorted[batch], out=pixels)
+                yield operation, slice(part, min(part + most, end))
 
 
 def amounts(*columns: Floats | Choices | float, images: int) -> Floats:

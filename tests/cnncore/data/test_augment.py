@@ -20,12 +20,14 @@ from cnncore.config import (
     Sharpness,
     Translate,
     TrialConfig,
+    TrivialAugment,
+    VerticalFlip,
 )
 from cnncore.data.augment.crop_flip import HostAugmenter, batches_on_device, draw
 from cnncore.data.augment.distortion import Distortion
 from cnncore.data.augment.enhancement import enhanced
 from cnncore.data.augment.mixing import draw_mix
-from cnncore.data.batches import Normalization, TrainSplit
+from cnncore.data.batches import EvalSplit, Normalization, TrainSplit
 
 CPU = torch.device("cpu")
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), dtype=np.uint8)
@@ -202,6 +204,20 @@ def test_an_epoch_can_be_resumed_at_any_step_under_every_augmentation():
     rest = [images.clone() for images, _ in split.batches(7, 3, first_step=2)]
     assert len(rest) == len(whole) - 2
     assert all(torch.equal(a, b) for a, b in zip(whole[2:], rest, strict=True))
+
+
+def test_changes_leave_the_data_set_as_it_is():
+    images = torch.from_numpy(IMAGES.copy())
+    labelled = (images, np.arange(50) % 3, np.arange(50))
+    inputs = (12, Normalization((0.5,) * 3, (0.5,) * 3), CPU)
+    plain, changed = (
+        torch.cat([x.clone() for x, _ in TrainSplit(*labelled, augment, 16, *inputs).batches(7, 3)])
+        for augment in ((), (TrivialAugment(), VerticalFlip()))
+    )
+    assert not torch.equal(changed, plain)
+    for _ in EvalSplit(*labelled, *inputs, augment=(TrivialAugment(),)).batches():
+        pass
+    assert torch.equal(images, torch.from_numpy(IMAGES))
 
 
 def mixing(**keys):

@@ -25,7 +25,7 @@ from cnncore.config import (
     TrivialAugment,
     VerticalFlip,
 )
-from cnncore.data.augment import operations
+from cnncore.data.augment import operations, policies
 from cnncore.data.augment.policies import (
     RAND,
     TRIVIAL,
@@ -128,11 +128,15 @@ def test_every_operation_and_magnitude_of_a_policy_is_torchvisions(table, theirs
             assert sure.float().mean() > 0.75
 
 
-def test_a_policy_gives_each_image_its_own_draw_in_every_batch():
-    images = pictures(32)
-    draws = draw_policy(TRIVIAL, len(images), 32, np.random.default_rng(3))
+@pytest.mark.parametrize(
+    ("side", "cached_images"), [(32, 256), (32, 2), (96, 2)], ids=["small", "in_parts", "large"]
+)
+def test_a_policy_gives_each_image_its_own_draw_in_every_batch(side, cached_images, monkeypatch):
+    monkeypatch.setattr(policies, "CACHED_PIXELS", cached_images * side**2)
+    images = pictures(side)
+    draws = draw_policy(TRIVIAL, len(images), side, np.random.default_rng(3))
     assert len(set(draws.choice.tolist())) > 8
-    grouped = grouped_policy(TRIVIAL, draws, 32, 12, CPU)
+    grouped = grouped_policy(TRIVIAL, draws, side, 12, CPU)
     theirs = v2.TrivialAugmentWide()
     for start in (0, 12, 24):
         pixels = by_pixel(images[start : start + 12])
@@ -142,8 +146,16 @@ def test_a_policy_gives_each_image_its_own_draw_in_every_batch():
             wanted = theirs._apply_image_or_video_transform(
                 images[i], name, value, theirs.interpolation, theirs._fill
             )
-            sure = ~unsure(name, value, 32)
+            sure = ~unsure(name, value, side)
             assert_same(one[:, sure], wanted[:, sure])
+
+
+def test_no_value_of_a_blend_is_cut_before_it_is_clamped():
+    # The strongest blends leave the range of the whole numbers that the way to bytes goes through.
+    images = pictures(15)
+    strongest = torch.from_numpy(factor(np.full(len(images), 1e6), 0)).float()
+    actual = by_channel(operations.brightness(by_pixel(images), strongest))
+    assert torch.equal(actual, (images > 0).to(torch.uint8) * 255)
 
 
 def test_draws_of_policies_are_uniform_and_signed():
