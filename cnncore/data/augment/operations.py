@@ -186,7 +186,7 @@ def move_rows(pixels: Tensor, amounts: Tensor) -> Tensor:
     # Per image a black row, then its rows, each behind a black one.
     framed = pixels.new_zeros(count * (side + 1) + 1, 2, side * 3)
     framed[:-1].view(count, side + 1, 2, -1)[:, 1:, 1] = pixels.flatten(2)
-    first = _places(row.mul_(2 * side).add_(move), 2 * side * (side + 1), 3 * side)
+    first = _places(row.int() * (2 * side) + move.int(), 2 * side * (side + 1), 3 * side)
     # Overlapping windows, one that begins at each pixel.
     windows = framed.as_strided((framed.numel() // 3 - side + 1, side * 3), (3, 1))
     return windows.index_select(0, first).view(pixels.shape)
@@ -207,10 +207,11 @@ def affine(pixels: Tensor, amounts: Tensor) -> Tensor:
         (per_x[:, None] + per_y[:, :, None]).round_().clamp_(-1, side)
         for per_x, per_y in (columns, rows)
     )
-    # In a black frame of one pixel, so that a position outside is one like others.
+    # In a black frame of one pixel, so that a position outside is one like others. Whole numbers
+    # below 2**24 are exact in float32, which is up to a side of 4,094 pixels.
     framed = pixels.new_zeros(count, side + 2, side + 2, 3)
     framed[:, 1:-1, 1:-1] = pixels
-    places = _places(y.mul_(side + 2).add_(x), (side + 2) ** 2, side + 3)
+    places = _places(y.mul_(side + 2).add_(x).int(), (side + 2) ** 2, side + 3)
     # Three times one channel is faster on a CPU than once three bytes.
     for source, result in zip(framed.unbind(3), pixels.unbind(3), strict=True):
         torch.index_select(source.view(-1), 0, places, out=result.view(-1))
@@ -223,15 +224,15 @@ def _from_centre(side: int, device: torch.device) -> Tensor:
 
 
 def _places(in_image: Tensor, image: int, first: int) -> Tensor:
-    """Return places in a batch, from whole numbers `(batch, ...)` below 2**24; all in one row.
+    """Return places in a batch, from int32 places in each image `(batch, ...)`; all in one row.
 
-    The images lie `image` places apart; `first` is the place of a 0 in the first one.
+    Images lie `image` places apart; `first` is the place of a 0 in the first one.
     """
     count = len(in_image)
     starts = torch.arange(
         first, first + count * image, image, device=in_image.device, dtype=torch.int32
     )
-    return in_image.view(count, -1).int().add_(starts[:, None]).view(-1)
+    return in_image.view(count, -1).add_(starts[:, None]).view(-1)
 
 
 def resized_box(pixels: Tensor, amounts: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from cnncore.config.transforms import MAGNITUDE_BINS
 from cnncore.data.augment import operations
 from cnncore.data.augment.operations import AMOUNTS, Operation
 
-# Pixels that a CPU changes at a time, so that intermediate results stay in its caches.
-CACHED_PIXELS = 2**18
+# Pixels that are changed at a time: on a CPU, so that intermediate results stay in its caches;
+# elsewhere, so that places in them, which are int32, cannot overflow.
+CPU_PIXELS, DEVICE_PIXELS = 2**18, 2**28
 # Pixels of an image up to which a CPU spends more on a call than on its copy.
 SMALL_PIXELS = 2**13
 
@@ -83,11 +84,10 @@ class Grouped:
                 pixels[place] = image
 
     def _groups(self, pixels: Tensor, start: int) -> Iterator[tuple[Operation, slice]]:
-        """Yield each operation of a batch with rows of `_places`, as many as fit the caches."""
+        """Yield each operation of a batch with rows of `_places`, a bounded number."""
         first = start // self._batch_size * (len(self._operations) + 1) + 1
-        most = self._batch_size
-        if pixels.device.type == "cpu":
-            most = max(1, CACHED_PIXELS // pixels[0, ..., 0].numel())
+        limit = CPU_PIXELS if pixels.device.type == "cpu" else DEVICE_PIXELS
+        most = max(1, limit // pixels[0, ..., 0].numel())
         for index, operation in enumerate(self._operations, first):
             begin, end = int(self._bounds[index]), int(self._bounds[index + 1])
             for part in range(begin, end, most):

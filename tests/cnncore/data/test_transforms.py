@@ -129,10 +129,10 @@ def test_every_operation_and_magnitude_of_a_policy_is_torchvisions(table, theirs
 
 
 @pytest.mark.parametrize(
-    ("side", "cached_images"), [(32, 256), (32, 2), (96, 2)], ids=["small", "in_parts", "large"]
+    ("side", "at_a_time"), [(32, 256), (32, 2), (96, 2)], ids=["small", "in_parts", "large"]
 )
-def test_a_policy_gives_each_image_its_own_draw_in_every_batch(side, cached_images, monkeypatch):
-    monkeypatch.setattr(policies, "CACHED_PIXELS", cached_images * side**2)
+def test_a_policy_gives_each_image_its_own_draw_in_every_batch(side, at_a_time, monkeypatch):
+    monkeypatch.setattr(policies, "CPU_PIXELS", at_a_time * side**2)
     images = pictures(side)
     draws = draw_policy(TRIVIAL, len(images), side, np.random.default_rng(3))
     assert len(set(draws.choice.tolist())) > 8
