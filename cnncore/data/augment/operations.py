@@ -135,7 +135,9 @@ def equalize(pixels: Tensor, amounts: Tensor) -> Tensor:
     count, device = len(pixels), pixels.device
     bins = torch.arange(0, count * 3 * BINS, BINS, device=device, dtype=torch.int32).view(count, 3)
     places = pixels.flatten(2).int().add_(bins.repeat(1, pixels.shape[2])[:, None]).view(-1)
-    histogram = _histogram(places, count * 3 * BINS).view(-1, BINS)
+    # On a device `bincount` would wait for the largest place.
+    count_places = torch.bincount if device.type == "cpu" else bincount_without_waiting
+    histogram = count_places(places, minlength=count * 3 * BINS).int().view(-1, BINS)
     sums = histogram.cumsum(1, dtype=torch.int32)
     last = histogram.gather(1, sums.argmax(1, keepdim=True))
     step = (sums[:, -1:] - last).div_(BINS - 1, rounding_mode="floor")
@@ -145,12 +147,10 @@ def equalize(pixels: Tensor, amounts: Tensor) -> Tensor:
     return table.view(-1).index_select(0, places).view(pixels.shape)
 
 
-def _histogram(places: Tensor, bins: int) -> Tensor:
-    """Count each whole number below `bins` in int32 `places`; the result is int32 `(bins,)`."""
-    if places.device.type == "cpu":
-        return torch.bincount(places, minlength=bins).int()
-    # `bincount` would wait for the device. One dimension: PyTorch then has a deterministic way.
-    counts = torch.zeros(bins, dtype=torch.int32, device=places.device)
+def bincount_without_waiting(places: Tensor, minlength: int) -> Tensor:
+    """Count each whole number below `minlength` in `places`, all of which are below it."""
+    # One dimension: PyTorch then has a deterministic way on CUDA.
+    counts = torch.zeros(minlength, dtype=torch.int32, device=places.device)
     return counts.scatter_add_(0, places.long(), counts.new_ones(1).expand_as(places))
 
 

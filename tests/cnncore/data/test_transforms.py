@@ -235,6 +235,12 @@ def test_an_operation_is_torchvisions(name, side):
         assert_same(one, theirs(image, row))
 
 
+def test_the_histogram_on_a_device_is_the_one_on_a_cpu():
+    places = pictures(15).int().view(-1)
+    actual = operations.bincount_without_waiting(places, 300)
+    assert torch.equal(actual, torch.bincount(places, minlength=300).int())
+
+
 @pytest.mark.parametrize("side", [32, 15])
 def test_a_box_is_cropped_and_resized_as_torchvisions(side):
     # torchvision rounds between the two directions, so a value may differ by 1 more often.
