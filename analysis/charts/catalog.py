@@ -54,6 +54,15 @@ def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
 PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
     "accuracy-vs-params": (scatter.accuracy_vs_params, "test top-1 over trainable parameters"),
     "accuracy-vs-macs": (scatter.accuracy_vs_macs, "test top-1 over multiply-accumulates"),
+    "accuracy-vs-epoch-time": (
+        scatter.accuracy_vs_epoch_time,
+        "test top-1 over training time per epoch",
+    ),
+    "accuracy-vs-training-time": (
+        scatter.accuracy_vs_training_time,
+        "test top-1 over training time of a trial",
+    ),
+    "accuracy-vs-latency": (scatter.accuracy_vs_latency, "test top-1 over latency at batch 1"),
     "epoch-time-vs-params": (
         scatter.epoch_time_vs_params,
         "training time per epoch over parameters",

@@ -107,6 +107,8 @@ def log_scale(values: list[float]) -> dict[str, Any]:
         for step in steps
         if low <= math.log10(step * 10.0**power) <= high
     ]
+    if len(ticks) < 2:
+        ticks = sorted({float(f"{value:.3g}") for value in (min(values), max(values))})
     large = "~s" if min(values) >= 1 else "~g"
     return {
         "scale": dict(type="log", domain=[10**low, 10**high], nice=False),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
-from typing import Any
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import altair as alt
 
@@ -17,150 +22,263 @@ from analysis.charts.encodings import (
     shape_encoding,
     tooltips,
 )
-from analysis.charts.style import Chart
+from analysis.charts.name_places import Box, mark_box, place_names
+from analysis.charts.pareto_front import front, steps
+from analysis.charts.style import FAINT, PALETTE, SHAPES, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_value
 
+Point = dict[str, Any]
+# Width and height of a plot in pixels: alone, and beside others.
+ALONE, BESIDE = (580, 360), (400, 300)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the cells' winners as an axis of a figure."""
+
+    column: str
+    title: str
+    short: str  # as in the figure's title
+    factor: float = 1.0
+    accuracy: bool = False  # a share in percent, on an axis without logarithm
+
+    def value(self, row: Row) -> float | None:
+        """Return a cell's value in the axis's unit; None if it was not measured."""
+        value = row[self.column] if self.column in row else row[f"{self.column}_mean"]
+        return None if value is None else value * self.factor
+
+
+TOP1 = Measure("test_top1", "test top-1 (%)", "test top-1", 100.0, accuracy=True)
+PARAMS = Measure("trainable_params", "trainable parameters", "parameters")
+MACS = Measure("macs", "multiply-accumulates of one image", "multiply-accumulates")
+EPOCH_TIME = Measure("epoch_time_s", "training time per epoch (s)", "time per epoch")
+TRAINING_TIME = Measure("train_time_s", "training time of a trial (s)", "training time")
+LATENCY = Measure("latency_ms_p50", "latency, batch 1 (ms)", "latency")
+BATCH16 = Measure("batch16_latency_ms", "latency, batch 16 (ms)", "latency of 16 images")
+
 
 def accuracy_vs_params(connection: Connection) -> Chart | None:
     """Draw test top-1 of every cell's winner over its trainable parameters."""
-    return _scatter(
-        connection,
-        y="test_top1",
-        y_title="test top-1 (%)",
-        factor=100.0,
-        title="Test top-1 against parameters",
-    )
+    return _scatter(connection, PARAMS, TOP1)
 
 
 def accuracy_vs_macs(connection: Connection) -> Chart | None:
     """Draw test top-1 of every cell's winner over its multiply-accumulates."""
-    return _scatter(
-        connection,
-        x="macs",
-        x_title="multiply-accumulates of one image",
-        y="test_top1",
-        y_title="test top-1 (%)",
-        factor=100.0,
-        title="Test top-1 against multiply-accumulates",
-    )
+    return _scatter(connection, MACS, TOP1)
+
+
+def accuracy_vs_epoch_time(connection: Connection) -> Chart | None:
+    """Draw test top-1 of every cell's winner over the training time of an epoch."""
+    return _scatter(connection, EPOCH_TIME, TOP1)
+
+
+def accuracy_vs_training_time(connection: Connection) -> Chart | None:
+    """Draw test top-1 of every cell's winner over the training time of a trial."""
+    return _scatter(connection, TRAINING_TIME, TOP1)
+
+
+def accuracy_vs_latency(connection: Connection) -> Chart | None:
+    """Draw test top-1 of every cell's winner over its latency."""
+    return _scatter(connection, LATENCY, TOP1)
 
 
 def epoch_time_vs_params(connection: Connection) -> Chart | None:
     """Draw the training time of an epoch of every cell's winner over its trainable parameters."""
-    return _scatter(
-        connection,
-        y="epoch_time_s",
-        y_title="training time per epoch (s)",
-        title="Time per epoch against parameters",
-        log=True,
-    )
+    return _scatter(connection, PARAMS, EPOCH_TIME)
 
 
 def latency_vs_params(connection: Connection) -> Chart | None:
     """Draw the latency of every cell's winner over its trainable parameters."""
-    return _scatter(
-        connection,
-        y="latency_ms_p50",
-        y_title="latency, batch 1 (ms)",
-        title="Latency against parameters",
-        log=True,
-    )
+    return _scatter(connection, PARAMS, LATENCY)
 
 
 def batch16_latency_vs_params(connection: Connection) -> Chart | None:
     """Draw the latency of every cell's winner at batch 16 over its trainable parameters."""
-    return _scatter(
-        connection,
-        y="batch16_latency_ms",
-        y_title="latency, batch 16 (ms)",
-        title="Latency of 16 images against parameters",
-        log=True,
-    )
+    return _scatter(connection, PARAMS, BATCH16)
 
 
-def _scatter(
-    connection: Connection,
-    *,
-    y: str,
-    y_title: str,
-    title: str,
-    x: str = "trainable_params",
-    x_title: str = "trainable parameters",
-    factor: float = 1.0,
-    log: bool = False,
-) -> Chart | None:
+def _scatter(connection: Connection, x: Measure, y: Measure) -> Chart | None:
     """Draw points with error bars (± one standard deviation), one per cell, named by colour.
 
-    Cells of one network have equally many parameters, so their shapes are drawn side by side.
+    Data sets, whose accuracies say nothing about each other, have a plot each. If `y` is an
+    accuracy, a line joins each plot's Pareto front.
     """
     records = [
         row
         for row in rows(connection, sql("questions/costs"))
-        if row[f"{y}_mean"] is not None and row[x]
+        if y.value(row) is not None and (x.value(row) or 0) > 0
     ]
     if not records:
         return None
-    colour, shape, axes = cell_roles(records)
-    points = [_point(row, x, y, factor, colour, shape, axes) for row in records]
-    across = alt.X("cost:Q", title=x_title, **log_scale([p["cost"] for p in points]))
-    heights = [value for p in points for value in (p["value"], p["low"], p["high"]) if value]
-    linear = {"scale": dict(zero=False, padding=18), "axis": dict(tickCount=6)}
-    vertical = {"title": y_title, **(log_scale(heights) if log else linear)}
+    colour, shape, axes = _roles(records)
+    points = [_point(row, x, y, colour, shape, axes) for row in records]
+    plots: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda point: point["plot"]):
+        plots.setdefault(point["plot"], []).append(point)
+    size = ALONE if len(plots) == 1 else BESIDE
     chosen = alt.selection_point(name="chosen", fields=["colour"], on="click", clear="dblclick")
-    opacity = alt.when(chosen).then(alt.value(0.9)).otherwise(alt.value(0.12))
-    layers = []
-    shapes = domain(points, "shape")
-    for index, value in enumerate(shapes):
-        offset = 11 * (index - (len(shapes) - 1) / 2)
-        own = [point for point in points if point["shape"] == value]
-        base = alt.Chart(Points(values=own)).encode(
-            x=across, color=colour_encoding(points, None), opacity=opacity
-        )
-        bars = base.transform_filter("isValid(datum.low)")
-        layers += [
-            bars.mark_rule(strokeWidth=1.5, xOffset=offset).encode(
-                y=alt.Y("low:Q", **vertical), y2="high:Q"
-            ),
-            base.mark_point(
-                filled=True, size=85, stroke="white", strokeWidth=0.6, xOffset=offset
-            ).encode(
-                y=alt.Y("value:Q", **vertical),
-                shape=shape_encoding(points, shape),
-                tooltip=tooltips(
-                    [*axes, "trials", "params", "MACs", y_title, "image_size"], points
-                ),
-            ),
+    look = _Look(points, shape, axes, chosen, fronts=y.accuracy)
+    drawn = [_plot(own, x, y, size, look).properties(**_sized(size)) for own in plots.values()]
+    title = f"{y.short[0].upper()}{y.short[1:]} against {x.short}"
+    heading = dict(text=title, subtitle=[*_subtitle(records, y, look), *_size_note(records)])
+    if len(drawn) == 1:
+        return drawn[0].add_params(chosen).properties(title=heading)
+    titled = [
+        plot.properties(title=dict(text=name, fontSize=13, frame="group", offset=22))
+        for name, plot in zip(plots, drawn, strict=True)
+    ]
+    beside = alt.concat(*titled, columns=2, bounds="flush", spacing=dict(row=80, column=80))
+    with warnings.catch_warnings():
+        # The plots share the selection on purpose.
+        warnings.filterwarnings("ignore", message="Automatically deduplicated selection")
+        return beside.add_params(chosen).properties(title=dict(**heading, offset=20))
+
+
+def _sized(size: tuple[int, int]) -> dict[str, int]:
+    return dict(width=size[0], height=size[1])
+
+
+def _roles(records: list[Row]) -> tuple[str, str | None, list[str]]:
+    """Return the axes for colours and shapes, and all; a data set has a plot, not a colour."""
+    _, _, axes = cell_roles(records)
+    apart = [{**row, "cell": _without_data(row["cell"])} for row in records]
+    colour, shape, _ = cell_roles(apart)
+    return colour, shape, axes
+
+
+def _without_data(cell: str | None) -> str:
+    values = json.loads(cell or "{}")
+    return json.dumps({key: values[key] for key in values if key not in ("dataset", "labels")})
+
+
+class _Look:
+    """How points look in every plot of a figure: a colour for each of a few names.
+
+    With more names, the points off the front are grey; without a front, all have one colour.
+    """
+
+    def __init__(
+        self,
+        points: list[Point],
+        shape: str | None,
+        axes: list[str],
+        chosen: alt.Parameter,
+        *,
+        fronts: bool,
+    ) -> None:
+        self.points, self.axes, self.chosen, self.fronts = points, axes, chosen, fronts
+        self.names = domain(points, "colour")
+        self.coloured = len(self.names) <= len(PALETTE)
+        few = len(domain(points, "shape")) <= len(SHAPES)
+        self.shape = shape if few else None
+
+    def colour(self) -> Any:
+        """Return the colour of marks: the name's, or that of the front."""
+        if self.coloured:
+            return colour_encoding(self.points, None)
+        if not self.fronts:
+            return alt.value(PALETTE[0])
+        return alt.when("datum.front").then(alt.value(PALETTE[0])).otherwise(alt.value(FAINT))
+
+    def opacity(self, full: float) -> Any:
+        """Return the opacity of marks; a click on one name makes the others faint."""
+        return alt.when(self.chosen).then(alt.value(full)).otherwise(alt.value(0.12))
+
+
+def _plot(
+    points: list[Point], x: Measure, y: Measure, size: tuple[int, int], look: _Look
+) -> alt.LayerChart:
+    """Draw one data set's points: error bars, marks, the front and names."""
+    across, x_span = _axis("cost", x, [point["cost"] for point in points])
+    heights = [value for p in points for value in (p["value"], p["low"], p["high"]) if value]
+    _, y_span = _axis("value", y, heights)
+    down: dict[str, Any] = {"title": y.title, **_scale(y, heights)}
+    layers: list[Any] = []
+    corners: list[Point] = []
+    if y.accuracy:
+        places = [(point["cost"], point["value"]) for point in points]
+        for place in front(places):
+            points[place]["front"] = True
+        corners = [
+            {"cost": cost, "best": best, "order": order}
+            for order, (cost, best) in enumerate(steps(places, x_span[1]))
         ]
-    for below, anchors in _name_anchors(points, log).items():
         layers.append(
-            alt.Chart(Points(values=anchors))
-            .mark_text(dy=14 if below else -13, fontSize=12, fontWeight="bold")
-            .encode(
-                x=across, y=alt.Y("edge:Q"), text="colour:N", color=colour_encoding(points, None)
+            alt.Chart(Points(values=corners))
+            .mark_line(color="#777777", strokeWidth=1.2, strokeDash=[4, 3])
+            .encode(x=across, y=alt.Y("best:Q", **down), order="order:Q")
+        )
+    base = alt.Chart(Points(values=sorted(points, key=lambda point: point["front"]))).encode(
+        x=across, color=look.colour()
+    )
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5)
+    layers.append(bars.encode(y=alt.Y("low:Q", **down), y2="high:Q", opacity=look.opacity(0.7)))
+    shown = [*look.axes, "trials", "params", "MACs", y.title, "image_size"]
+    layers.append(
+        base.mark_point(filled=True, size=85, stroke="white", strokeWidth=0.6).encode(
+            y=alt.Y("value:Q", **down),
+            shape=shape_encoding(look.points, look.shape),
+            opacity=look.opacity(0.9),
+            tooltip=tooltips(shown, look.points),
+        )
+    )
+    names = _names(points, corners, (x_span, y_span), size, look, log=not y.accuracy)
+    if names:
+        text = alt.Chart(Points(values=names)).mark_text(fontSize=12, fontWeight="bold")
+        colour = colour_encoding(look.points, None) if look.coloured else alt.value("#222222")
+        layers.append(
+            text.encode(
+                x=across,
+                y=alt.Y("value:Q", **down),
+                text="name:N",
+                color=colour,
             )
         )
-    heading = dict(text=title, subtitle=[_subtitle(records, colour), *_size_note(records)])
-    return alt.layer(*layers).add_params(chosen).properties(width=580, height=360, title=heading)
+    return cast("alt.LayerChart", alt.layer(*layers))
+
+
+def _axis(field: str, measure: Measure, values: list[float]) -> tuple[alt.X, tuple[float, float]]:
+    """Return the encoding of a horizontal axis, and the ends of an axis with these values."""
+    options = _scale(measure, values)
+    low, high = options["scale"]["domain"]
+    return alt.X(f"{field}:Q", title=measure.title, **options), (low, high)
+
+
+def _scale(measure: Measure, values: list[float]) -> dict[str, Any]:
+    """Return scale and axis: logarithmic for costs; percent end where no accuracy can be."""
+    if not measure.accuracy:
+        return log_scale(values)
+    low, high = min(values), max(values)
+    margin = max(0.12 * (high - low), 2.0)
+    ends = [max(low - margin, 0.0), min(high + margin, 100.0)]
+    return {"scale": dict(domain=ends, nice=False, zero=False), "axis": dict(tickCount=6)}
 
 
 def _point(
-    row: Row, x: str, y: str, factor: float, colour: str, shape: str | None, axes: list[str]
-) -> dict[str, Any]:
+    row: Row, x: Measure, y: Measure, colour: str, shape: str | None, axes: list[str]
+) -> Point:
     """Return a cell's winner as a point, with the ends of its error bar."""
-    value, sd = row[f"{y}_mean"] * factor, row[f"{y}_sd"]
-    sd = None if sd is None else sd * factor
+    value, sd = y.value(row), row[f"{y.column}_sd"]
+    assert value is not None
+    sd = None if sd is None else sd * y.factor
     low = None if sd is None else value - sd
+    high = None if sd is None else value + sd
+    if y.accuracy and high is not None:
+        high = min(high, 100.0)
+    labels = "" if row["labels"] is None else f" ({row['labels']})"
     return {
+        "plot": plain(f"{row['dataset']}{labels}"),
         "colour": plain(cell_value(row, colour)),
         "shape": plain(cell_value(row, shape)) if shape else "",
-        "cost": row[x],
+        "cost": x.value(row),
         "params": row["trainable_params"],
         "MACs": row["macs"],
         "value": value,
-        "low": low if low is None or low > 0 else value,
-        "high": None if sd is None else value + sd,
+        "low": low if low is None or low > 0 else 0.0 if y.accuracy else value,
+        "high": high,
+        "front": False,
         **{f"axis {axis}": plain(cell_value(row, axis)) for axis in axes},
         "shown": f"{value:.4g}" + ("" if sd is None else f" ± {sd:.2g}"),
         "trials": row["n"],
@@ -168,42 +286,75 @@ def _point(
     }
 
 
-def _name_anchors(points: list[dict[str, Any]], log: bool) -> dict[bool, list[dict[str, Any]]]:
-    """Return the point of each colour's name, by whether the name stands below it.
+def _names(
+    points: list[Point],
+    corners: list[Point],
+    spans: tuple[tuple[float, float], tuple[float, float]],
+    size: tuple[int, int],
+    look: _Look,
+    *,
+    log: bool,
+) -> list[dict[str, Any]]:
+    """Return names at their places: of every colour, or of the front's points."""
+    (left, right), (bottom, top) = spans
+    height, value_at = (math.log, math.exp) if log else (float, float)
+    low, span = height(bottom), height(top) - height(bottom)
 
-    A name stands above its highest point, or below its lowest one if another name is near.
-    """
-    height = math.log if log else float
-    edges = [height(point[end] or point["value"]) for point in points for end in ("low", "high")]
-    near = 0.07 * (max(edges) - min(edges) or 1.0)
-    by_side: dict[bool, list[dict[str, Any]]] = {}
-    for colour in dict.fromkeys(point["colour"] for point in points):
-        own = [point for point in points if point["colour"] == colour]
-        high = max(own, key=lambda point: point["high"] or point["value"])
-        low = min(own, key=lambda point: point["low"] or point["value"])
-        edge = high["high"] or high["value"]
-        below = any(
-            abs(height(edge) - height(other["edge"])) < near
-            and 0.3 < high["cost"] / other["cost"] < 3.3
-            for anchors in by_side.values()
-            for other in anchors
-        )
-        if below:
-            high, edge = low, low["low"] or low["value"]
-        anchor = {"colour": colour, "cost": high["cost"], "edge": edge}
-        by_side.setdefault(below, []).append(anchor)
-    return by_side
+    def pixel(cost: float, value: float) -> tuple[float, float]:
+        across = math.log(cost / left) / math.log(right / left)
+        return size[0] * across, size[1] * (1 - (height(value) - low) / span)
+
+    marks = []
+    for point in points:
+        x, y = pixel(point["cost"], point["value"])
+        marks.append(mark_box(x, y))
+        if point["low"] is not None and point["high"] is not None:
+            ends = [pixel(point["cost"], max(point[end], bottom))[1] for end in ("high", "low")]
+            marks.append(Box(x - 1, ends[0], x + 1, ends[1]))
+    turns = [pixel(corner["cost"], corner["best"]) for corner in corners]
+    for (x1, y1), (x2, y2) in itertools.pairwise(turns):
+        marks.append(Box(x1 - 1, min(y1, y2) - 1, x2 + 1, max(y1, y2) + 1))
+    named = _named(points, look)
+    wanted = [(name, *pixel(point["cost"], point["value"])) for name, point in named]
+    places = place_names(wanted, marks, size)
+    return [
+        {
+            "name": name,
+            "colour": point["colour"],
+            "cost": left * (right / left) ** (place[0] / size[0]),
+            "value": value_at(low + span * (1 - place[1] / size[1])),
+        }
+        for (name, point), place in zip(named, places, strict=True)
+        if place is not None
+    ]
 
 
-def _subtitle(records: list[Row], colour: str) -> str:
+def _named(points: list[Point], look: _Look) -> list[tuple[str, Point]]:
+    """Return the points that are named, the most important first."""
+    best = sorted(points, key=lambda point: (not point["front"], -point["value"]))
+    if look.coloured or not look.fronts:
+        first = {point["colour"]: point for point in reversed(best)}
+        return [(name, first[name]) for name in dict.fromkeys(point["colour"] for point in best)]
+    return [
+        (" · ".join(part for part in (point["colour"], point["shape"]) if part), point)
+        for point in best
+        if point["front"]
+    ]
+
+
+def _subtitle(records: list[Row], y: Measure, look: _Look) -> list[str]:
+    """Return what points, bars and the line are."""
     counts = sorted({row["n"] for row in records})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return (
-        f"a point is a cell's best config, named by {colour}; bars: ± standard deviation, n = {n}"
-    )
+    bars = "" if counts[-1] == 1 else "; bars: ± standard deviation"
+    lines = [f"a point is a cell's best config, n = {n}{bars}"]
+    if y.accuracy:
+        rest = "" if look.coloured else "; the other cells are grey"
+        lines.append(f"dashed: Pareto front, the best accuracy to be had at each cost{rest}")
+    return lines
 
 
-def _size_note(records: list[Row]) -> list[str]:
+def _size_note(records: Sequence[Row]) -> list[str]:
     sizes = sorted({row["image_size"] for row in records if row["image_size"]})
     if len(sizes) < 2:
         return []

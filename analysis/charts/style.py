@@ -12,6 +12,8 @@ Chart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart | 
 
 # Blue, vermilion, green, purple, orange, sky blue, black; yellow is too faint on white.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+# Marks that are not what a figure is about.
+FAINT = "#b0b0b0"
 SHAPES = ["circle", "triangle-up", "square", "diamond", "cross", "triangle-down"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 GREYS = {"labelColor": "#333333", "titleColor": "#222222"}
