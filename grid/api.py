@@ -17,7 +17,7 @@ from cnncore.data import (
     absent_classes,
     check_dataset,
     download_dataset,
-    load_planned,
+    outline_planned,
     smallest_class,
 )
 from grid.code.modules import forget_listings
@@ -149,14 +149,14 @@ def _smallest_class(
     config: TrialConfig, *, data_dir: Path, skip_unreadable: bool
 ) -> tuple[str, int]:
     """Return the smallest class of a config's training images and its number of images."""
-    return smallest_class(load_planned(config, data_dir, skip_unreadable=skip_unreadable))
+    return smallest_class(outline_planned(config, data_dir, skip_unreadable=skip_unreadable))
 
 
 def _untrained_classes(
     config: TrialConfig, folds: int | None, *, data_dir: Path, skip_unreadable: bool
 ) -> list[str]:
     """Return the classes of which some fold has no image to train on."""
-    data = load_planned(config, data_dir, skip_unreadable=skip_unreadable)
+    data = outline_planned(config, data_dir, skip_unreadable=skip_unreadable)
     parts = [(fold, folds) for fold in range(folds)] if folds else [None]
     absent = [absent_classes(config, data, part).get("train", []) for part in parts]
     return list(dict.fromkeys(name for names in absent for name in names))

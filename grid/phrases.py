@@ -1,4 +1,4 @@
-"""Counts and durations as text: `2 trials`, `3 min 20 s`."""
+"""Counts, sizes and durations as text: `2 trials`, `4.7 MiB`, `3 min 20 s`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from __future__ import annotations
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 trial`, `2 trials`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def format_bytes(count: float) -> str:
+    """Return a size as text: `4.7 MiB`, `1.5 GiB`."""
+    mib = count / 2**20
+    return f"{mib:,.1f} MiB" if mib < 102.4 else f"{mib / 1024:,.1f} GiB"
 
 
 def format_s(seconds: float) -> str:

@@ -21,6 +21,7 @@ from cnncore.data.errors import DataError, DataMissing
 from cnncore.data.sources.open import DatasetInfo, label_set
 from cnncore.data.split_indices import SPLIT_KEYS, absent_classes
 from cnncore.data.stratify import stratified_split, stratified_subset
+from cnncore.data.undecoded import DecodingNeed, decoding_need, outline_planned
 
 if TYPE_CHECKING:
     from cnncore.data.splits import Splits, open_splits
@@ -30,16 +31,19 @@ __all__ = [
     "DataError",
     "DataMissing",
     "DatasetInfo",
+    "DecodingNeed",
     "ImageArrays",
     "ImageData",
     "Splits",
     "absent_classes",
     "check_dataset",
+    "decoding_need",
     "download_dataset",
     "label_set",
     "load_dataset",
     "load_planned",
     "open_splits",
+    "outline_planned",
     "prepare_dataset",
     "smallest_class",
     "stratified_split",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
@@ -11,14 +12,22 @@ from typing import TypeVar
 
 import numpy as np
 
-from cnncore.catalog import check_labels
+from cnncore.catalog import DATASETS, check_labels
 from cnncore.config import TrialConfig
 from cnncore.config.images import Background, Resize
-from cnncore.data.cache import ImageData, cache_roots, make_copy, open_copy
+from cnncore.data.cache import ImageData, cache_roots, make_copy, open_copy, open_for, settle
+from cnncore.data.copies.origins import Origin
 from cnncore.data.errors import DataError, DataMissing
+from cnncore.data.framing import Framing
 from cnncore.data.own_data import open_own_data, remarks
-from cnncore.data.sources.kinds import is_function
-from cnncore.data.sources.open import DatasetInfo, label_set, open_source
+from cnncore.data.sources.kinds import is_function, is_of_pictures, name_from
+from cnncore.data.sources.open import (
+    DatasetInfo,
+    Source,
+    label_set,
+    open_source,
+    picture_key,
+)
 from cnncore.data.sources.torchvision_sets import download_official, open_official_arrays
 from cnncore.data.sources.torchvision_table import is_of_arrays, is_official
 
@@ -167,27 +176,81 @@ def _load(
         data = _with_download(name, folder, lambda: open_official_arrays(name, folder, roots))
         _check_planned(name, data_dir, data.fingerprint, fingerprint)
         return data
+    # The same name in the driver and in workers, which run elsewhere.
+    own_name = name_from(name, folder, os.getcwd())
+    origin = Origin(own_name, data_dir, skip_unreadable)
+    key = planned_key(name, image_size, fingerprint, resize, background)
+    if key and (copy := open_for(name, key, roots, origin)):
+        return copy
+    source = planned_source(
+        name, data_dir, image_size, skip_unreadable, fingerprint, resize, background
+    )
+    planned_source.cache_clear()  # a long list takes much memory
+    if source.framing is None:
+        copy = open_copy(name, source.key, roots)
+        return copy or make_copy(name, source.key, source.info.fingerprint, roots, source.read)
+    return _open_pictures(source, source.framing, roots, origin)
+
+
+def _open_pictures(
+    source: Source, framing: Framing, roots: list[Path], origin: Origin
+) -> ImageData:
+    """Return the decoded copy of pictures, and make it first if it is not there."""
+    info = source.info
+    origin = replace(origin, skipped=info.skipped, validation=info.validation)
+    copy = open_copy(source.name, source.key, roots) or make_copy(
+        *(source.name, source.key, info.fingerprint, roots, source.read),
+        origin=origin,
+        resumes=True,
+    )
+    settle(source.key, picture_key("?" * 16, framing), roots, origin)
+    return replace(copy, skipped=info.skipped, validation=info.validation)
+
+
+@functools.lru_cache(maxsize=1)
+def planned_source(
+    name: str,
+    data_dir: str,
+    image_size: int | None,
+    skip_unreadable: bool,
+    fingerprint: str | None,
+    resize: Resize | None,
+    background: Background | None,
+) -> Source:
+    """Return the source of a data set; its pictures are listed once for several questions.
+
+    Raises `DataError` if they are not those that were planned.
+    """
+    folder = Path(data_dir)
     source = _with_download(
         name,
         folder,
         lambda: open_source(
             name,
             folder,
-            roots,
+            cache_roots(folder),
             image_size,
             skip_unreadable=skip_unreadable,
             resize=resize,
             background=background,
         ),
     )
-    info = source.info
-    _check_planned(name, data_dir, info.fingerprint, fingerprint)
-    copy = open_copy(name, source.key, roots)
-    if copy is None:
-        copy = make_copy(name, source.key, info.fingerprint, roots, source.read)
-    if info.skipped or info.validation:
-        return replace(copy, skipped=info.skipped, validation=info.validation)
-    return copy
+    _check_planned(name, data_dir, source.info.fingerprint, fingerprint)
+    return source
+
+
+def planned_key(
+    name: str,
+    image_size: int | None,
+    fingerprint: str | None,
+    resize: Resize | None,
+    background: Background | None,
+) -> str | None:
+    """Return the name of the copy of planned pictures; None for others, or without a size."""
+    if fingerprint in (None, ANY) or is_function(name) or not is_of_pictures(name):
+        return None
+    side = image_size or (DATASETS[name].image_size if name in DATASETS else None)
+    return picture_key(str(fingerprint), Framing(side, resize, background)) if side else None
 
 
 def _with_download(name: str, folder: Path, open_it: Callable[[], Opened]) -> Opened:

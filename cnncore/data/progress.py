@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
-# Called with what is read, and how much of how much is done.
-Show = Callable[[str, int, int], None]
+
+class Show(Protocol):
+    """Called with what is read, and how much of how much is done, in files or pictures."""
+
+    def __call__(self, what: str, done: int, total: int, unit: str) -> None: ...
+
 
 _show: ContextVar[Show | None] = ContextVar("show_progress", default=None)
 
@@ -22,7 +27,7 @@ def show_progress(show: Show) -> Iterator[None]:
         _show.reset(token)
 
 
-def tell_progress(what: str, done: int, total: int) -> None:
+def tell_progress(what: str, done: int, total: int, unit: str = "files") -> None:
     """Tell how far `what` is; does nothing if nobody shows it."""
     if show := _show.get():
-        show(what, done, total)
+        show(what, done, total, unit)

@@ -116,10 +116,11 @@ def plan(
     from grid.code.stored import staged_code_used
     from grid.cost.estimate import estimate, with_tried_networks
     from grid.cost.plan_text import plan_json, plan_text
+    from grid.run.reading import reading_shown
 
     _, plan = plan_sweep(sweep, change, data, skip_unreadable, results=results, same_code=same_code)
     data_dir = (data or default_data_dir()).absolute()
-    with staged_code_used(plan.sources):
+    with staged_code_used(plan.sources), reading_shown(open_console(stderr=True)):
         with data_errors():
             plan = with_tried_networks(plan, results, data_dir)
         if as_json:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cnncore.config import TrialConfig
-from cnncore.data import SPLIT_KEYS, absent_classes, load_planned
+from cnncore.data import SPLIT_KEYS, absent_classes, outline_planned
 from grid.plan.plan import Plan, corners
 
 MOST_NAMED = 5
@@ -17,7 +17,7 @@ def absent_class_notes(plan: Plan, data_dir: Path) -> list[str]:
     notes: dict[str, None] = {}
     fold = (0, plan.spec.folds) if plan.spec.folds else None
     for config in _different_splits(plan):
-        data = load_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
+        data = outline_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
         for split, names in absent_classes(config, data, fold).items():
             more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             listed = f"{', '.join(names[:MOST_NAMED])}{more}"

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from cnncore.config import NETWORK_KEYS, TrialConfig, optimizer_moments
-from cnncore.data import load_planned
+from cnncore.data import outline_planned
 from grid.plan.plan import Cell, Plan, corners
 from grid.search.stopping import cell_rule
 from grid.store.usage import MIB, free_bytes, taken
@@ -42,7 +42,7 @@ class Sizes:
 
 def trial_sizes(config: TrialConfig, data_dir: Path, *, skip_unreadable: bool = False) -> Sizes:
     """Compute an upper bound from the network's parameters; loads torch."""
-    data = load_planned(config, data_dir, skip_unreadable=skip_unreadable)
+    data = outline_planned(config, data_dir, skip_unreadable=skip_unreadable)
     return _sizes(config.model_dump_json(include=SIZE_KEYS), len(data.class_names))
 
 
@@ -105,7 +105,7 @@ def disk_need(plan: Plan, folder: Path, data_dir: Path, slots: int) -> DiskNeed:
             trial_sizes(config, data_dir, skip_unreadable=plan.skip_unreadable)
             for config in configs
         ]
-        data = load_planned(configs[0], data_dir, skip_unreadable=plan.skip_unreadable)
+        data = outline_planned(configs[0], data_dir, skip_unreadable=plan.skip_unreadable)
         last = max(size.last for size in sizes)
         searched, confirmed = planned_trials(plan, cell)
         kept = max(size.kept(plan.spec) for size in sizes)

@@ -13,6 +13,7 @@ from cnncore.config import NETWORK_KEYS, TrialConfig, network_options, optimizer
 from cnncore.error_text import error_line, own_line
 from grid.code.stored import code_used
 from grid.cost.absent_classes import absent_class_notes
+from grid.cost.decoding import decoding_notes
 from grid.cost.disk import DiskNeed, disk_need
 from grid.cost.slots import check_thread_limit, count_slots, pick_device
 from grid.errors import GridError, SweepError
@@ -29,6 +30,8 @@ PROBE_BATCHES = 3
 # A forward pass costs about a third of a training step, which also goes back through the network
 # once for the activations and once for the weights (counting multiply-accumulates).
 FORWARD_SHARE = 1 / 3
+# Data sets that are decoded in less than this are, so that a plan finds a damaged picture.
+PLAN_DECODES_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Cost:
     absent_classes: tuple[str, ...] = ()
     # Notes on finished trials that do not count, because their code or data have changed.
     left_behind: tuple[str, ...] = ()
+    # What decoded copies take that are not there yet.
+    decoding: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     Trials that the results folder has as finished cost nothing.
     """
     check_thread_limit(plan.spec.resources)
+    decoding = decoding_notes(plan, data_dir)  # before any small data set is decoded
     device = pick_device(plan.spec.resources)
     count = count_slots(plan.spec.resources, slots, device)
     store = open_store(inside(results, plan.folder))
@@ -128,6 +134,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
         anew=tuple(obstacles),
         absent_classes=tuple(absent_class_notes(plan, data_dir)) if left else (),
         left_behind=(*code_notes(plan, finished), *other_data(plan, store, finished, known)),
+        decoding=tuple(decoding) if left else (),
     )
 
 
@@ -208,7 +215,7 @@ def _measured(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _
 def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:
     """Train a network for a few batches, and estimate its memory."""
     from cnncore.complexity import describe_network
-    from cnncore.data import load_planned, open_splits
+    from cnncore.data import open_splits, outline_planned
     from cnncore.process_settings import random_states_kept, unchanged
     from cnncore.training.train import EpochResult, train
     from grid.plan.ids import make_trial
@@ -217,7 +224,10 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     import torch  # isort: skip
 
     assert config.image_size is not None
-    data = load_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
+    # Pixels do not change how long a step takes.
+    data = outline_planned(
+        config, data_dir, skip_unreadable=plan.skip_unreadable, decodes_s=PLAN_DECODES_S
+    )
     folds = plan.spec.folds
     splits = open_splits(config, data, torch.device(device), (0, folds) if folds else None)
     short = min(PROBE_BATCHES * config.batch_size, len(splits.train))
@@ -240,6 +250,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
             device=device,
             module_path=str(Path.cwd()),
             skip_unreadable=plan.skip_unreadable,
+            data=data,
         )
         rate = 1.0
         for event in train(trial.state, trial.splits, probe, boundary_every_s=1e9):

@@ -10,10 +10,10 @@ from cnncore.catalog import DATASETS
 from cnncore.config import TrialConfig
 from grid.cost.disk import DiskNeed
 from grid.cost.estimate import Cost
-from grid.phrases import counted, format_s
+from grid.phrases import counted, format_bytes, format_s
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan, plan_rows
-from grid.store.usage import GIB, MIB
+from grid.store.usage import GIB
 from grid.sweep.spec import SweepSpec
 
 
@@ -70,6 +70,7 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
         lines += [f"  cell {cell.cell_id}  {cell.label()}" for cell in plan.cells[:MOST_LISTED]]
     if cost.disk is None:
         return "\n".join([*lines, "cost: nothing is left to run"])
+    lines += cost.decoding
     if cost.continued:
         lines.append(
             f"{counted(cost.continued, 'trial')} start from the last checkpoint of a shorter one, "
@@ -90,20 +91,20 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
 def disk_lines(spec: SweepSpec, need: DiskNeed) -> list[str]:
     """Describe the disk space of the sweep, and warn if the limit or the disk is too small."""
     parts = [
-        f"{_bytes(need.kept)} of checkpoints kept ({_kept(spec)})",
-        f"{_bytes(need.running)} of trials that run",
-        *([f"{_bytes(need.waiting)} of configs that wait"] if need.waiting else []),
-        f"{_bytes(need.tables)} of tables",
+        f"{format_bytes(need.kept)} of checkpoints kept ({_kept(spec)})",
+        f"{format_bytes(need.running)} of trials that run",
+        *([f"{format_bytes(need.waiting)} of configs that wait"] if need.waiting else []),
+        f"{format_bytes(need.tables)} of tables",
     ]
     budget = f"disk_gib {spec.disk_gib:g}, " if spec.disk_gib else ""
     lines = [
-        f"disk: at most {_bytes(need.total)}: {', '.join(parts)}; {budget}"
-        f"{_bytes(need.present)} are there, {_bytes(need.free)} free"
+        f"disk: at most {format_bytes(need.total)}: {', '.join(parts)}; {budget}"
+        f"{format_bytes(need.present)} are there, {format_bytes(need.free)} free"
     ]
     if spec.disk_gib and need.least > spec.disk_gib * GIB:
         lines.append(
-            f"  warning: {_bytes(need.least)} are what the best of each cell, what waits and one "
-            "trial at a time need: under this disk_gib the sweep may stop before its end"
+            f"  warning: {format_bytes(need.least)} are what the best of each cell, what waits and "
+            "one trial at a time need: under this disk_gib the sweep may stop before its end"
         )
     elif spec.disk_gib and need.total > spec.disk_gib * GIB:
         lines.append(
@@ -119,12 +120,6 @@ def disk_lines(spec: SweepSpec, need: DiskNeed) -> list[str]:
 
 def _kept(spec: SweepSpec) -> str:
     return f"keep: the best {spec.keep_top} of each cell" if spec.keep_top else f"keep: {spec.keep}"
-
-
-def _bytes(count: float) -> str:
-    if count < GIB / 10:
-        return f"{count / MIB:,.1f} MiB"
-    return f"{count / GIB:,.1f} GiB"
 
 
 def _search_lines(plan: Plan) -> list[str]:

@@ -63,8 +63,6 @@ class DataFacts(Protocol):
     @property
     def contents(self) -> str: ...
     @property
-    def decoded(self) -> str: ...
-    @property
     def notes(self) -> tuple[str, ...]: ...
 
 
@@ -267,7 +265,7 @@ class Resolver:
         texts = {
             f"{name}: {text}": None
             for (name, _), facts in self._facts.items()
-            for text in (facts.contents, *facts.notes, facts.decoded)
+            for text in (facts.contents, *facts.notes)
             if text
         }
         return list(texts)

@@ -20,6 +20,7 @@ from analysis.results.location import inside
 from cnncore.data import prepare_dataset
 from grid.code.stored import store_aliases, stored_code_used
 from grid.cost.absent_classes import absent_class_notes
+from grid.cost.decoding import decoding_notes
 from grid.cost.forecast import planned_work
 from grid.cost.slots import check_thread_limit, count_slots, pick_device
 from grid.errors import GridError, StoreError
@@ -260,7 +261,7 @@ def _make_driver(
     skipped: Collection[Trial],
     console: Console,
 ) -> Driver:
-    for text in plan.resolver.about_data():
+    for text in (*plan.resolver.about_data(), *decoding_notes(plan, options.data_dir)):
         print_note(console, text)
     with reading_shown(console):
         for (name, image_size, resize, background), facts in plan.resolver.copies().items():

@@ -25,7 +25,7 @@ from typing import IO, Any
 from cnncore.catalog import NETWORKS
 from cnncore.config import NETWORK_KEYS, OPTIMIZERS, TrialConfig, network_options
 from cnncore.config.optimizers import OPTIMIZER_KEYS
-from cnncore.data import load_planned
+from cnncore.data import outline_planned
 from cnncore.data.cache import cache_roots
 from cnncore.error_text import printable
 from cnncore.fresh_process import fresh_process
@@ -134,7 +134,7 @@ def try_networks(
         new = [part for part in _parts(config) if part.identity not in parts]
         if not new:
             continue
-        data = load_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
+        data = outline_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
         for part in new:
             parts[part.identity] = part
             more = {"classes": len(data.class_names), "device": device}

@@ -43,6 +43,7 @@ def open_trial(
     device: str,
     module_path: str | None,
     skip_unreadable: bool,
+    data: ImageData | None = None,
 ) -> ReadyTrial:
     """Load the data and build the network; its weights are pre-trained or follow from the seed.
 
@@ -50,17 +51,18 @@ def open_trial(
     are looked up in `module_path`, after everything installed, and so are data below it. With
     `skip_unreadable`, image files that cannot be decoded are left out. Settings of the process that
     the network's module or function changes are put back at once: they hold for no trial, not even
-    this one.
+    this one. `data` are those of the trial, if they are loaded already.
     """
     config, seed = trial.config, trial.seed
     assert config.image_size is not None  # the plan fills it in
     look_up_in(module_path)
     use_threads(threads)
     torch_device = torch.device(device)
-    # Ray's workers run in a folder of their own.
-    name = name_from(config.dataset, Path(data_dir), module_path)
-    planned = config.model_copy(update={"dataset": name})
-    data = load_planned(planned, data_dir, skip_unreadable=skip_unreadable)
+    if data is None:
+        # Ray's workers run in a folder of their own.
+        name = name_from(config.dataset, Path(data_dir), module_path)
+        planned = config.model_copy(update={"dataset": name})
+        data = load_planned(planned, data_dir, skip_unreadable=skip_unreadable)
     fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)
     splits = open_splits(config, data, torch_device, fold)
     # What a module draws when it is imported belongs to the trial, whichever process it is.

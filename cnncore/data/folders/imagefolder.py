@@ -80,6 +80,7 @@ def list_files(
         skipped=len(bad),
         ranges=ranges,
         fingerprint=_fingerprint(root, used, ranges),
+        facts=used,
         **describe(
             classes=classes,
             train=[path for path, _ in train],
@@ -150,7 +151,7 @@ class _Walk:
                 self.passed += [here / name for name in folders if _is_passed_over(name)]
                 folders[:] = sorted(name for name in folders if not _is_passed_over(name))
                 waiting += [here / name for name in folders if (here / name).is_symlink()]
-        return sorted(files)
+        return sorted(files, key=lambda path: path.parts)  # as paths compare, but faster
 
     def _enter(self, folder: Path, class_folder: Path) -> bool:
         """Note that a folder is entered; return False if it was before, as at a loop's end."""

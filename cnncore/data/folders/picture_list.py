@@ -6,13 +6,15 @@ here on all of them go one way: facts by picture, fingerprint, description, deco
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED
+from cnncore.data.arrays import TEST_FRACTION, TEST_SPLIT_SEED, Labels
+from cnncore.data.copies.image_files import Keys
 from cnncore.data.errors import DataError
 from cnncore.data.file_digests import joint_digest
 from cnncore.data.folders.description import and_more, describe, shown
@@ -30,7 +32,8 @@ class PictureList:
 
     The last `validation` of `train` are those of a validation split. `contents` and `notes` tell a
     person what was found. `skipped` counts unreadable pictures that are left out. `listed` says
-    that the pictures come from a list, so their names tell nothing of their format.
+    that the pictures come from a list, so their names tell nothing of their format. `facts` are
+    those of each picture.
     """
 
     name: str
@@ -43,7 +46,31 @@ class PictureList:
     fingerprint: str
     contents: str
     notes: tuple[str, ...]
+    facts: Mapping[Place, Picture] = field(compare=False, repr=False)
     listed: bool = False
+
+    @property
+    def places(self) -> list[Place]:
+        """Places of all pictures, those for training first."""
+        return [place for place, _ in (*self.train, *self.test)]
+
+    def labels(self) -> tuple[Labels, Labels]:
+        """Return the labels of the pictures for training and for test."""
+        train, test = (
+            np.array([label for _, label in own], np.int64) for own in (self.train, self.test)
+        )
+        return train, test
+
+    def pixel_keys(self) -> Keys:
+        """Return for each place what its pixels follow from, at one size and by one decoder."""
+        keys = []
+        for place in self.places:
+            picture = self.facts[place]
+            if how := change(picture, self.ranges):
+                keys.append(hashlib.sha256(f"{picture.sha256}\0{how}".encode()).digest()[:16])
+            else:
+                keys.append(bytes.fromhex(picture.sha256)[:16])
+        return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16)
 
 
 def split_up(splits: Mapping[str, Labelled]) -> tuple[Labelled, Labelled]:
@@ -110,6 +137,7 @@ def make_list(
         skipped=len(bad),
         ranges=ranges,
         fingerprint=_fingerprint(classes, whole, pictures, ranges),
+        facts=used,
         listed=True,
         **describe(
             classes=classes,

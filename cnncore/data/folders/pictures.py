@@ -119,11 +119,11 @@ def look_at(content: Path | bytes, *, fully: bool = False, listed: bool = False)
     A file of a folder may be no picture at all; with `listed` it is said to be one, whatever its
     name. Wide grey and images with transparency are decoded in any case.
     """
-    any_format = listed or _told_by_suffix(content)
+    any_format = listed or told_by_suffix(content)
     if not any_format and not _begins_like_a_picture(content):
         return Picture("")
     try:
-        content = _bytes(content)
+        content = read_bytes(content)
     except OSError as error:
         return Picture("", problem=error.strerror or str(error))
     digest = hashlib.sha256(content).hexdigest()
@@ -135,24 +135,36 @@ def look_at(content: Path | bytes, *, fully: bool = False, listed: bool = False)
 
 
 def read_rgb(
-    content: Path | bytes,
-    ranges: Ranges,
-    *,
-    background: Colour | None = None,
-    listed: bool = False,
+    content: bytes, ranges: Ranges, *, background: Colour | None = None, any_format: bool = False
 ) -> Image.Image:
     """Return a picture as 8-bit RGB. Raises Pillow's errors for a damaged one.
 
-    `background` lies behind transparency; without it, the colour follows from the picture.
+    `background` lies behind transparency; without it, the colour follows from the picture. Without
+    `any_format` only those formats are read that are told by their first bytes.
     """
-    any_format = listed or _told_by_suffix(content)
-    with _open(io.BytesIO(_bytes(content)), any_format) as image:
+    with _open(io.BytesIO(content), any_format) as image:
         _turn_upright(image)
         if _is_wide(image.mode):
             return _from_wide(image, ranges.of(image.mode), background or WHITE)
         if image.has_transparency_data:
             return _laid_on(image, background) if background else _laid(image)[0]
+        if image.mode == "RGB":  # to convert it would copy it, under Python's lock
+            image.load()
+            return image
         return image.convert("RGB")
+
+
+def told_by_suffix(content: Path | bytes) -> bool:
+    """Tell if a file's name says that it is a picture."""
+    return isinstance(content, Path) and content.suffix.lower() in suffixes()
+
+
+def read_bytes(content: Path | bytes) -> bytes:
+    """Return the bytes of a picture. Raises `OSError` for what is no regular file."""
+    if isinstance(content, bytes):
+        return content
+    check_regular(content)
+    return content.read_bytes()
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -162,23 +174,12 @@ def flatten(image: Image.Image) -> Image.Image:
     return _laid(image)[0] if image.has_transparency_data else image.convert("RGB")
 
 
-def _bytes(content: Path | bytes) -> bytes:
-    if isinstance(content, bytes):
-        return content
-    check_regular(content)
-    return content.read_bytes()
-
-
 @functools.cache
 def _formats() -> tuple[str, ...]:
     from PIL import Image
 
     Image.init()
     return tuple(name for name in Image.OPEN if name not in NOT_READ)
-
-
-def _told_by_suffix(content: Path | bytes) -> bool:
-    return isinstance(content, Path) and content.suffix.lower() in suffixes()
 
 
 def _begins_like_a_picture(content: Path | bytes) -> bool:

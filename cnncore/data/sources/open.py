@@ -12,7 +12,7 @@ from cnncore.catalog import DATASETS, unknown_name
 from cnncore.config.images import Background, Resize
 from cnncore.data.arrays import Labels
 from cnncore.data.errors import DataError
-from cnncore.data.folders.decoding import decoded_bytes, read_images
+from cnncore.data.folders.decoding import read_images
 from cnncore.data.folders.picture_list import PictureList
 from cnncore.data.framing import Framing
 from cnncore.data.sources.kinds import picture_reader
@@ -26,8 +26,7 @@ class DatasetInfo:
     folders, files that differ from the published ones, a user's function. Otherwise it is None.
     `classes` are those of the default labels. `skipped` counts unreadable image files that are left
     out, `validation` images of a validation split of its own. `contents` says what a data set of
-    pictures holds, `decoded` what its copy takes on the disk, and `notes` what a person may not
-    expect of it.
+    pictures holds, and `notes` what a person may not expect of it.
     """
 
     name: str
@@ -38,7 +37,6 @@ class DatasetInfo:
     skipped: int = 0
     validation: int = 0
     contents: str = ""
-    decoded: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -48,7 +46,8 @@ class Source:
 
     `key` names the decoded copy. `check` raises `DataError` if the files are missing.
     `read(workspace)` returns `ImageArrays`; it may store arrays that are too large for memory as
-    `.npy` files in `workspace`.
+    `.npy` files in `workspace`. `pictures` and `framing` are those of a data set of pictures, whose
+    reader continues what lies in the workspace.
     """
 
     name: str
@@ -56,6 +55,8 @@ class Source:
     key: str
     check: Callable[[], None]
     read: Callable[[Path | None], Any]
+    pictures: PictureList | None = None
+    framing: Framing | None = None
 
 
 def open_source(
@@ -76,14 +77,14 @@ def open_source(
     if name in DATASETS and DATASETS[name].folder:
         files = _catalog_function(name)(data_dir, roots, skip_unreadable)
         side = image_size or DATASETS[name].image_size
-        return _pictures(name, files, Framing(side, resize, background))
+        return _pictures(name, files, Framing(side, resize, background), roots)
     if name in DATASETS:
         return _arrays(name, data_dir, roots)
     if reader := picture_reader(name):
         if image_size is None:
             raise DataError(f"{name}: image_size must be set; its images are cut to that size")
         files = _function(reader)(name, data_dir, roots, skip_unreadable)
-        return _pictures(name, files, Framing(image_size, resize, background))
+        return _pictures(name, files, Framing(image_size, resize, background), roots)
     known = unknown_name("data set", name, DATASETS)
     raise DataError(f"{known}, {KINDS}")
 
@@ -132,7 +133,7 @@ def _arrays(name: str, data_dir: Path, roots: list[Path]) -> Source:
     )
 
 
-def _pictures(name: str, files: PictureList, framing: Framing) -> Source:
+def _pictures(name: str, files: PictureList, framing: Framing, roots: list[Path]) -> Source:
     return Source(
         name=name,
         info=DatasetInfo(
@@ -144,16 +145,16 @@ def _pictures(name: str, files: PictureList, framing: Framing) -> Source:
             skipped=files.skipped,
             validation=files.validation,
             contents=files.contents,
-            decoded=_size(decoded_bytes(files, framing.side), framing.side),
             notes=files.notes,
         ),
-        key=f"imagefolder-{files.fingerprint}-{framing.key}",
+        key=picture_key(files.fingerprint, framing),
         check=lambda: None,
-        read=lambda workspace: read_images(files, framing, workspace),
+        read=lambda workspace: read_images(files, framing, workspace, roots),
+        pictures=files,
+        framing=framing,
     )
 
 
-def _size(count: int, side: int) -> str:
-    mib = count / 2**20
-    size = f"{mib / 1024:,.1f} GiB" if mib >= 100 else f"{mib:,.1f} MiB"
-    return f"decoded once per machine, {size} at {side}x{side} pixels"
+def picture_key(fingerprint: str, framing: Framing) -> str:
+    """Return the name of the decoded copy of pictures with this fingerprint."""
+    return f"imagefolder-{fingerprint}-{framing.key}"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
-from cnncore.data import DataError, check_dataset, dataset, load_dataset
+from cnncore.data import DataError, check_dataset, dataset, decoding_need, load_dataset
 from cnncore.data.cache import ARRAYS
 from tests.small_pictures import CLASSES, three, write_csv, write_parquet, write_pictures
 
@@ -306,9 +306,9 @@ def test_copies_and_single_images_are_said(tmp_path):
 
 def test_a_disk_without_room_is_noticed_before_decoding(tmp_path, monkeypatch):
     name = three(tmp_path)[0]
-    assert check_dataset(name, tmp_path, 224).decoded == (
-        "decoded once per machine, 4.7 MiB at 224x224 pixels"
-    )
+    need = decoding_need(name, tmp_path, 224, check_dataset(name, tmp_path, 224).fingerprint)
+    assert need is not None
+    assert (need.pictures, need.new, need.size) == (33, 33, 33 * 224 * 224 * 3)
     asked = []
 
     def full(*given):

@@ -1,0 +1,1 @@
+"""Decoded copies on the disk: made by one process at a time, resumed, shared, removed."""
