@@ -13,6 +13,7 @@ BENCHMARKS = {
     "augmentation": "benchmarks.training.bench_augmentation",
     "busy": "benchmarks.training.bench_busy",
     "commands": "benchmarks.sweeps.bench_commands",
+    "decode": "benchmarks.training.bench_decode",
     "overhead": "benchmarks.sweeps.bench_overhead",
     "replay": "benchmarks.search.bench_replay",
     "scheduling": "benchmarks.sweeps.bench_scheduling",
