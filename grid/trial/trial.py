@@ -17,6 +17,7 @@ from cnncore.catalog import library_of
 from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
 from cnncore.complexity import count_parameters, describe_network
 from cnncore.config import TrialConfig, network_options
+from cnncore.data.progress import show_progress
 from cnncore.error_text import error_line, error_report
 from cnncore.measure.device import device_memory_mib, device_name
 from cnncore.measure.energy import energy_meter
@@ -172,14 +173,16 @@ def _steps(
     look_up_in(assignment.module_path)
     _use_code(assignment, store, attempt)
     measures = open_measures(assignment.metrics, config.objective)
-    trial = open_trial(
-        assignment.trial,
-        data_dir=assignment.data_dir,
-        threads=assignment.threads,
-        device=assignment.device,
-        module_path=assignment.module_path,
-        skip_unreadable=assignment.skip_unreadable,
-    )
+    # Pictures that this node has not decoded yet may take hours: that is no hang.
+    with show_progress(lambda *_: attempt.renew_if_due(started)):
+        trial = open_trial(
+            assignment.trial,
+            data_dir=assignment.data_dir,
+            threads=assignment.threads,
+            device=assignment.device,
+            module_path=assignment.module_path,
+            skip_unreadable=assignment.skip_unreadable,
+        )
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
     for split in (splits.train, splits.val, splits.test):
         split.before_batch = lambda: attempt.renew_if_due(started)

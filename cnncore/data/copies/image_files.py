@@ -22,6 +22,7 @@ SPLITS = ("train", "test")
 DONE = "done"
 # Images are made safe this often. What was decoded since then is decoded again after a kill.
 SAVE_EVERY_S = 1.0
+SYNC = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 
 # A picture and how it is decoded: uint8 `(pictures, 16)`.
 Keys = npt.NDArray[np.uint8]
@@ -81,7 +82,7 @@ class ImageFiles:
         """Make the stored images safe, and then note them as done."""
         if self._folder is not None and self._unsaved:
             for file in self._files:
-                os.fdatasync(file)
+                SYNC(file)
             self.done[self._unsaved] = True
             first, last = min(self._unsaved), max(self._unsaved) + 1
             with (self._folder / DONE).open("r+b") as marks:

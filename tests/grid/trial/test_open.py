@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from cnncore.config import TrialConfig
 from cnncore.data import DataError
+from cnncore.data.progress import tell_progress
 from grid.plan.ids import make_trial
+from grid.store.folder import Store
+from grid.trial import trial
+from grid.trial.assignment import Assignment
 from grid.trial.open import open_trial
 
 DRAWS = """
@@ -78,3 +83,37 @@ def test_data_that_changed_after_the_plan_are_refused(tmp_path: Path) -> None:
             module_path=None,
             skip_unreadable=False,
         )
+
+
+def test_a_trial_gives_signs_of_life_while_pictures_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def opening(*given: object, **more: object) -> None:
+        written.append(len(claims))
+        for done in range(3):
+            tell_progress("decoding own", done, 9, "pictures")
+        written.append(len(claims))
+        raise RuntimeError("seen enough")
+
+    config = TrialConfig.model_validate(
+        {"arch": "cnn3", "dataset": "digits", "optimizer": "sgd", "lr": 0.1, "epochs": 1}
+    )
+    store = Store(tmp_path / "results")
+    claims: list[str] = []
+    write = store.claims.write
+
+    def counted(trial_id: str, claim: dict[str, Any]) -> None:
+        claims.append(trial_id)
+        write(trial_id, claim)
+
+    monkeypatch.setattr(trial, "open_trial", opening)
+    monkeypatch.setattr(store.claims, "write", counted)
+    own = make_trial(config, 0, "")
+    assignment = Assignment(
+        *(own, "small", str(store.folder), str(tmp_path), 1, "cpu", "none", "all", 1e9, None),
+        heartbeat_s=0,
+    )
+    assert [progress.state for progress in trial.run_trial(assignment, store)] == ["failed"]
+    assert written[1] == written[0] + 3
