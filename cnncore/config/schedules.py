@@ -70,13 +70,14 @@ class Plateau(ConfigPart):
     """Cut of `lr` by `factor` after more than `patience` epochs without a better `metric`.
 
     Epochs count as in PyTorch's `ReduceLROnPlateau` with `threshold=0`. `metric: null` means
-    `val_loss`, which resolves to null.
+    `val_loss`, which resolves to null. No cut goes below the learning rate `min_lr`.
     """
 
     kind: Literal["plateau"] = "plateau"
     factor: Share = 0.1
     patience: EpochsFrom0 = 10
     metric: Literal["val_loss", "val_top1"] | None = None
+    min_lr: PositiveFloat | None = None
 
     @field_validator("metric")
     @classmethod

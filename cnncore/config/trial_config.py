@@ -35,7 +35,7 @@ from cnncore.config.optimizers import (
     check_options,
     decays_apart,
 )
-from cnncore.config.schedules import OWN_WARMUP, Constant, OwnSchedule, Schedule
+from cnncore.config.schedules import OWN_WARMUP, Constant, OwnSchedule, Plateau, Schedule
 from cnncore.config.values import (
     ConfigPart,
     Count,
@@ -139,6 +139,8 @@ class TrialConfig(ConfigPart):
     label_smoothing: Fraction | None = None
 
     epochs: Epochs
+    # Null is a pass over the training images.
+    steps_per_epoch: Count | None = None
     early_stop: EarlyStop | None = None
     select: Literal["best", "last"] = "best"
     # Null is `val_top1`; one for a whole sweep, because everything that ranks goes by it.
@@ -221,6 +223,12 @@ class TrialConfig(ConfigPart):
             raise ValueError(
                 "rprop takes lr as its first step alone, so a schedule would change nothing; use "
                 f"constant, but got {value.kind}"
+            )
+        lr = info.data.get("lr")
+        if isinstance(value, Plateau) and value.min_lr and lr and value.min_lr >= lr:
+            raise ValueError(
+                f"plateau: min_lr: below lr, from which the cuts start ({lr:g}), but got "
+                f"{value.min_lr:g}"
             )
         return value
 

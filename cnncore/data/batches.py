@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -150,14 +151,16 @@ class Changes:
 
 
 class TrainSplit:
-    """Shuffled, augmented batches; the last batch of an epoch may be smaller.
+    """Shuffled, augmented batches, pass after pass; the last batch of a pass may be smaller.
 
     A last batch of a single image, on which BatchNorm over 1x1 maps cannot train, is left out; it
-    is a different image in each epoch.
+    is a different image in each pass.
 
-    Order and augmentation of an epoch depend on `(seed, epoch)` alone, so an epoch can be resumed
-    at any step. With `window` the images are cut by `mobilenet_crop.Window`. With `balanced` each
-    image of an epoch is drawn anew: its class first, all equally likely, then an image of it.
+    An epoch is one pass, or `steps_per_epoch` batches: it then goes on in the pass where the epoch
+    before ended, and into the next one. Order and augmentation of a pass depend on its number and
+    the seed alone, so an epoch can be resumed at any step. With `window` the images are cut by
+    `mobilenet_crop.Window`. With `balanced` each image of a pass is drawn anew: its class first,
+    all equally likely, then an image of it.
     """
 
     def __init__(
@@ -173,10 +176,12 @@ class TrainSplit:
         *,
         window: bool = False,
         balanced: bool = False,
+        steps_per_epoch: int | None = None,
     ) -> None:
         self.indices = indices
         self.batch_size = batch_size
         self._balanced = balanced
+        self._steps_per_epoch = steps_per_epoch
         # Called before every batch of an epoch of the user's own, to renew the heartbeat.
         self.before_batch: Callable[[], None] = lambda: None
         self._window = window
@@ -195,7 +200,7 @@ class TrainSplit:
             raise ValueError("images must be on the CPU for transforms of the user's")
 
     def __len__(self) -> int:
-        """Return the number of images in an epoch."""
+        """Return the number of images in a pass."""
         n = len(self.indices)
         return n - 1 if n > 1 and n % self.batch_size == 1 else n
 
@@ -207,7 +212,16 @@ class TrainSplit:
     @property
     def steps(self) -> int:
         """Number of batches in an epoch."""
+        return self._steps_per_epoch or self._pass_steps
+
+    @property
+    def _pass_steps(self) -> int:
         return -(-len(self) // self.batch_size)
+
+    def images_until(self, epoch: int) -> int:
+        """Return the number of images in the epochs up to and with `epoch`."""
+        passes, step = divmod(epoch * self.steps, self._pass_steps)
+        return passes * len(self) + step * self.batch_size
 
     def batches(self, seed: int, epoch: int, first_step: int = 0) -> Batches:
         """Yield images and labels of the epoch's steps, beginning with `first_step` (from 0).
@@ -215,8 +229,17 @@ class TrainSplit:
         The images are float32 `(batch, 3, image_size, image_size)`, `channels_last`, and valid
         until the next batch.
         """
+        step, end = (epoch - 1) * self.steps + first_step, epoch * self.steps
+        while step < end:
+            passes, first = divmod(step, self._pass_steps)
+            count = min(end - step, self._pass_steps - first)
+            yield from islice(self._pass(seed, passes + 1, first), count)
+            step += count
+
+    def _pass(self, seed: int, number: int, first_step: int) -> Batches:
+        """Yield the batches of a pass (from 1), beginning with `first_step` (from 0)."""
         n, image_device = len(self), self._images.device
-        random = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", epoch)))
+        random = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", number)))
         if self._balanced:
             chosen = balanced_draw(random, self.labels)
         else:
@@ -224,7 +247,7 @@ class TrainSplit:
         shuffled = self.indices[chosen][:n]
         order = torch.from_numpy(shuffled).to(image_device)
         labels = torch.from_numpy(self._labels[shuffled]).to(self._device)
-        draws = draw(self._augment, n, self.batch_size, self._side, seed, epoch).to(image_device)
+        draws = draw(self._augment, n, self.batch_size, self._side, seed, number).to(image_device)
         first = first_step * self.batch_size
         if self._host is not None:
             batches = self._host.batches(order, draws, first)
@@ -234,9 +257,9 @@ class TrainSplit:
             self._own = self._own or OwnTransforms(self._augment)
             starts = range(first, n, self.batch_size)
             places = (order[start : start + self.batch_size] for start in starts)
-            batches = self._own.batches(batches, places, seed, epoch)
+            batches = self._own.batches(batches, places, seed, number)
         changes = Changes(
-            *(self._augment, self._window, n, self._input, seed, epoch, self._device),
+            *(self._augment, self._window, n, self._input, seed, number, self._device),
             self.batch_size,
         )
         for start, images in zip(range(first, n, self.batch_size), batches, strict=True):

@@ -92,6 +92,7 @@ def open_splits(
             device,
             window=window,
             balanced=config.sampling == "balanced",
+            steps_per_epoch=config.steps_per_epoch,
         ),
         val=eval_split("val", train_images, data.train_labels, indices.val),
         test=eval_split("test", test_images, data.test_labels, indices.test),

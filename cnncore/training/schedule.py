@@ -11,6 +11,7 @@ from cnncore.config import (
     Milestones,
     OneCycle,
     OwnSchedule,
+    Plateau,
     Polynomial,
     Restarts,
     Step,
@@ -60,8 +61,8 @@ def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int, cuts: in
         return config.lr * warmup_stable_decay(schedule, done, span)
     if isinstance(schedule, OwnSchedule):
         return config.lr * own_factor(schedule.function, done + 1, span)
-    if schedule.kind == "plateau":
-        return config.lr * schedule.factor**cuts
+    if isinstance(schedule, Plateau):
+        return max(config.lr * schedule.factor**cuts, schedule.min_lr or 0.0)
     return config.lr
 
 

@@ -147,6 +147,7 @@ def train(
 
     while state.epoch < config.epochs and state.stop_reason is None:
         epoch = state.epoch + 1
+        images_seen = splits.train.images_until(epoch) - splits.train.images_until(epoch - 1)
         to_train_mode(optimizer)
         model.train()
         for norm in frozen_norms:
@@ -210,8 +211,8 @@ def train(
 
         if own_epoch is None:
             add_steps(state, unread)
-            train_loss = state.loss_sum / len(splits.train)
-            train_top1 = state.correct / len(splits.train)
+            train_loss = state.loss_sum / images_seen
+            train_top1 = state.correct / images_seen
         elif not math.isfinite(train_loss):
             raise Diverged(epoch)
         state.train_time_s += perf_counter() - started
@@ -254,7 +255,7 @@ def train(
             val_top5=val_top5,
             train_time_s=state.train_time_s,
             eval_time_s=eval_time_s,
-            train_images_per_s=len(splits.train) / state.train_time_s,
+            train_images_per_s=images_seen / state.train_time_s,
             is_best=is_best,
             stop_reason=state.stop_reason,
             objective=objective,

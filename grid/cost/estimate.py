@@ -65,7 +65,7 @@ class _Measured:
 
     images_per_s: float
     memory_mib: float
-    train_images: int
+    train_images: float  # of an epoch, on average
     other_images: int
     test_images: int
 
@@ -114,7 +114,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
         trials = keys[key]
         trained = trials * config.epochs - saved[key]
         epochs += trained
-        images += trained * measured.train_images
+        images += round(trained * measured.train_images)
         evaluated = measured.other_images * (trained + trials) + trials * measured.test_images
         time_s += (
             trained * measured.train_images + FORWARD_SHARE * evaluated
@@ -191,7 +191,7 @@ def _key(config: TrialConfig) -> str:
     """Return a key that is equal for configs of equal cost."""
     names = ("arch", "arch_options", "dataset", "image_size", "batch_size", "precision", "epochs")
     more = ("augment", "limit_train", "limit_test", "val_fraction", "ema", "mixup", "cutmix")
-    own = ("loss", "train_epoch")
+    own = ("loss", "train_epoch", "steps_per_epoch")
     content = config.model_dump(mode="json", include={*NETWORK_KEYS, "freeze", *names, *more, *own})
     return json.dumps(content, sort_keys=True)
 
@@ -237,6 +237,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
             "limit_test": None,
             "val_fraction": 1 / len(data.train_labels),
             "epochs": 2,
+            "steps_per_epoch": None,
             # They cost nothing, and so few images may lack a class.
             "class_weights": None,
             "sampling": None,
@@ -271,7 +272,7 @@ def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _M
     return _Measured(
         images_per_s=rate,
         memory_mib=weights_mib * (1 + states) + activations_mib,
-        train_images=len(splits.train),
+        train_images=splits.train.images_until(config.epochs) / config.epochs,
         other_images=len(splits.val),
         test_images=len(splits.test),
     )

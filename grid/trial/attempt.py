@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import median
@@ -207,12 +207,13 @@ class Attempt:
         self.metrics = [{**row, "trial_id": own} for row in metrics]
         self.row["continued_from"] = continued_from
 
-    def update(self, best_epoch: int, train_images: int, started: float) -> None:
-        """Update the row with the epochs so far."""
+    def update(self, best_epoch: int, images_until: Callable[[int], int], started: float) -> None:
+        """Update the row with the epochs so far; `images_until` counts images up to an epoch."""
         best = next(row for row in self.epochs if row["epoch"] == best_epoch)
         # The first epoch warms caches up; it counts only if it is the only one.
         warm = self.epochs[1:] or self.epochs
         warm_s = sum(row["train_time_s"] for row in warm)
+        warm_images = images_until(warm[-1]["epoch"]) - images_until(warm[0]["epoch"] - 1)
         self.row.update(
             epochs_run=self.epochs[-1]["epoch"],
             best_epoch=best_epoch,
@@ -224,7 +225,7 @@ class Attempt:
             objective=best.get("objective"),
             train_time_s=sum(row["train_time_s"] for row in self.epochs),
             epoch_time_s=median(row["train_time_s"] for row in warm),
-            train_images_per_s=train_images * len(warm) / warm_s if warm_s else None,
+            train_images_per_s=warm_images / warm_s if warm_s else None,
             wall_time_s=self.earlier_s + time.perf_counter() - started,
         )
 

@@ -204,7 +204,7 @@ def _steps(
     checkpointed = time.perf_counter()
     if state.epoch:
         # The row of a resumed trial, also if the early stop of a shorter trial ends this one too.
-        attempt.update(state.best_epoch, len(splits.train), started)
+        attempt.update(state.best_epoch, splits.train.images_until, started)
     if 0 < state.epoch < config.epochs:
         # Reported again, because the driver may have died before it judged this epoch.
         yield attempt.progress(done=False)
@@ -220,7 +220,7 @@ def _steps(
         attempt.trains = True
         if isinstance(event, EpochResult):
             attempt.add_epoch(event)
-            attempt.update(state.best_epoch, len(splits.train), started)
+            attempt.update(state.best_epoch, splits.train.images_until, started)
             attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
         saved = is_epoch and event.epoch in assignment.pause_epochs
         if saved or time.perf_counter() - checkpointed >= assignment.checkpoint_s:

@@ -92,6 +92,32 @@ def test_an_epoch_gives_every_image_once_with_its_label(digits):
     assert not torch.equal(first, epoch_batches[0][0])
 
 
+@pytest.mark.parametrize("steps", [1, 3, 4, 6, 9])
+def test_epochs_of_some_steps_go_on_through_the_passes(digits, steps):
+    settings = {"batch_size": 48, "limit_train": 160, "augment": ("flip", "crop")}
+    passes = open_splits(config(**settings), digits, CPU).train  # of 48, 48, 48 and 16 images
+    epochs = open_splits(config(**settings, steps_per_epoch=steps), digits, CPU).train
+    assert (passes.steps, epochs.steps, len(epochs)) == (4, steps, 160)
+
+    def stream(split, first, last, first_step=0):
+        numbers = range(first, last + 1)
+        parts = (split.batches(7, n, first_step if n == first else 0) for n in numbers)
+        return [(x.clone(), y) for part in parts for x, y in part]
+
+    count = 4 * steps
+    expected, got = stream(passes, 1, steps)[:count], stream(epochs, 1, 4)
+    assert len(got) == count
+    for (images, labels), (own_images, own_labels) in zip(got, expected, strict=True):
+        assert torch.equal(images, own_images)
+        assert torch.equal(labels, own_labels)
+    for epoch in range(1, 5):
+        seen = sum(len(labels) for _, labels in got[: epoch * steps])
+        assert epochs.images_until(epoch) == seen
+    rest = stream(epochs, 2, 4, steps - 1)
+    assert len(rest) == count - 2 * steps + 1
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(rest[::-1], got[::-1], strict=False))
+
+
 @pytest.mark.parametrize("size", [5, 13])
 def test_evaluation_batches_are_normalised_and_resized(digits, size):
     splits = open_splits(config(image_size=size), digits, CPU)

@@ -70,6 +70,21 @@ def test_a_plateau_multiplies_by_its_factor_at_each_cut():
     assert [learning_rate(plateau, 9, STEPS, cuts) for cuts in range(3)] == [0.5, 0.25, 0.125]
 
 
+def test_no_cut_of_a_plateau_goes_below_its_floor():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    reference = lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.01, patience=0, threshold=0, min_lr=1e-5, eps=0
+    )
+    expected = []
+    for _ in range(4):  # the first loss is the best
+        reference.step(1.0)
+        expected.append(optimizer.param_groups[0]["lr"])
+    floor = config(schedule={"plateau": {"factor": 0.01, "min_lr": 1e-5}})
+    got = [learning_rate(floor, 9, STEPS, cuts) for cuts in range(4)]
+    assert got == pytest.approx(expected)
+    assert got == pytest.approx([0.5, 5e-3, 5e-5, 1e-5])
+
+
 def test_milestones_are_shares_of_the_budget():
     schedule = {"milestones": {"at": [0.5, 0.75], "factor": 0.1}}
     eight = config(epochs=8, schedule=schedule)
@@ -209,6 +224,7 @@ def test_schedules_of_ones_own_are_tried_at_every_step_before_a_run(tmp_path, mo
         ({"schedule": "one_cycle", "warmup_epochs": 1}, "one_cycle warms up by itself"),
         ({"schedule": "warmup_stable_decay", "warmup_epochs": 1}, "as its warmup says"),
         ({"schedule": "polynomial"}, "power"),
+        ({"schedule": {"plateau": {"min_lr": 0.5}}}, r"below lr, from which .* \(0.5\)"),
         ({"schedule": {"warmup_stable_decay": {"warmup": 0.5, "decay": 0.6}}}, "got 0.5 and 0.6"),
         ({"schedule": "rates:"}, "package.module:function"),
     ],

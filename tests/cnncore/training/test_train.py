@@ -142,6 +142,14 @@ CASES = {
         "augment": ["flip", "crop", {"rotate": {"degrees": 10}}, {"erase": {"size": 3}}],
         "enhance": {"contrast": 1.5},
     },
+    # Passes of 4 steps: epochs end within a pass, and the second cut stops at the floor.
+    "epochs of 6 steps, plateau with a floor": {
+        "steps_per_epoch": 6,
+        "schedule": {"plateau": {"factor": 0.1, "patience": 0, "min_lr": 0.5}},
+        "lr": 20.0,
+        "augment": ["flip", "crop", {"rotate": {"degrees": 10}}],
+        "epochs": 5,
+    },
 }
 
 
@@ -160,9 +168,12 @@ def test_a_run_cut_off_anywhere_goes_on_bit_for_bit(keys, data_dir, tmp_path, on
     expected, final = whole_run(config, data_dir, tmp_path)
     assert whole_run(config, data_dir) == (expected, final)
     checkpoints = sorted(tmp_path.iterdir())
-    assert len(checkpoints) == 4 * len(expected)  # three step boundaries and a result each
+    # A boundary after each step but the last, and a result.
+    assert len(checkpoints) == (config.steps_per_epoch or 4) * len(expected)
     if config.schedule.kind == "plateau":
         assert len({result["lr"] for result in expected}) > 1
+        if floor := config.schedule.min_lr:
+            assert [result["lr"] for result in expected].count(floor) > 1
     if config.early_stop:
         assert 3 <= len(expected) < config.epochs
         assert expected[-1]["stop_reason"]
@@ -175,7 +186,8 @@ def test_a_run_cut_off_anywhere_goes_on_bit_for_bit(keys, data_dir, tmp_path, on
         assert flat(state.state_dict()) == final
     fresh = multiprocessing.get_context("spawn")
     queue = fresh.Queue()
-    process = fresh.Process(target=resume, args=(config, data_dir, checkpoints[5], queue))
+    middle = checkpoints[(config.steps_per_epoch or 4) + 1]
+    process = fresh.Process(target=resume, args=(config, data_dir, middle, queue))
     process.start()
     rest, state = queue.get(timeout=300)
     process.join()
@@ -228,20 +240,22 @@ def test_it_learns_digits_and_reports_what_the_model_does(data_dir):
     assert best.val_top1 == pytest.approx((logits.argmax(1) == torch.cat(labels)).double().mean())
 
 
-def test_train_metrics_are_running_means_in_training_mode(data_dir):
-    config = make_config(epochs=1, lr=1e-12, momentum=0.0)
+@pytest.mark.parametrize(("steps", "images"), [(None, 160), (3, 144), (6, 160 + 96)])
+def test_train_metrics_are_running_means_in_training_mode(steps, images, data_dir):
+    config = make_config(epochs=1, steps_per_epoch=steps, lr=1e-12, momentum=0.0)
     state, splits = begin(config, data_dir)
     state.model[4].p = 0.0
     (result,) = train(state, splits, config)
     losses, hits = [], 0
     with torch.no_grad():
         model = state.model.train()
-        for images, labels in splits.train.batches(3, 1):
-            logits = model(images)
+        for batch, labels in splits.train.batches(3, 1):
+            logits = model(batch)
             losses.append(nn.functional.cross_entropy(logits, labels).item() * len(labels))
             hits += (logits.argmax(1) == labels).sum().item()
-    assert result.train_loss == pytest.approx(sum(losses) / 160, rel=1e-5)
-    assert result.train_top1 == pytest.approx(hits / 160)
+    assert result.train_loss == pytest.approx(sum(losses) / images, rel=1e-5)
+    assert result.train_top1 == pytest.approx(hits / images)
+    assert result.train_images_per_s * result.train_time_s == pytest.approx(images)
 
 
 def test_select_last_keeps_no_copy_and_takes_the_last_epoch(data_dir):
