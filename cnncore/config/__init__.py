@@ -65,6 +65,7 @@ from cnncore.config.trial_config import (
     EarlyStop,
     TrialConfig,
     check_quirk,
+    check_validation,
     network_options,
     own_training_names,
 )
@@ -148,6 +149,7 @@ __all__ = [
     "WarmupStableDecay",
     "Whole",
     "check_quirk",
+    "check_validation",
     "network_options",
     "optimizer_moments",
     "own_training_names",

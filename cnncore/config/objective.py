@@ -67,14 +67,17 @@ class Objective:
             return -math.inf
         return -value if self.lower_is_better else value
 
-    def score(self, val_top1: float, value: float | None) -> float:
+    def score(self, val_top1: float | None, value: float | None) -> float:
         """Return the score of an epoch with these columns `val_top1` and `objective`."""
         if self.is_default:
-            return val_top1
+            return -math.inf if val_top1 is None else val_top1
         return self.of_value(math.nan if value is None else value)
 
     def score_if_any(self, val_top1: float | None, value: float | None) -> float | None:
-        """Return the score of a row with these columns; None if no epoch of it has ended."""
+        """Return the score of a row with these columns.
+
+        None if no epoch of it has ended, or if there are no validation images.
+        """
         return None if val_top1 is None else self.score(val_top1, value)
 
     def text(self, score: float) -> str:

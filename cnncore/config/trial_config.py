@@ -6,6 +6,7 @@ later (always with the default null) changes no id. This module imports no torch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -103,8 +104,9 @@ class TrialConfig(ConfigPart):
     labels: str | None = None
     limit_train: Count | None = None
     limit_test: Count | None = None
-    # Null if `folds` or a validation folder of the data set set the validation images aside.
-    val_fraction: Share | None = 0.1
+    # Null if `folds` or a validation folder of the data set set the validation images aside; 0 is
+    # no validation (`check_validation`).
+    val_fraction: Fraction | None = 0.1
     split_seed: Seed = 0
     image_size: Pixels | None = None
     resize: Resize | None = None
@@ -351,6 +353,28 @@ def own_training_names(config: TrialConfig) -> list[str]:
     if isinstance(config.schedule, OwnSchedule):
         names.append(config.schedule.function)
     return names
+
+
+def check_validation(config: TrialConfig) -> Iterator[tuple[str, str]]:
+    """Yield each key that goes by validation images where there are none, and its problem."""
+    if config.val_fraction != 0:
+        return
+    without = "val_fraction: 0 leaves no validation images"
+    if config.select == "best":
+        yield "select", f"select: best chooses by validation, but {without}; set select: last"
+    if config.early_stop is not None:
+        yield (
+            "early_stop",
+            f"early_stop goes by {config.early_stop.metric}, but {without}; remove it",
+        )
+    if isinstance(config.schedule, Plateau):
+        metric = config.schedule.metric or "val_loss"
+        yield (
+            "schedule",
+            f"plateau goes by {metric}, but {without}; use a schedule that goes by steps alone",
+        )
+    if config.objective is not None:
+        yield "objective", f"objective: {config.objective} is measured on them, but {without}"
 
 
 def check_quirk(config: TrialConfig) -> str | None:

@@ -281,7 +281,7 @@ def balanced_draw(random: np.random.Generator, labels: Labels) -> Indices:
 
 
 class EvalSplit:
-    """Batches in a fixed order, normalised and resized.
+    """Batches in a fixed order, normalised and resized; none if the split has no image.
 
     Only quirks of the studies use `augment` and `window`. Their random draws depend on `seed`
     alone, so that every epoch is evaluated on the same pixels.
@@ -308,7 +308,7 @@ class EvalSplit:
         side = images.shape[1]
         pixels = EVAL_PIXELS.get(device.type, 2**20)
         seen = max(side, self._resized) ** 2 * (2 if view.mirror else 1)
-        self.batch_size = min(len(indices), max(16, pixels // seen))
+        self.batch_size = max(1, min(len(indices), max(16, pixels // seen)))
         self._images = images
         self._device = device
         self._input = InputStage(side, image_size, self.batch_size, normalization, device)

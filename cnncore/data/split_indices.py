@@ -30,7 +30,8 @@ def split_indices(
     """Return the images of each split.
 
     Validation images are taken first: one fold of cross-validation if `fold` (number from 0, count)
-    is given, else the data set's own, else a stratified `val_fraction` of the training images.
+    is given, else the data set's own, else a stratified `val_fraction` of the training images; none
+    if that is 0.
     `limit_train` and `limit_test` then keep stratified subsets. The splits depend on `split_seed`,
     not on the trial's seed.
     """
@@ -38,6 +39,8 @@ def split_indices(
         train, val = stratified_fold(data.train_labels, *fold, config.split_seed)
     elif data.validation:
         train, val = np.split(np.arange(len(data.train_labels)), [-data.validation])
+    elif config.val_fraction == 0:
+        train, val = np.split(np.arange(len(data.train_labels)), [len(data.train_labels)])
     else:
         assert config.val_fraction is not None  # the plan refuses null without folds
         train, val = stratified_split(data.train_labels, config.val_fraction, config.split_seed)
@@ -52,7 +55,10 @@ def split_indices(
 def absent_classes(
     config: TrialConfig, data: ImageData, fold: tuple[int, int] | None = None
 ) -> dict[str, list[str]]:
-    """Return the names of the classes without a single image, by split: train, val, test."""
+    """Return the names of the classes without a single image, by split: train, val, test.
+
+    A split without any image is left out.
+    """
     indices = split_indices(config, data, fold)
     labels = {
         "train": data.train_labels[indices.train],
@@ -63,6 +69,7 @@ def absent_classes(
     absent = {
         split: np.flatnonzero(np.bincount(own, minlength=count) == 0)
         for split, own in labels.items()
+        if len(own)
     }
     return {
         split: [data.class_names[i] for i in which] for split, which in absent.items() if len(which)

@@ -30,7 +30,10 @@ RESIDENT_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Splits:
-    """The splits of a trial: `train` trains, `val` selects, `test` is read once, at the end."""
+    """The splits of a trial: `train` trains, `val` selects, `test` is read once, at the end.
+
+    `val` is empty under `val_fraction: 0`.
+    """
 
     train: TrainSplit
     val: EvalSplit

@@ -90,7 +90,7 @@ def open_measures(names: Iterable[str], objective: str | None) -> Measures:
 
 
 def objective_value(
-    objective: str | None, val_loss: float, measured: Mapping[str, Measured]
+    objective: str | None, val_loss: float | None, measured: Mapping[str, Measured]
 ) -> float | None:
     """Return the objective's value on validation, NaN if it has none; None if it is `val_top1`."""
     if objective is None:

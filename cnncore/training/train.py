@@ -59,7 +59,8 @@ class EpochResult:
     loss that is trained on, `val_loss` the plain cross-entropy. For mixed images `train_top1`
     counts the label with the larger weight. `lr` is the last step's. `val_top5` is None below six
     classes. `is_best` is true if `select` would choose this epoch among those so far. `stop_reason`
-    is set in the epoch after which `early_stop` ends the training. `objective` is the value of the
+    is set in the epoch after which `early_stop` ends the training. Without validation images `val_*` are None
+    and `metrics` empty. `objective` is the value of the
     config's objective, NaN where it has none; None if it is `val_top1`. `metrics` are those that
     were asked for, on validation.
     """
@@ -68,8 +69,8 @@ class EpochResult:
     lr: float
     train_loss: float
     train_top1: float
-    val_loss: float
-    val_top1: float
+    val_loss: float | None
+    val_top1: float | None
     val_top5: float | None
     train_time_s: float
     eval_time_s: float
@@ -220,15 +221,17 @@ def train(
         started = perf_counter()
         batches = splits.train.batches(state.seed, epoch)
         to_eval_mode(optimizer, model, batches, config.precision, frozen_norms)
-        predictions = predict(
-            ema or model, splits.val.batches(), precision=config.precision, device=device
-        )
-        val_loss, val_top1, val_top5 = validation_scores(*predictions)
+        predictions = val_loss = val_top1 = val_top5 = None
+        if len(splits.val):
+            predictions = predict(
+                ema or model, splits.val.batches(), precision=config.precision, device=device
+            )
+            val_loss, val_top1, val_top5 = validation_scores(*predictions)
         eval_time_s = perf_counter() - started
-        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss or 0.0)):
             raise Diverged(epoch)
 
-        measured = measures(*predictions)
+        measured = measures(*predictions) if predictions else {}
         objective = objective_value(config.objective, val_loss, measured)
         score = Objective.of(config.objective).score(val_top1, objective)
         # Of equal epochs the earliest, also if all have no value.
@@ -289,12 +292,16 @@ def validation_scores(logits: Tensor, labels: Tensor) -> tuple[float, float, flo
     return loss, top1, top5 if logits.shape[1] >= TOP5_CLASSES else None
 
 
-def lower_is_better(metric: str | None, val_loss: float, val_top1: float) -> float:
+def lower_is_better(metric: str | None, val_loss: float | None, val_top1: float | None) -> float:
     """Return the metric's value for `BestSoFar`: accuracy is negated, so that lower is better."""
+    assert val_loss is not None  # the plan refuses these rules without validation images
+    assert val_top1 is not None
     return -val_top1 if metric == "val_top1" else val_loss
 
 
-def early_stop(best: BestSoFar, rule: EarlyStop, val_loss: float, val_top1: float) -> str | None:
+def early_stop(
+    best: BestSoFar, rule: EarlyStop, val_loss: float | None, val_top1: float | None
+) -> str | None:
     """Count one more epoch; return the reason if the training ends after it."""
     best.update(lower_is_better(rule.metric, val_loss, val_top1), rule.min_delta)
     if best.waited < rule.patience:

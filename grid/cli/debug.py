@@ -12,7 +12,7 @@ import typer
 
 from grid.cli.options import Changes, DataDir, ResultsDir, SkipUnreadable, Sweep, plan_sweep
 from grid.errors import GridError
-from grid.phrases import counted
+from grid.phrases import counted, validation_text
 from grid.screen import print
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def debug_trial(
         if isinstance(event, EpochResult):
             yield (
                 f"epoch {event.epoch}/{config.epochs}: train loss {event.train_loss:.4f}, "
-                f"train top-1 {event.train_top1:.4f}, val loss {event.val_loss:.4f}, "
-                f"val top-1 {event.val_top1:.4f}, {event.train_images_per_s:,.0f} images/s"
+                f"train top-1 {event.train_top1:.4f}, "
+                f"{validation_text(event.val_loss, event.val_top1)}"
+                f"{event.train_images_per_s:,.0f} images/s"
             )
         else:
             yield f"epoch {event.epoch} step {event.step}"

@@ -9,6 +9,7 @@ import typer
 
 from grid.cli.options import Results
 from grid.cli.terminal import analysis_errors, fail
+from grid.phrases import validation_text
 from grid.screen import print
 
 # A driver looks for a request to stop about once a second; a shared disk delays it.
@@ -73,7 +74,7 @@ def logs(
         for epoch in rows(connection, query("questions/trial_epochs"), trial_id=row["trial_id"]):
             print(
                 f"epoch {epoch['epoch']}: train loss {epoch['train_loss']:.4f}, "
-                f"val loss {epoch['val_loss']:.4f}, val top-1 {epoch['val_top1']:.4f}, "
+                f"{validation_text(epoch['val_loss'], epoch['val_top1'])}"
                 f"{epoch['train_time_s']:.1f} s"
             )
     store = open_store(results)

@@ -24,6 +24,7 @@ def samples(trial: OpenedTrial, options: Options) -> Image:
     """Draw validation images by class; needs no network."""
     title = f"{trial.config.dataset}: validation images by class"
     splits = trial.splits
+    _check_validation(trial, "samples shows validation images")
     return sample_grid(splits.val, splits.class_names, options.count or SAMPLES, title)
 
 
@@ -172,6 +173,7 @@ def separable_cost(trial: OpenedTrial, options: Options) -> Table:
 
 def enhancement(trial: OpenedTrial, options: Options) -> Table:
     """Measure the enhancements, store all rows, return a table of those of the test split."""
+    _check_validation(trial, "enhancement chooses its factors on validation images")
     effects = study_enhancement(
         trial.trained(),
         trial.splits.val,
@@ -239,6 +241,15 @@ def _enhancement_row(measured: Enhancement, trial_id: str) -> dict[str, Any]:
             "random_l2_norm": random.l2_norm,
         }
     return row
+
+
+def _check_validation(trial: OpenedTrial, why: str) -> None:
+    """Raise `ValueError` if the trial has no validation images."""
+    if not len(trial.splits.val):
+        raise ValueError(
+            f"{why}, and trial {trial.trial_id} has none (val_fraction: 0); train one with "
+            "val_fraction above 0"
+        )
 
 
 def _image_index(trial: OpenedTrial, options: Options) -> int:

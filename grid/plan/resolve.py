@@ -21,6 +21,7 @@ from cnncore.config import (
     OwnTransform,
     TrialConfig,
     check_quirk,
+    check_validation,
     own_training_names,
 )
 from cnncore.config.images import Background, Resize
@@ -181,6 +182,12 @@ class Resolver:
             update["labels"] = next(iter(DATASETS[config.dataset].labels), None)
         if facts.validation:  # the data set's own validation split counts
             path = self.key_path("val_fraction")
+            if config.val_fraction == 0:
+                raise ConfigProblem(
+                    path,
+                    f"val_fraction: 0 wants no validation, but {config.dataset} has validation "
+                    "images of its own; remove val_fraction or those images",
+                )
             if path and path[0] != "fixed":
                 raise ConfigProblem(
                     path,
@@ -206,8 +213,34 @@ class Resolver:
         self._copies[framed] = facts
         if problem := check_quirk(config):
             raise ConfigProblem(self.key_path("quirk"), problem)
+        self._check_validation(config)
         self._check_amounts(config, facts)
         return config
+
+    def _check_validation(self, config: TrialConfig) -> None:
+        """Refuse what goes by validation images if there are none. Raises `ConfigProblem`."""
+        problems = [
+            (self.key_path(key, "val_fraction"), text) for key, text in check_validation(config)
+        ]
+        if config.val_fraction == 0 and self.spec.tune:
+            problems.append(
+                (
+                    ("tune",),
+                    "a search ranks configs by validation, but val_fraction: 0 leaves no "
+                    "validation images; move the axes to compare",
+                )
+            )
+        if config.val_fraction == 0 and self.spec.keep_top:
+            problems.append(
+                (
+                    ("keep",),
+                    "top ranks trials by validation, but val_fraction: 0 leaves no validation "
+                    "images; use best, last or none",
+                )
+            )
+        if problems:
+            first, *more = problems
+            raise ConfigProblem(*first, *more)
 
     def _check_amounts(self, config: TrialConfig, facts: DataFacts) -> None:
         """Refuse amounts with which the others make no sense. Raises `ConfigProblem`."""

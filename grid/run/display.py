@@ -247,8 +247,8 @@ class Display:
         return "" if score is None else self._in_words(score)
 
     def _short_text(self, last: Progress) -> str:
-        if self.objective.is_default:
-            return f"{100 * (last.val_top1 or 0):.1f} %"
+        if self.objective.is_default and last.val_top1 is not None:
+            return f"{100 * last.val_top1:.1f} %"
         return self._value_text(last)
 
     def _line(self) -> None:

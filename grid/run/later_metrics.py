@@ -190,6 +190,8 @@ def measure(request: LaterTrial) -> list[dict[str, Any]]:
     model.load_state_dict(weights)
     rows = []
     for split, part in (("val", ready.splits.val), ("test", ready.splits.test)):
+        if not len(part):
+            continue
         predictions = predict(
             model.eval(), part.batches(), precision=trial.config.precision, device=ready.device
         )

@@ -351,14 +351,17 @@ def _finish(
     if assignment.keep == "last" or attempt.row["wall_time_s"] >= assignment.checkpoint_s:
         _save(assignment, store, attempt, state)
     model = chosen_model(state)
-    # The chosen epoch's predictions are in memory, unless the trial resumed after that epoch.
-    val = state.best_predictions or predict(
-        model, splits.val.batches(), precision=config.precision, device=device
-    )
+    predictions = {}
+    if len(splits.val):
+        # The chosen epoch's are in memory, unless the trial resumed after that epoch.
+        predictions["val"] = state.best_predictions or predict(
+            model, splits.val.batches(), precision=config.precision, device=device
+        )
     test = predict(model, splits.test.batches(), precision=config.precision, device=device)
-    for logits, labels in (val, test):  # a network may answer otherwise than in training
+    predictions["test"] = test
+    for logits, labels in predictions.values():  # a network may answer otherwise than in training
         check_logits(logits, len(labels), len(data.class_names))
-    metrics_of = {"val": classification_metrics(*val), "test": classification_metrics(*test)}
+    metrics_of = {split: classification_metrics(*pair) for split, pair in predictions.items()}
     one, sixteen = (
         measure_latency(
             model,
