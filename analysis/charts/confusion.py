@@ -34,6 +34,8 @@ def networks(connection: Connection) -> Chart | None:
     several = len({(group[0]["results"], group[0]["dataset"]) for group in groups}) > 1
     charts = [_small_matrix(group, several) for group in groups]
     subtitle = "shares of the true class; rows: true, columns: predicted"
+    if any(group[0]["unchosen"] for group in groups):
+        subtitle += "; a network's config is one of several, not chosen by validation"
     figure: Chart = alt.concat(*charts, columns=2 if len(charts) == 4 else 3).properties(
         title=dict(text="Confusion of every network", subtitle=subtitle)
     )
@@ -143,9 +145,8 @@ def _matrix(group: list[Row], counts: bool) -> Chart:
         f"images right ({right / total:.2%})"
     )
     data = f"{group[0]['dataset'] or ''} {group[0]['labels'] or ''}".strip()
-    heading = (
-        "Confusion of the best config on" if not counts else "Confused images of the best config on"
-    )
+    config = "one config (validation chose none)" if group[0]["unchosen"] else "the best config"
+    heading = f"{'Confused images' if counts else 'Confusion'} of {config} on"
     return alt.layer(*layers).properties(
         width=side * len(order),
         height=side * len(order),

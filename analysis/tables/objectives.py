@@ -45,15 +45,20 @@ def objective_in_words(connection: Connection) -> str:
 
 
 def objective_note(connection: Connection) -> str:
-    """Return a sentence on how winners were chosen; empty if it was by val top-1."""
-    records = [
-        row for row in rows(connection, sql("questions/objectives")) if row["objective"] != VAL_TOP1
-    ]
+    """Return sentences on how winners were chosen; empty if all were by val top-1."""
+    records = rows(connection, sql("questions/objectives"))
     texts = dict.fromkeys(
         f"{row['objective']} ({'lower' if row['lower_is_better'] else 'higher'} is better)"
         for row in records
+        if row["objective"] != VAL_TOP1
     )
-    return f"Winners were chosen by {' and '.join(texts)}." if texts else ""
+    chosen = f"Winners were chosen by {' and '.join(texts)}." if texts else ""
+    unchosen, cells = (sum(row[name] for row in records) for name in ("unchosen", "cells"))
+    if not unchosen:
+        return chosen
+    where = "There are" if unchosen == cells else f"{unchosen} of {cells} cells have"
+    none = f"{where} no validation images (val_fraction: 0), so nothing was chosen by them."
+    return " ".join(filter(None, (chosen, none)))
 
 
 def objective_column(connection: Connection) -> Column | None:

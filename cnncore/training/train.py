@@ -59,10 +59,9 @@ class EpochResult:
     loss that is trained on, `val_loss` the plain cross-entropy. For mixed images `train_top1`
     counts the label with the larger weight. `lr` is the last step's. `val_top5` is None below six
     classes. `is_best` is true if `select` would choose this epoch among those so far. `stop_reason`
-    is set in the epoch after which `early_stop` ends the training. Without validation images `val_*` are None
-    and `metrics` empty. `objective` is the value of the
+    is set in the epoch after which `early_stop` ends the training. `objective` is the value of the
     config's objective, NaN where it has none; None if it is `val_top1`. `metrics` are those that
-    were asked for, on validation.
+    were asked for, on validation. Without validation images `val_*` are None and `metrics` empty.
     """
 
     epoch: int

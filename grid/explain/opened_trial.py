@@ -183,7 +183,13 @@ def _trial_row(results: str, id_start: str | None) -> dict[str, Any]:
         winners = rows(connection, sql("questions/winner"))
         if not winners:
             raise GridError(f"{results}: no trial of it is complete yet; `cnngrid run` its sweep")
-        return winners[0]
+        winner = winners[0]
+        if winner["val_top1"] is None and winner["complete"] > 1:
+            raise GridError(
+                f"{results}: without validation images no trial is the best; name one: --trial ID "
+                f'(`cnngrid sql {results} "SELECT trial_id, arch, seed, test_top1 FROM trials"`)'
+            )
+        return winner
     trials = rows(connection, sql("questions/trials_by_id"), start=id_start)
     if len(trials) != 1:
         problem = "several ended trials start with it" if trials else "no such trial"

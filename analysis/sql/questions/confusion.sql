@@ -1,7 +1,12 @@
 -- A row is a pair of true and predicted class, summed over the complete trials of the best config
 -- (best mean of the objective) of a data set or, if by_network, of a network and data set.
+-- `unchosen` is true if there are several, and no validation images or values to choose by.
 WITH winner AS (
-    SELECT *
+    SELECT
+        *,
+        count(*) OVER (PARTITION BY results, dataset, labels, if($by_network, arch, NULL)) > 1
+        AND if(objective_missing = 0, score(config, val_top1_mean, objective_mean), NULL) IS NULL
+            AS unchosen
     FROM best
     QUALIFY row_number() OVER (
         PARTITION BY results, dataset, labels, if($by_network, arch, NULL)
@@ -20,6 +25,7 @@ counted AS (
         winner.arch,
         any_value(winner.cell) AS cell,
         any_value(winner.n) AS n,
+        any_value(winner.unchosen) AS unchosen,
         confusion.label,
         confusion.predicted,
         sum(confusion.n) AS images

@@ -12,6 +12,8 @@ WITH winner AS (
 SELECT
     trials.trial_id,
     trials.state,
+    trials.val_top1,
+    (SELECT count(*) FROM trials WHERE state = 'complete') AS complete,
     trials.seed,
     trials.fold,
     trials.config,

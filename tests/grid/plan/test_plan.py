@@ -177,6 +177,38 @@ def test_no_validation_images_are_refused_without_folds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "place", "problem"),
+    [
+        # `select` is not in the file: its default is meant.
+        ("val_fraction: 0", "val_fraction", "select: best chooses by validation"),
+        ("val_fraction: 0, select: best", "select", "set select: last"),
+        ("early_stop: {patience: 2}, NONE", "early_stop", "goes by val_loss"),
+        ("schedule: {plateau: {metric: val_top1}}, NONE", "schedule", "plateau goes by val_top1"),
+        ("objective: val_macro_f1, NONE", "objective", "val_macro_f1 is measured on them"),
+    ],
+)
+def test_what_goes_by_validation_is_refused_without_it(
+    settings: str, place: str, problem: str
+) -> None:
+    settings = settings.replace("NONE", "val_fraction: 0, select: last")
+    with pytest.raises(SweepError, match=rf"a\.yaml:5: fixed\.{place}: .*{problem}"):
+        plan(COMPARE + FIXED.replace("lr", settings + ", lr"))
+
+
+def test_searches_and_rankings_are_refused_without_validation() -> None:
+    fixed = FIXED.replace("lr: 0.1", "val_fraction: 0, select: last, lr: 0.1")
+    tuned = fixed.replace("lr: 0.1, ", "") + "tune: {trials: 2, axes: {lr: [0.1, 0.2]}}\n"
+    with pytest.raises(SweepError, match=r"a\.yaml:6: tune: a search ranks .* val_fraction: 0"):
+        plan(COMPARE + tuned)
+    with pytest.raises(SweepError, match=r"a\.yaml:6: keep: top ranks .* val_fraction: 0"):
+        plan(COMPARE + fixed + "keep: {top: 1}\n")
+    # A part of the cells may go without.
+    some = plan(COMPARE + FIXED + "rules: [{when: {arch: cnn3}, set: "
+                "{val_fraction: 0, select: last}}]\n")  # fmt: skip
+    assert [trial.config.val_fraction for trial in some.trials] == [0, 0, 0.1, 0.1]
+
+
+@pytest.mark.parametrize(
     ("settings", "problem"),
     [
         ("quirk: hu-random-test, augment: [crop]", "must be crop, flip, but got crop"),
