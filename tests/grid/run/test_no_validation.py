@@ -54,8 +54,8 @@ def test_without_validation_images_nothing_is_chosen_and_all_say_so(
     assert "no validation images (val_fraction: 0), so nothing was chosen" in comparison.caption
     assert "last epoch (select: last)" in comparison.caption
     assert "nothing was chosen" in make_table(connection, "gap").caption
-    assert "chose none" in str(counts(connection).to_dict()["vconcat"][0]["title"])  # type: ignore[union-attr]
-    assert "not chosen by validation" in str(networks(connection).to_dict()["title"])  # type: ignore[union-attr]
+    assert "chose none" in str(counts(connection).to_dict()["vconcat"][0]["title"])
+    assert "not chosen by validation" in str(networks(connection).to_dict()["title"])
 
     trial_id = trials[0]["trial_id"]
     for arguments, text in (
