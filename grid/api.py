@@ -20,6 +20,7 @@ from cnncore.data import (
     outline_planned,
     smallest_class,
 )
+from cnncore.data.cache import cache_roots
 from grid.code.modules import forget_listings
 from grid.code.stored import StoredCode
 from grid.code.sweep_code import SweepCode
@@ -60,7 +61,7 @@ def make_plan(
     changes = check_changes(changes or {}, spec)
     folder = Path(data_dir) if data_dir else default_data_dir()
     use_own_modules(spec)
-    code = SweepCode(partial(_stored_code, spec, changes, results), same_code)
+    code = SweepCode(partial(_stored_code, spec, changes, results), same_code, cache_roots(folder))
     facts = partial(
         _data_facts, data_dir=folder, download=download, skip_unreadable=skip_unreadable
     )

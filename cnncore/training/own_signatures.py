@@ -1,34 +1,23 @@
-"""Signatures of the user's optimizers and trials of the user's schedules, for the plan.
-
-The user's code runs in a process of its own, which it may change, hang or end.
-"""
+"""Signatures of the user's optimizers and trials of the user's schedules, for the plan."""
 
 from __future__ import annotations
 
 import inspect
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cnncore.error_text import error_line, own_line, printable
-from cnncore.fresh_process import fresh_process
+from cnncore.error_text import error_line, own_line
 from cnncore.functions import import_function
 
-# Seconds after which the user's code is taken to hang.
-HANG_S = 60.0
 # Lengths of training at which a schedule is asked for the factor of every step.
 TRIED_STEPS = (1, 2, 10, 1000)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Parameters of an optimizer beside the weights and `lr`, or the problem with it.
+    """Parameters of an optimizer beside the weights and `lr`.
 
     `defaults` has those with a default that JSON can hold. `any_name` is true if it takes options
     of any name, `modes` if it has `train()` and `eval()`.
@@ -39,72 +28,28 @@ class Signature:
     defaults: dict[str, Any] = field(default_factory=dict)
     any_name: bool = False
     modes: bool = False
-    problem: str | None = None
 
 
-def read_signatures(optimizers: Sequence[str], schedules: Sequence[str]) -> dict[str, Signature]:
-    """Return the signature of each optimizer, and for each schedule one with its problem alone.
-
-    Names whose process ended or hung have that as their problem.
-    """
-    if not (names := [*dict.fromkeys([*optimizers, *schedules])]):
-        return {}
-    found: dict[str, Signature] = {}
-    while left := [name for name in names if name not in found]:
-        requests = {name: "optimizer" if name in optimizers else "schedule" for name in left}
-        answers, end = _ask(requests)
-        found.update(answers)
-        if len(answers) < len(left):  # the next one ended the process
-            found[left[len(answers)]] = Signature(problem=end)
-    return found
+def try_signature(optimizer: str) -> dict[str, Any]:
+    """Read an optimizer's signature; return it, with its `problem`, or None."""
+    return _answer(optimizer, lambda: {"signature": asdict(_optimizer(optimizer))})
 
 
-def _ask(requests: dict[str, str]) -> tuple[dict[str, Signature], str]:
-    """Ask a process; return its answers, and how it ended before the rest."""
-    with tempfile.TemporaryFile() as answers, tempfile.TemporaryFile() as errors:
-        command = fresh_process(f"{__name__}:answer", str(answers.fileno()))
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            pass_fds=[answers.fileno()],
-            start_new_session=True,
-        )
-        try:
-            process.communicate(json.dumps(requests).encode(), timeout=HANG_S)
-            code = process.returncode
-            end = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-            end = f"its code ended the process with {end}"
-        except subprocess.TimeoutExpired:
-            end = f"its code gave no answer within {HANG_S:g} s"
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        answers.seek(0)
-        lines = answers.read().decode().split("\n")[:-1]
-        errors.seek(0)
-        said = errors.read().decode(errors="replace").strip().splitlines()
-    found = {}
-    for line in lines:
-        name, values = json.loads(line)
-        values.update({key: tuple(values[key]) for key in ("parameters", "required")})
-        found[name] = Signature(**values)
-    return found, f"{end}: {printable(said[-1])[:300]}" if said else end
+def try_schedule(schedule: str) -> dict[str, Any]:
+    """Ask a schedule for every step of some lengths; return its `problem`, or None."""
+    return _answer(schedule, lambda: _schedule(schedule))
 
 
-def answer(descriptor: str) -> None:
-    """Answer the requests on standard input, a line of JSON each to a file by its descriptor."""
-    for name, kind in json.load(sys.stdin).items():
-        try:
-            found = _optimizer(name) if kind == "optimizer" else _schedule(name)
-        except BaseException as error:  # `sys.exit` too: it is the user's own
-            place = own_line(error)
-            ours = place is None and isinstance(error, ValueError)
-            text = str(error).removeprefix(f"{name}: ") if ours else error_line(error)
-            found = Signature(problem=f"{text} ({place})" if place else text)
-        os.write(int(descriptor), json.dumps([name, asdict(found)]).encode() + b"\n")
+def _answer(name: str, ask: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+    problem, found = None, None
+    try:
+        found = ask()
+    except BaseException as error:  # `sys.exit` too: it is the user's own
+        place = own_line(error)
+        ours = place is None and isinstance(error, ValueError)
+        text = str(error).removeprefix(f"{name}: ") if ours else error_line(error)
+        problem = f"{text} ({place})" if place else text
+    return {"problem": problem, "notes": [], "tried": True, **(found or {})}
 
 
 def _optimizer(name: str) -> Signature:
@@ -150,7 +95,7 @@ def _needs_closure(step: Callable[..., Any]) -> bool:
     return any(p.default is p.empty and p.kind < p.VAR_POSITIONAL for p in parameters)
 
 
-def _schedule(name: str) -> Signature:
+def _schedule(name: str) -> None:
     """Ask a schedule for every step of some lengths. Raises `ValueError` if it is none."""
     from cnncore.training.schedule import own_factor
 
@@ -163,4 +108,3 @@ def _schedule(name: str) -> Signature:
                     f"{name}({step}, {steps}) returned {factors[step - 1]:g} and then {again:g}; "
                     "it must depend on its arguments alone, as a trial may resume at any step"
                 )
-    return Signature()

@@ -1,8 +1,8 @@
 """Two images through a network before any trial of it, in a process of its own.
 
-So are the user's optimizers, losses, epochs and metrics tried. The process may be changed, hang or
-die by what their code does: `grid/trial/network_check.py` starts it and reads its answers, a line
-of JSON for each.
+So are the user's optimizers, schedules, transforms, losses, epochs and metrics tried. The process
+may be changed, hang or die by what their code does: `grid/code/asked.py` starts it and reads its
+answers, a line of JSON for each.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnncore.data.augment.own_transform import try_transform
 from cnncore.error_text import defined_at, error_line, is_own_file, own_line
 from cnncore.measure.memory import is_out_of_memory
 from cnncore.measure.own_metrics import check_metric_function
@@ -32,6 +33,7 @@ from cnncore.process_settings import unchanged
 from cnncore.training.memory_format import to_channels_last
 from cnncore.training.optimizers.tried import try_optimizer
 from cnncore.training.own_check import try_epoch, try_loss
+from cnncore.training.own_signatures import try_schedule, try_signature
 
 # Last operations of networks that return probabilities, as autograd names them.
 PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
@@ -115,6 +117,9 @@ def _sides(build: Callable[[int], nn.Module], classes: int, image_size: int) -> 
 CHECKS: dict[str, Callable[..., dict[str, Any]]] = {
     "network": check,
     "optimizer": try_optimizer,
+    "signature": try_signature,
+    "schedule": try_schedule,
+    "transform": try_transform,
     "loss": try_loss,
     "train_epoch": try_epoch,
     "metric": check_metric_function,

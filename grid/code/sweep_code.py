@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cnncore.config import TrialConfig
+from grid.code.asked import ask
 from grid.code.sources import OwnCode, OwnCodeError, Sources, combined, names_in, own_names
 from grid.code.stored import StoredCode, base_name, version_digits
 
@@ -17,15 +18,20 @@ class SweepCode:
     """The user's code as one plan sees it, and as the results folder remembers it.
 
     With `same_code` the newest earlier code of the same names gives the same results as today's:
-    ids keep its fingerprint.
+    ids keep its fingerprint. Answers of the code are kept in the first of `roots` that can be
+    written.
     """
 
     def __init__(
-        self, open_stored: Callable[[], StoredCode | None] | None = None, same_code: bool = False
+        self,
+        open_stored: Callable[[], StoredCode | None] | None = None,
+        same_code: bool = False,
+        roots: Sequence[Path] = (),
     ) -> None:
         self._own = OwnCode()
         self._open_stored = open_stored
         self._same_code = same_code
+        self._roots = roots
         # Fingerprint of today's code -> the earlier one that ids keep.
         self.vouched: dict[str, str | None] = {}
         # Names of configs whose code of today has results already, so that it stays a version.
@@ -58,8 +64,11 @@ class SweepCode:
 
     def versions(self, config: TrialConfig) -> dict[str, str]:
         """Return the fingerprint of every name of the user's own in a config."""
+        return self._versions(own_names(config.model_dump()))
+
+    def _versions(self, names: Iterable[str]) -> dict[str, str]:
         found = {}
-        for name in own_names(config.model_dump()):
+        for name in names:
             if digits := version_digits(name):
                 found[name] = self._earlier(name, digits)[0]
             elif fingerprint := self._own.fingerprint(name):
@@ -73,8 +82,31 @@ class SweepCode:
 
     def earlier_folder(self, config: TrialConfig) -> Path | None:
         """Return the stored copy of the earlier version that a config names; None for today's."""
-        folder = self._folder(own_names(config.model_dump()))
-        return self.stored.open(folder).absolute() if folder and self.stored else None
+        return self._stored_copy(own_names(config.model_dump()))
+
+    def answers(self, requests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the answer to each question about code of the user's own (`ask`).
+
+        A request names the code that it is about, today's or an earlier version's.
+        """
+        answers: list[dict[str, Any]] = []
+        open_: dict[int, dict[str, Any]] = {}
+        for request in requests:
+            try:
+                # A check of a whole config has it in itself; its data set has no version.
+                named = {**request, **request.get("config", {}), "config": None}
+                versions = self._versions(own_names(named))
+            except OwnCodeError as error:
+                answers.append({"problem": str(error), "notes": []})
+                continue
+            stored = self._stored_copy(versions)
+            code = {"code": versions, "code_folder": str(stored) if stored else None}
+            open_[len(answers)] = {**request, **code}
+            answers.append({})
+        if open_:
+            for index, answer in zip(open_, ask([*open_.values()], self._roots), strict=True):
+                answers[index] = answer
+        return answers
 
     def sources(self, *named: Any) -> Sources | None:
         """Return the files of everything of the user's own that is named, at any depth."""
@@ -95,6 +127,10 @@ class SweepCode:
         plain = {base_name(name): fingerprint for name, fingerprint in versions.items()}
         plain = {**{name: today[name] for name in metrics if name in today}, **plain}
         return folder, json.dumps(plain, sort_keys=True) if plain else None
+
+    def _stored_copy(self, names: Collection[str]) -> Path | None:
+        folder = self._folder(names)
+        return self.stored.open(folder).absolute() if folder and self.stored else None
 
     def _folder(self, versions: Collection[str]) -> str | None:
         """Return the folder of the earlier version that these names are of, None for today's."""

@@ -144,7 +144,7 @@ def with_tried_networks(plan: Plan, results: Path | str, data_dir: Path) -> Plan
     Raises `SweepError` with the problem of each network that cannot be trained, and of each metric
     of the user's.
     """
-    check_metrics(plan, data_dir)
+    check_metrics(plan)
     store = open_store(inside(results, plan.folder))
     store.files.fetch_tables()
     device = pick_device(plan.spec.resources)

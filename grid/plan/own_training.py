@@ -8,28 +8,46 @@ from typing import Any
 
 from cnncore.config import OPTIMIZERS, TrialConfig, own_training_names
 from cnncore.config.optimizers import OPTIMIZER_KEYS, refuse_options
-from cnncore.training.own_signatures import Signature, read_signatures
+from cnncore.training.own_signatures import Signature
+from grid.code.sweep_code import SweepCode
 from grid.sweep.axes import Choice
 from grid.sweep.config_keys import check_value
 from grid.sweep.spec import SweepSpec
+
+# How a name under a key is asked for.
+CHECKS = {"optimizer": "signature", "schedule": "schedule"}
 
 
 class OwnTraining:
     """Signatures of the user's optimizers, and the problems of their schedules."""
 
-    def __init__(self, spec: SweepSpec, settings: Mapping[str, Any]) -> None:
-        self._spec, self._settings = spec, settings
-        self._known: dict[str, Signature] = {}
+    def __init__(self, spec: SweepSpec, settings: Mapping[str, Any], code: SweepCode) -> None:
+        self._spec, self._settings, self._code = spec, settings, code
+        # The answer for each optimizer and schedule.
+        self._answers: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def signature(self, config: TrialConfig, name: str) -> Signature:
-        """Return what is known of one of the config's own names; one process answers for all."""
-        if name not in self._known:
-            optimizers = [value for value in self._values("optimizer") if ":" in value]
-            schedules = [value for value in self._values("schedule") if ":" in value]
-            for own in own_training_names(config):
-                (optimizers if own == config.optimizer else schedules).append(own)
-            self._known.update(read_signatures(optimizers, schedules))
-        return self._known[name]
+    def problem(self, config: TrialConfig) -> tuple[str, str] | None:
+        """Return the key and text of a problem of a config's own optimizer or schedule."""
+        for name in own_training_names(config):
+            key = "optimizer" if name == config.optimizer else "schedule"
+            if problem := self._answer(key, name)["problem"]:
+                return key, problem if problem.startswith(name) else f"{name}: {problem}"
+        return None
+
+    def signature(self, optimizer: str) -> Signature:
+        """Return the signature of an optimizer of the user's without a problem."""
+        found = self._answer("optimizer", optimizer)["signature"]
+        names = {key: tuple(found[key]) for key in ("parameters", "required")}
+        return Signature(**{**found, **names})
+
+    def _answer(self, key: str, name: str) -> dict[str, Any]:
+        """Return what is known of a name of the user's; one process answers for all."""
+        if (key, name) not in self._answers:
+            asked = {(k, v): None for k in CHECKS for v in self._values(k) if ":" in v}
+            new = [one for one in {**asked, (key, name): None} if one not in self._answers]
+            requests = [{"check": CHECKS[k], k: value} for k, value in new]
+            self._answers.update(zip(new, self._code.answers(requests), strict=True))
+        return self._answers[key, name]
 
     def _values(self, key: str) -> Iterator[str]:
         """Yield the texts that a sweep gives a key anywhere."""

@@ -17,6 +17,7 @@ from grid.errors import SweepError
 from grid.phrases import counted
 from grid.plan.config_problem import ConfigProblem
 from grid.plan.ids import Trial, config_json, digest, identity, make_trial, plain
+from grid.plan.own_transforms import OwnTransforms
 from grid.plan.resolve import Inspect, Resolver, Values
 from grid.sweep.axes import Choice, finite_points, holds
 from grid.sweep.checks import FIRST_CONFIRM_SEED, gap_problems
@@ -175,6 +176,7 @@ def expand_sweep(
     # Problem of a config -> the cells that have it.
     unfit: dict[tuple[KeyPath, str], list[Values]] = {}
     same: list[tuple[Values, Values]] = []
+    transforms = OwnTransforms()
     cells, configs, balanced = [], [], []
     seen: dict[str, Cell] = {}
     combinations = spec.combinations()
@@ -191,6 +193,8 @@ def expand_sweep(
                     unfit.setdefault(reason, []).append(values)
         if not resolved:
             continue
+        for config in resolved:
+            transforms.note(config, resolver.stored_side(config), values)
         epochs = max(config.epochs for config in resolved)
         cell = Cell(resolver.cell_id(values, resolved), values, epochs, _budget(spec, values))
         key = digest([identity(config) for config in resolved])
@@ -200,6 +204,8 @@ def expand_sweep(
         cells.append(cell)
         configs.append(resolved[0])
         balanced += [c for c in resolved if "balanced" in (getattr(c, k) for k in BALANCED_KEYS)]
+    for text, where in transforms.problems(code):
+        unfit[resolver.key_path("augment"), text] = where
     if same:
         more = f" ({counted(len(same) - 1, 'more pair')})" if same[1:] else ""
         problems.append(

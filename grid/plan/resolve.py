@@ -5,7 +5,6 @@ Pure, but for the weights' files that `pretrained` names, which are read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +17,12 @@ from cnncore.config import (
     OPTIMIZERS,
     AugmentKind,
     Objective,
-    OwnTransform,
     TrialConfig,
     check_quirk,
     check_validation,
-    own_training_names,
 )
 from cnncore.config.images import Background, Resize
 from cnncore.config.optimizers import NoOption
-from cnncore.data.augment.transform_check import transform_problem
 from cnncore.data.sources.kinds import is_of_pictures
 from cnncore.error_text import error_message
 from cnncore.models.pretrained_source import IMAGENET, fingerprint
@@ -84,14 +80,12 @@ class Resolver:
     code: SweepCode = field(default_factory=SweepCode)
     _facts: dict[tuple[str, int | None], DataFacts] = field(default_factory=dict)
     _copies: dict[Copy, DataFacts] = field(default_factory=dict)
-    # The problem of each transform of the user's that was tried, by name, options and image side.
-    _tried: dict[tuple[str, str, int], str | None] = field(default_factory=dict)
 
     _own: OwnTraining = field(init=False)
     _network: NetworkChecks = field(init=False)
 
     def __post_init__(self) -> None:
-        self._own = OwnTraining(self.spec, self.settings)
+        self._own = OwnTraining(self.spec, self.settings, self.code)
         self._network = NetworkChecks(self.key_path)
 
     @property
@@ -108,11 +102,8 @@ class Resolver:
             raise ConfigProblem(*first, *more) from None
         config = self._with_code(config)
         # What is asked of code of an earlier version is asked of that version; data have none.
-        folder = self.code.earlier_folder(config)
-        with code_used(folder):
-            config = self._with_own_training(config)
-        config = self._with_data(config)
-        with code_used(folder):
+        config = self._with_data(self._with_own_training(config))
+        with code_used(self.code.earlier_folder(config)):
             return self._network.checked(config)
 
     def _merged(self, values: Values) -> dict[str, Any]:
@@ -148,22 +139,17 @@ class Resolver:
 
     def _with_own_training(self, config: TrialConfig) -> TrialConfig:
         """Fill in what the user's own optimizer has, and check the user's schedule."""
-        if not (names := own_training_names(config)):
-            return config
-        for name in names:
-            if problem := self._own.signature(config, name).problem:
-                key = "optimizer" if name == config.optimizer else "schedule"
-                text = problem if problem.startswith(name) else f"{name}: {problem}"
-                raise ConfigProblem(self.key_path(key), text)
+        if problem := self._own.problem(config):
+            raise ConfigProblem(self.key_path(problem[0]), problem[1])
         if not is_own(config.optimizer):
             return config
         try:
-            update = own_keys(config, self._own.signature(config, config.optimizer))
+            update = own_keys(config, self._own.signature(config.optimizer))
         except ValidationError as error:
             first, *more = self._describe(error, below=("optimizer_options",))
             raise ConfigProblem(*first, *more) from None
-        except KeyProblem as problem:
-            raise ConfigProblem(self.key_path(problem.key), str(problem)) from None
+        except KeyProblem as conflict:
+            raise ConfigProblem(self.key_path(conflict.key), str(conflict)) from None
         return config.model_copy(update=update)
 
     def _with_data(self, config: TrialConfig) -> TrialConfig:
@@ -209,8 +195,7 @@ class Resolver:
             # The size of weights that are all equal cancels.
             update["class_weights"] = None if len(set(weights)) == 1 else weights
         config = config.model_copy(update=update)
-        framed = (config.dataset, config.image_size, config.resize, config.background)
-        self._copies[framed] = facts
+        self._copies[_copy(config)] = facts
         if problem := check_quirk(config):
             raise ConfigProblem(self.key_path("quirk"), problem)
         self._check_validation(config)
@@ -272,14 +257,13 @@ class Resolver:
             key, most, got = "erase: size", 2 * side, part.size
         elif part.kind == "gaussian_blur" and part.kernel > side:
             key, most, got = "gaussian_blur: kernel", side, part.kernel
-        elif isinstance(part, OwnTransform):
-            options = json.dumps(part.options)
-            if (part.name, options, side) not in self._tried:
-                self._tried[part.name, options, side] = transform_problem(part.name, options, side)
-            return self._tried[part.name, options, side]
         else:
             return None
         return f"{key}: at most {most} for images of {side} pixels, but got {got}"
+
+    def stored_side(self, config: TrialConfig) -> int:
+        """Return the side of a config's images as they are stored, in pixels."""
+        return self._copies[_copy(config)].image_size
 
     def datasets(self) -> dict[tuple[str, int | None], DataFacts]:
         """Return the data sets and image sides looked up so far: after `make_plan`, the plan's."""
@@ -386,6 +370,11 @@ class Resolver:
             if len(rules) == 1:
                 return ("rules", rules[0], "set", key)
         return ()
+
+
+def _copy(config: TrialConfig) -> Copy:
+    """Return what tells the decoded copy of a config from others."""
+    return config.dataset, config.image_size, config.resize, config.background
 
 
 def _is_no_option(details: Any) -> bool:

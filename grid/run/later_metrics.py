@@ -59,7 +59,7 @@ def add_later_metrics(
     lacking = _lacking(plan, store, finished)
     if not lacking:
         return
-    check_metrics(plan, data_dir)
+    check_metrics(plan)
     possible = {
         trial_id: names for trial_id, names in lacking.items() if _has_weights(store, trial_id)
     }

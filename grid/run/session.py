@@ -327,7 +327,7 @@ def _try_networks(
     """Try the networks of the trials that are left, and say what is found."""
     if options.address:  # the cluster's machines may have what this one lacks
         return TriedNetworks()
-    check_metrics(plan, options.data_dir)
+    check_metrics(plan)
     configs = unfinished_configs(plan, restored.finished)
     tried = try_networks(plan, configs, options.data_dir, device)
     for remark in tried.remarks():

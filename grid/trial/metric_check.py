@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cnncore.config import METRICS
-from cnncore.data.cache import cache_roots
 from grid.errors import SweepError
 from grid.plan.plan import Plan
 from grid.sweep.yaml_source import KeyPath
-from grid.trial.network_check import ask
 
 
-def check_metrics(plan: Plan, data_dir: Path) -> None:
+def check_metrics(plan: Plan) -> None:
     """Call each metric of the user's twice, in a process of its own, with each count of classes.
 
     Raises `SweepError` with every metric that fails, returns no finite number, or returns another
@@ -20,13 +16,12 @@ def check_metrics(plan: Plan, data_dir: Path) -> None:
     """
     own = [name for name in plan.metrics if name not in METRICS]
     counts = sorted({facts.class_count for facts in plan.resolver.datasets().values()})
-    known = plan.sources.fingerprints if plan.sources else {}
     requests = [
-        {"check": "metric", "metric": name, "classes": classes, "code": known.get(name)}
+        {"check": "metric", "metric": name, "classes": classes}
         for name in own
         for classes in counts
     ]
-    answers = ask(requests, cache_roots(data_dir)) if requests else []
+    answers = plan.resolver.code.answers(requests)
     problems = [
         f"{plan.spec.source.position(_path(plan, request['metric']))}: {request['metric']}: "
         f"{answer['problem']}"

@@ -1,41 +1,19 @@
-"""Every network of a plan, and what else is the user's own, tried before anything runs.
-
-They are tried in a process of their own, because the user's code may change it, hang or die there;
-no torch is loaded here. What passes is not tried again until its code, its options or a version
-changes.
-"""
+"""Every network of a plan, and what else is the user's own, tried before anything runs."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cnncore.catalog import NETWORKS
 from cnncore.config import NETWORK_KEYS, OPTIMIZERS, TrialConfig, network_options
 from cnncore.config.optimizers import OPTIMIZER_KEYS
 from cnncore.data import outline_planned
-from cnncore.data.cache import cache_roots
-from cnncore.error_text import printable
-from cnncore.fresh_process import fresh_process
-from grid.errors import StoreError
 from grid.plan.plan import Plan, corners
-from grid.store.atomic import read_json, write_whole
-from grid.trial.provenance import versions
 
-# A network that gives no answer for so long, in seconds, is taken to hang.
-HANG_S = 60.0
 # Options that may make a network of the catalog impossible; it is known to work with others.
 DOUBTFUL = ("arch_options", "width", "depth")
 
@@ -140,8 +118,8 @@ def try_networks(
             more = {"classes": len(data.class_names), "device": device}
             # An optimizer knows no images.
             more = {} if part.key == "optimizer" else more
-            requests.append({**part.request, **more, **_code_of(plan, config)})
-    answers = ask(requests, cache_roots(data_dir)) if requests else []
+            requests.append({**part.request, **more})
+    answers = plan.resolver.code.answers(requests)
     tried = TriedNetworks()
     for part, answer in zip(parts.values(), answers, strict=True):
         tried.problems[part.identity] = answer["problem"]
@@ -149,13 +127,6 @@ def try_networks(
         notes = tried.notes.setdefault(part.name, [])
         notes += [note for note in answer["notes"] if note not in notes]
     return tried
-
-
-def _code_of(plan: Plan, config: TrialConfig) -> dict[str, Any]:
-    """Return where an earlier version's code lies, and fingerprints: other code is tried anew."""
-    code = plan.resolver.code
-    folder = code.earlier_folder(config)
-    return {"code_folder": str(folder) if folder else None, "code": code.versions(config)}
 
 
 def _parts(config: TrialConfig) -> Iterator[Part]:
@@ -190,108 +161,3 @@ def _of_two_epochs(config: TrialConfig) -> dict[str, Any]:
     more = {"precision", "ema", "deterministic"}
     content = config.model_dump(mode="json", include={*NETWORK_KEYS, *parts, *optimizer, *more})
     return {**content, "lr": 0.01, "weight_decay": 0.0, "epochs": 2}
-
-
-def ask(requests: list[dict[str, Any]], roots: list[Path]) -> list[dict[str, Any]]:
-    """Return the answer to each request, from the cache or from a process of its own."""
-    answers = {i: _cached(request, roots) for i, request in enumerate(requests)}
-    while open_ := [i for i, answer in answers.items() if answer is None]:
-        got, end = _ask([requests[i] for i in open_])
-        for i, answer in zip(open_, got, strict=False):
-            answers[i] = answer
-            if answer["problem"] is None and answer["tried"]:
-                _keep(requests[i], answer, roots)
-        if len(got) < len(open_):  # the next one ended the process
-            answers[open_[len(got)]] = {"problem": end, "notes": []}
-    return [answer for answer in answers.values() if answer]
-
-
-def _ask(requests: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
-    """Try networks in a process; return the answers it gave, and how it ended before the rest."""
-    with tempfile.TemporaryFile() as errors:
-        read, write = os.pipe()
-        process = subprocess.Popen(
-            fresh_process("cnncore.training.two_images:main", str(write)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            pass_fds=[write],
-            start_new_session=True,
-        )
-        os.close(write)
-        try:
-            assert process.stdin
-            with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-                stdin.write(json.dumps(requests).encode())
-            got, hangs = _read_answers(process, read, len(requests))
-        finally:
-            os.close(read)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
-        if hangs:
-            images = " to two images" if requests[len(got)]["check"] == "network" else ""
-            return got, f"gave no answer{images} within {HANG_S:g} s"
-        return got, _last_words(code, errors)
-
-
-def _read_answers(
-    process: subprocess.Popen[bytes], read: int, wanted: int
-) -> tuple[list[dict[str, Any]], bool]:
-    """Return the answers until all are there or the process ends, and whether it hangs."""
-    text, since = b"", time.monotonic()
-    while text.count(b"\n") < wanted:
-        ended = process.poll() is not None
-        if select.select([read], [], [], 0 if ended else 0.1)[0]:
-            if not (part := os.read(read, 2**16)):
-                process.wait()
-                break
-            text, since = text + part, time.monotonic()
-        elif ended:
-            break
-        elif time.monotonic() - since > HANG_S:
-            return [json.loads(line) for line in text.splitlines()], True
-    return [json.loads(line) for line in text.split(b"\n")[:-1]], False
-
-
-def _last_words(code: int, errors: IO[bytes]) -> str:
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    said = f": {printable(lines[-1])[:300]}" if lines else ""
-    if code < 0:
-        return f"its code was ended by the signal {signal.Signals(-code).name}{said}"
-    return f"its code ended the process with exit code {code}{said}"
-
-
-# -- networks that passed before -----------------------------------------------------------
-
-
-def _cached(request: dict[str, Any], roots: list[Path]) -> dict[str, Any] | None:
-    """Return the stored answer if all files of the user's that it depends on are the same."""
-    for root in roots:
-        answer = read_json(_path(root, request))
-        files = answer.get("files")
-        if isinstance(files, dict) and all(_hash(file) == files[file] for file in files):
-            return {"problem": None, "notes": answer.get("notes", [])}
-    return None
-
-
-def _keep(request: dict[str, Any], answer: dict[str, Any], roots: list[Path]) -> None:
-    for root in roots:
-        with contextlib.suppress(StoreError, UnicodeError):
-            write_whole(_path(root, request), json.dumps(answer).encode(), flush=False)
-            return
-
-
-def _path(root: Path, request: dict[str, Any]) -> Path:
-    """Return the file of an answer; another folder may have another module of the same name."""
-    content = json.dumps([request, versions("timm"), sys.path, os.getcwd()], sort_keys=True)
-    return root / "networks" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"
-
-
-def _hash(file: str) -> str | None:
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:
-        return None

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnncore.catalog import library_of
+from grid.code.versions import versions
 from grid.plan.ids import Trial, config_json
 from grid.store.folder import Store, now
 from grid.trial.assignment import Progress
-from grid.trial.provenance import host, versions
+from grid.trial.provenance import host
 
 if TYPE_CHECKING:
     from cnncore.measure.own_metrics import Measured

@@ -39,6 +39,7 @@ from cnncore.training.busy_machine import BusyWatch
 from cnncore.training.train import Diverged, EpochResult, train
 from cnncore.training.train_state import TrainState, chosen_model
 from grid.code.stored import imported_packages, open_code
+from grid.code.versions import versions
 from grid.errors import StoppedAtOnce, StoreError, Superseded
 from grid.plan.ids import config_json
 from grid.store.atomic import remove, storing
@@ -46,7 +47,6 @@ from grid.store.folder import Store, now
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.attempt import Attempt
 from grid.trial.open import ReadyTrial, look_up_in, open_trial
-from grid.trial.provenance import versions
 from grid.trial.rows import drop_checkpoints
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,7 @@ without a memory of its own gives the same pixels after a resume and in any proc
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import random
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,12 +17,13 @@ import torch
 from torch import Tensor
 
 from cnncore.config import AugmentKind, OwnTransform
-from cnncore.data.augment.transform_check import TRIED
 from cnncore.error_text import error_line, own_line
 from cnncore.functions import import_function
 from cnncore.process_settings import random_states_kept, unchanged
 from cnncore.seeding import derive_seed
 
+# Images that a transform is tried on.
+TRIED = 5
 Transform = Callable[[Any], Any]
 
 
@@ -113,18 +110,16 @@ def check_result(name: str, result: Any, image: Tensor) -> None:
         )
 
 
-def try_transform(request: str) -> None:
-    """Try a transform on a few images twice, and write the problem to standard output, as JSON."""
-    asked = json.loads(request)
+def try_transform(name: str, options: dict[str, Any] | None, side: int) -> dict[str, Any]:
+    """Try a transform on a few images of a side, twice; return its `problem`, or None."""
     problem = None
-    with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no answer
-        try:
-            _try(OwnTransform(name=asked["name"], options=asked["options"]), asked["side"])
-        except TransformError as error:
-            problem = str(error)
-        except Exception as error:
-            problem = f"{asked['name']}: {_told(error)}"
-    os.write(1, f"\n{json.dumps({'problem': problem})}\n".encode())
+    try:
+        _try(OwnTransform(name=name, options=options), side)
+    except TransformError as error:
+        problem = str(error).removeprefix(f"{name}: ")
+    except Exception as error:
+        problem = _told(error)
+    return {"problem": problem, "notes": [], "tried": True}
 
 
 def _try(part: OwnTransform, side: int) -> None:

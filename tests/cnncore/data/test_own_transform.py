@@ -1,6 +1,5 @@
 """Transforms of the user's: their random numbers, and what is refused before training."""
 
-import json
 import random
 import re
 import sys
@@ -14,9 +13,9 @@ from torchvision.transforms import v2
 
 from cnncore.config import Crop, Flip, OwnTransform, TrivialAugment
 from cnncore.data.augment.own_transform import try_transform
-from cnncore.data.augment.transform_check import transform_problem
 from cnncore.data.batches import Normalization, TrainSplit
 from cnncore.seeding import derive_seed
+from grid.code.asked import ask
 
 CPU = torch.device("cpu")
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), dtype=np.uint8)
@@ -126,7 +125,7 @@ def test_global_generators_are_as_they_were():
     ("name", "options", "expected"),
     [
         ("Noisy", {}, None),
-        ("Noisy", {"mots": 3}, r"my_transforms:Noisy: cannot be made: TypeError: .*'mots'"),
+        ("Noisy", {"mots": 3}, r"cannot be made: TypeError: .*'mots'"),
         ("Missing", {}, r"module my_transforms has no function Missing"),
         (
             "Halves",
@@ -141,19 +140,18 @@ def test_global_generators_are_as_they_were():
     ],
 )
 def test_a_transform_is_tried_before_training(
-    name: str, options: dict[str, Any], expected: str | None, capfd: Any
+    name: str, options: dict[str, Any], expected: str | None
 ) -> None:
     full = name if ":" in name else f"my_transforms:{name}"
     if name == "os.path:join":
         with pytest.raises(ValueError, match=expected):
             OwnTransform(name=full)
         return
-    try_transform(json.dumps({"name": full, "options": options, "side": 12}))
-    problem = json.loads(capfd.readouterr().out)["problem"]
+    problem = try_transform(full, options, 12)["problem"]
     if expected is None:
         assert problem is None
     else:
-        assert problem.startswith(full)
+        assert not problem.startswith(full)  # the plan opens the line with its name
         assert re.search(expected, problem)
 
 
@@ -163,5 +161,6 @@ def test_a_transform_that_ends_its_process_is_named(tmp_path, monkeypatch):
         "import sys\n\nclass Ends:\n    def __call__(self, x):\n        sys.exit(3)\n"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    problem = transform_problem("ends:Ends", "null", 12)
-    assert problem == "ends:Ends: its code ended the process with exit code 3"
+    request = {"check": "transform", "name": "ends:Ends", "options": None, "side": 12}
+    (answer,) = ask([request], [])
+    assert answer["problem"] == "its code ended the process with exit code 3"

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch.optim import lr_scheduler
 
 from cnncore.config import TrialConfig
-from cnncore.training.own_signatures import read_signatures
 from cnncore.training.schedule import learning_rate
+from grid.code.asked import ask
 
 STEPS = 7
 
@@ -207,9 +207,9 @@ def test_schedules_of_ones_own_are_tried_at_every_step_before_a_run(tmp_path, mo
         "fails": "ZeroDivisionError: division by zero (own_rates.py:10)",
         "absent": "module own_rates has no function absent",
     }
-    found = read_signatures((), [f"own_rates:{name}" for name in expected])
-    for name, text in expected.items():
-        problem = found[f"own_rates:{name}"].problem
+    answers = ask([{"check": "schedule", "schedule": f"own_rates:{name}"} for name in expected], [])
+    for (name, text), answer in zip(expected.items(), answers, strict=True):
+        problem = answer["problem"]
         assert (problem is None) == (text is None), (name, problem)
         assert text is None or text in str(problem), problem
     assert "own_rates" not in sys.modules

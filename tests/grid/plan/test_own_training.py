@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cnncore.training import own_signatures
+from grid.code import asked as own_code
 from grid.errors import SweepError
 from grid.plan.plan import expand_sweep
 from grid.sweep.load import parse_sweep
@@ -54,21 +54,22 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_signature_says_which_keys_and_options_a_config_has(
     plan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[dict[str, str]] = []
-    ask = own_signatures._ask
+    asked: list[list[tuple[str, ...]]] = []
+    ask = own_code._ask
 
-    def noted(requests: dict[str, str]) -> Any:
-        asked.append(requests)
+    def noted(requests: list[dict[str, Any]]) -> Any:
+        keys = ("check", "optimizer", "schedule")
+        asked.append([tuple(filter(None, map(request.get, keys))) for request in requests])
         return ask(requests)
 
-    monkeypatch.setattr(own_signatures, "_ask", noted)
+    monkeypatch.setattr(own_code, "_ask", noted)
     made = plan(
         "[sgd, 'own_training:Lion']",
         ", momentum: 0.8, decay_norm_bias: false, schedule: 'own_training:half'",
         "rules:\n  - {when: {optimizer: 'own_training:Lion'}, "
         "set: {optimizer_options: {sharp: 1, on: true}, weight_decay: 0.0}}\n",
     )
-    assert asked == [{"own_training:Lion": "optimizer", "own_training:half": "schedule"}]
+    assert asked == [[("signature", "own_training:Lion"), ("schedule", "own_training:half")]]
     assert "own_training" not in sys.modules
     config = made.trials[1].config
     assert (config.momentum, config.nesterov, config.betas) == (None, None, (0.9, 0.99))

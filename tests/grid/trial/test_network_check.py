@@ -7,7 +7,8 @@ import pytest
 
 from grid import load_sweep, make_plan
 from grid.api import use_own_modules
-from grid.trial import network_check
+from grid.code import asked
+from grid.errors import SweepError
 from grid.trial.network_check import try_networks, unfinished_configs
 from tests.small_sweeps import run_local, trial_rows
 
@@ -99,7 +100,7 @@ def test_what_cannot_be_trained_is_found_with_its_line_before_the_run(sweep, dat
 
 @pytest.mark.soak
 def test_a_network_that_hangs_is_said_to(sweep, data_dir, monkeypatch):
-    monkeypatch.setattr(network_check, "HANG_S", 15.0)
+    monkeypatch.setattr(asked, "HANG_S", 15.0)
     (message,) = tried(sweep("hangs", "good"), data_dir).messages()
     assert "own_tried:hangs: gave no answer to two images" in message
 
@@ -111,7 +112,7 @@ def test_usual_forms_of_networks_train_and_are_not_tried_again(sweep, data_dir, 
     assert [line.split(": ")[0] for line in found.remarks()] == [
         f"own_tried:{name}" for name in ("pair", "dictionary", "output")
     ]
-    monkeypatch.setattr(network_check, "_ask", None)
+    monkeypatch.setattr(asked, "_ask", None)
     assert tried(path, data_dir).remarks() == found.remarks()
     summary = run_local(path, Path("results"), data_dir)
     assert summary.states == {"complete": 5}
@@ -165,7 +166,47 @@ def test_an_optimizer_of_ones_own_is_tried_with_its_line_of_the_sweep(
         ),
     ]
     assert "own_steps" not in sys.modules
-    monkeypatch.setattr(network_check, "_ask", lambda requests: ([None] * len(requests), ""))
+    monkeypatch.setattr(asked, "_ask", lambda requests: ([None] * len(requests), ""))
     plan = make_plan(load_sweep(path), data_dir=data_dir)
     problems = [found.problem(trial.config) for trial in plan.trials]
     assert [problem is None for problem in problems] == [False, True, False, True]
+
+
+def test_a_second_plan_of_ones_own_parts_starts_no_process(
+    write_sweep, tmp_path, data_dir, monkeypatch
+):
+    module = tmp_path / "own_parts.py"
+    module.write_text(
+        "import torch\n"
+        "class Steps(torch.optim.SGD): pass\n"
+        "class Dark:\n"
+        "    def __init__(self, by=2): self.by = by\n"
+        "    def __call__(self, image): return image // self.by\n"
+        "def half(step, steps): return 0.5\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    augment = [["own_parts:Dark"], [{"own_parts:Dark": {"by": 3}}]]
+    parts = {"optimizer": "own_parts:Steps", "schedule": "own_parts:half", "lr": 0.01}
+    path = write_sweep(
+        compare={"augment": augment},
+        fixed={**FIXED, "arch": "mobilenet_small", **parts},
+        seeds=[0],
+    )
+    started: list[list[str]] = []
+    ask = asked._ask
+
+    def counted(requests):
+        started.append([request["check"] for request in requests])
+        return ask(requests)
+
+    monkeypatch.setattr(asked, "_ask", counted)
+    assert tried(path, data_dir).messages() == []
+    assert started == [["signature", "schedule"], ["transform"] * 2, ["optimizer"]]
+    assert tried(path, data_dir).messages() == []
+    assert len(started) == 3
+    module.write_text(module.read_text().replace("image // self.by", "image / self.by"))
+    use_own_modules()
+    with pytest.raises(SweepError, match=r"compare\.augment: own_parts:Dark: must return a uint8"):
+        tried(path, data_dir)
+    assert started[3:] == [["signature", "schedule"], ["transform"] * 2]
