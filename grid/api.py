@@ -24,6 +24,7 @@ from cnncore.data.cache import cache_roots
 from grid.code.modules import forget_listings
 from grid.code.stored import StoredCode
 from grid.code.sweep_code import SweepCode
+from grid.errors import SweepError
 from grid.plan.plan import Plan, expand_sweep, folder_name
 from grid.plan.resolve import DataFacts
 from grid.run.driver import RunOptions
@@ -31,8 +32,9 @@ from grid.run.reading import reading_shown
 from grid.run.session import Summary, run_plan
 from grid.screen import open_console
 from grid.store.open import open_store
-from grid.sweep.load import check_changes, check_sweep
+from grid.sweep.load import check_changes, check_sweep, parse_changes
 from grid.sweep.spec import SweepSpec
+from grid.trial.network_check import code_problems, unfinished_configs
 
 
 def default_data_dir() -> Path:
@@ -67,8 +69,32 @@ def make_plan(
     )
     smallest = partial(_smallest_class, data_dir=folder, skip_unreadable=skip_unreadable)
     untrained = partial(_untrained_classes, data_dir=folder, skip_unreadable=skip_unreadable)
-    plan = expand_sweep(spec, facts, changes, smallest, untrained, code)
+    plan = expand_sweep(spec, facts, changes, smallest, untrained, code, code_problems)
     return replace(plan, skip_unreadable=skip_unreadable)
+
+
+def with_further_problems(
+    error: SweepError,
+    changes: Collection[str] = (),
+    *,
+    data_dir: str | Path | None = None,
+    skip_unreadable: bool = False,
+) -> SweepError:
+    """Return the error of a sweep file with the problems of the rest of the file, if it has any.
+
+    `changes` are written as `key=value`. Nothing is downloaded.
+    """
+    if (spec := error.sound) is None:
+        return error
+    folder = Path(data_dir) if data_dir else default_data_dir()
+    try:
+        options = parse_changes(changes, spec)
+        plan = make_plan(spec, options, data_dir=folder, skip_unreadable=skip_unreadable)
+        found = code_problems(plan.resolver, unfinished_configs(plan, ()))
+        more = [f"{spec.source.position(path)}: {text}" for path, text in found]
+    except SweepError as other:
+        more = [*other.problems]
+    return SweepError(list(dict.fromkeys([*error.problems, *more])))
 
 
 def run_sweep(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from cnncore.spelling import shortened
 
@@ -19,10 +20,14 @@ LONGEST_SHOWN = 1_500
 
 
 class SweepError(GridError):
-    """Problems of a sweep file, each with its line; nothing was started."""
+    """Problems of a sweep file, each with its line; nothing was started.
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    `sound` is the sweep (`SweepSpec`) without its faulty parts, if it can be checked further.
+    """
+
+    def __init__(self, problems: Sequence[str], sound: Any = None) -> None:
         self.problems = tuple(problems)
+        self.sound = sound
         texts = [
             "\n".join(
                 shortened(line, LONGEST_SHOWN) for line in text.split("\n", MOST_SHOWN)[:MOST_SHOWN]

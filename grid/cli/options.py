@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grid.cli.terminal import data_errors
+from grid.errors import SweepError
 from grid.screen import open_console
 
 if TYPE_CHECKING:
@@ -62,11 +63,16 @@ def plan_sweep(
     end the command with a message.
     """
 
-    from grid.api import make_plan
+    from grid.api import make_plan, with_further_problems
     from grid.run.reading import reading_shown
     from grid.sweep.load import load_sweep, parse_changes
 
-    spec = load_sweep(sweep)
+    try:
+        spec = load_sweep(sweep)
+    except SweepError as error:
+        raise with_further_problems(
+            error, changes or (), data_dir=data_dir, skip_unreadable=skip_unreadable
+        ) from None
     with data_errors(), reading_shown(open_console(stderr=True)):
         plan = make_plan(
             spec,

@@ -122,7 +122,7 @@ def plan(
     data_dir = (data or default_data_dir()).absolute()
     with staged_code_used(plan.sources), reading_shown(open_console(stderr=True)):
         with data_errors():
-            plan = with_tried_networks(plan, results, data_dir)
+            plan = with_tried_networks(plan, results)
         if as_json:
             print(plan_json(plan))
             return

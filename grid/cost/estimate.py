@@ -22,7 +22,7 @@ from grid.search.earlier import code_notes, count_as_done, other_data
 from grid.search.sweep_search import Search
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
-from grid.trial.metric_check import check_metrics
+from grid.trial.metric_check import metric_problems
 from grid.trial.network_check import try_networks, unfinished_configs
 
 # Batches of a measured epoch; the first epoch warms up, the second counts.
@@ -138,22 +138,20 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     )
 
 
-def with_tried_networks(plan: Plan, results: Path | str, data_dir: Path) -> Plan:
+def with_tried_networks(plan: Plan, results: Path | str) -> Plan:
     """Try the networks of the trials that are left; return the plan with remarks on them.
 
     Raises `SweepError` with the problem of each network that cannot be trained, and of each metric
     of the user's.
     """
-    check_metrics(plan)
     store = open_store(inside(results, plan.folder))
     store.files.fetch_tables()
     device = pick_device(plan.spec.resources)
-    tried = try_networks(
-        plan, unfinished_configs(plan, count_as_done(store.finished(), plan)), data_dir, device
-    )
-    if messages := tried.placed_messages():
-        position, key_path = plan.spec.source.position, plan.resolver.key_path
-        raise SweepError([f"{position(key_path(key))}: {message}" for key, message in messages])
+    done = count_as_done(store.finished(), plan)
+    tried = try_networks(plan, unfinished_configs(plan, done), device)
+    if problems := metric_problems(plan.resolver) + tried.placed(plan.resolver):
+        position = plan.spec.source.position
+        raise SweepError([f"{position(path)}: {text}" for path, text in problems])
     return replace(plan, remarks=tuple(tried.remarks()))
 
 

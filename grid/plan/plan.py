@@ -32,6 +32,8 @@ SmallestClass = Callable[[TrialConfig], tuple[str, int]]
 
 # The classes without an image to train on, in any of so many folds (None without folds).
 UntrainedClasses = Callable[[TrialConfig, int | None], list[str]]
+# The problems of the code of configs, which the sweep's own problems do not touch.
+TryCode = Callable[[Resolver, Sequence[TrialConfig]], Iterable[tuple[KeyPath, str]]]
 # Keys that give every class the same weight, so each needs an image.
 BALANCED_KEYS = ("class_weights", "sampling")
 
@@ -91,8 +93,7 @@ class Plan:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Return the metrics that trials compute beside the usual ones: also the objective's."""
-        own = self.objective.metric
-        return tuple(dict.fromkeys((*self.spec.metrics, *([own] if own else ()))))
+        return self.resolver.metrics
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -157,12 +158,14 @@ def expand_sweep(
     smallest_class: SmallestClass | None = None,
     untrained_classes: UntrainedClasses | None = None,
     code: SweepCode | None = None,
+    try_code: TryCode | None = None,
 ) -> Plan:
     """Expand and check a sweep.
 
     `smallest_class` is needed if the sweep has folds, `untrained_classes` if it balances classes.
 
-    `code` knows the user's own code, and what the results folder has of it.
+    `code` knows the user's own code, and what the results folder has of it. If there is a problem,
+    `try_code` tells those of the code too.
 
     Raises `SweepError` with every problem found.
     """
@@ -178,6 +181,7 @@ def expand_sweep(
     same: list[tuple[Values, Values]] = []
     transforms = OwnTransforms()
     cells, configs, balanced = [], [], []
+    half_resolved: list[TrialConfig] = []
     seen: dict[str, Cell] = {}
     combinations = spec.combinations()
     problems += _idle_exclusions(spec, combinations)
@@ -189,12 +193,13 @@ def expand_sweep(
             try:
                 resolved.append(resolver.resolve({**values, **tuned}))
             except ConfigProblem as problem:
+                half_resolved += [problem.config] if problem.config else []
                 for reason in problem.reasons:
                     unfit.setdefault(reason, []).append(values)
         if not resolved:
             continue
         for config in resolved:
-            transforms.note(config, resolver.stored_side(config), values)
+            transforms.note(config, resolver.facts_of(config).image_size, values)
         epochs = max(config.epochs for config in resolved)
         cell = Cell(resolver.cell_id(values, resolved), values, epochs, _budget(spec, values))
         key = digest([identity(config) for config in resolved])
@@ -225,6 +230,8 @@ def expand_sweep(
     if untrained_classes and not problems:
         problems += _balance_problems(resolver, balanced, untrained_classes)
     if problems:
+        if try_code:
+            problems += try_code(resolver, [*configs, *half_resolved])
         texts = [f"{spec.source.position(path)}: {text}" for path, text in problems]
         raise SweepError(list(dict.fromkeys(texts)))  # each once
     seeds = tuple(changes.get("seeds", spec.seeds))

@@ -93,6 +93,12 @@ class Resolver:
         """Return the objective, which no axis and no rule can change."""
         return Objective.of(self.settings.get("objective", self.spec.fixed.get("objective")))
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metrics that trials compute beside the usual ones: also the objective's."""
+        own = self.objective.metric
+        return tuple(dict.fromkeys((*self.spec.metrics, *([own] if own else ()))))
+
     def resolve(self, values: Values) -> TrialConfig:
         """Return the config of these axis values. Raises `ConfigProblem`."""
         try:
@@ -100,9 +106,42 @@ class Resolver:
         except ValidationError as error:
             first, *more = self._describe(error)
             raise ConfigProblem(*first, *more) from None
-        config = self._with_code(config)
-        # What is asked of code of an earlier version is asked of that version; data have none.
-        config = self._with_data(self._with_own_training(config))
+        return self._checked(self._with_code(config))
+
+    def _checked(self, config: TrialConfig) -> TrialConfig:
+        """Add what code and data tell to a config, and check it. Raises `ConfigProblem`."""
+        problems: list[ConfigProblem] = []
+
+        def passes(step: Callable[[TrialConfig], TrialConfig]) -> bool:
+            nonlocal config
+            try:
+                config = step(config)
+            except ConfigProblem as problem:
+                problems.append(problem)
+            return not problems
+
+        code_passes = passes(self._with_own_training)
+        known = len(problems)
+        passes(self._with_data)
+        if len(problems) == known:
+            passes(self._with_validation)
+            passes(self._with_amounts)
+        # A network is checked for its image side, which the data may have to tell.
+        if config.image_size is not None:
+            known = len(problems)
+            passes(self._with_network)
+            code_passes = code_passes and len(problems) == known
+        if problems:
+            first, *more = [reason for problem in problems for reason in problem.reasons]
+            can_be_tried = code_passes and _copy(config) in self._copies
+            raise ConfigProblem(*first, *more, config=config if can_be_tried else None)
+        return config
+
+    def _with_network(self, config: TrialConfig) -> TrialConfig:
+        """Check a config's network, today's or an earlier version's; add the file of its weights.
+
+        Raises `ConfigProblem`.
+        """
         with code_used(self.code.earlier_folder(config)):
             return self._network.checked(config)
 
@@ -198,11 +237,9 @@ class Resolver:
         self._copies[_copy(config)] = facts
         if problem := check_quirk(config):
             raise ConfigProblem(self.key_path("quirk"), problem)
-        self._check_validation(config)
-        self._check_amounts(config, facts)
         return config
 
-    def _check_validation(self, config: TrialConfig) -> None:
+    def _with_validation(self, config: TrialConfig) -> TrialConfig:
         """Refuse what goes by validation images if there are none. Raises `ConfigProblem`."""
         problems = [
             (self.key_path(key, "val_fraction"), text) for key, text in check_validation(config)
@@ -226,27 +263,32 @@ class Resolver:
         if problems:
             first, *more = problems
             raise ConfigProblem(*first, *more)
+        return config
 
-    def _check_amounts(self, config: TrialConfig, facts: DataFacts) -> None:
+    def _with_amounts(self, config: TrialConfig) -> TrialConfig:
         """Refuse amounts with which the others make no sense. Raises `ConfigProblem`."""
+        facts = self._copies[_copy(config)]
+        problems: list[tuple[KeyPath, str]] = []
         warmup, limit = config.warmup_epochs or 0, config.limit_train
         if warmup > config.epochs:
-            raise ConfigProblem(
-                self.key_path("warmup_epochs", "epochs"),
-                f"warmup_epochs: at most the epochs ({config.epochs}), but got {warmup}",
-            )
+            text = f"warmup_epochs: at most the epochs ({config.epochs}), but got {warmup}"
+            problems.append((self.key_path("warmup_epochs", "epochs"), text))
         for part in config.augment:
             # They change the images as they are stored, before those get the side of `image_size`.
             if problem := self._unfit_change(part, facts.image_size):
-                raise ConfigProblem(self.key_path("augment"), problem)
+                problems.append((self.key_path("augment"), problem))
         labels = DATASETS[config.dataset].labels if config.dataset in DATASETS else ()
         first_labels = config.labels in (None, *labels[:1])
         if limit is not None and first_labels and limit < facts.class_count:
-            raise ConfigProblem(
-                self.key_path("limit_train", "dataset"),
+            text = (
                 f"limit_train: {config.dataset} has {facts.class_count} classes, so at least "
-                f"{facts.class_count} images, but got {limit}",
+                f"{facts.class_count} images, but got {limit}"
             )
+            problems.append((self.key_path("limit_train", "dataset"), text))
+        if problems:
+            first, *more = problems
+            raise ConfigProblem(*first, *more)
+        return config
 
     def _unfit_change(self, part: AugmentKind, side: int) -> str | None:
         """Return why a change of images makes no sense at their side, or None."""
@@ -261,9 +303,9 @@ class Resolver:
             return None
         return f"{key}: at most {most} for images of {side} pixels, but got {got}"
 
-    def stored_side(self, config: TrialConfig) -> int:
-        """Return the side of a config's images as they are stored, in pixels."""
-        return self._copies[_copy(config)].image_size
+    def facts_of(self, config: TrialConfig) -> DataFacts:
+        """Return the facts of a resolved config's data set; its images have the stored side."""
+        return self._copies[_copy(config)]
 
     def datasets(self) -> dict[tuple[str, int | None], DataFacts]:
         """Return the data sets and image sides looked up so far: after `make_plan`, the plan's."""

@@ -329,7 +329,7 @@ def _try_networks(
         return TriedNetworks()
     check_metrics(plan)
     configs = unfinished_configs(plan, restored.finished)
-    tried = try_networks(plan, configs, options.data_dir, device)
+    tried = try_networks(plan, configs, device)
     for remark in tried.remarks():
         note(f"cnngrid: {remark}")
     for message in tried.messages():

@@ -83,13 +83,14 @@ def unset_problems(data: Any) -> Iterable[str]:
         key
         for key in required_keys()
         if key not in given
-        and not any(key == _closest(other) for other in given - set(config_keys()))
+        and not any(key == closest_key(other) for other in given - set(config_keys()))
     ]
     if unset and all(section is None or isinstance(section, dict) for section in sections):
         yield missing_keys(unset)
 
 
-def _closest(key: str) -> str | None:
+def closest_key(key: str) -> str | None:
+    """Return the key of a config that another key is most like, None if it is like none."""
     return next(iter(get_close_matches(key, config_keys(), n=1, cutoff=0.5)), None)
 
 

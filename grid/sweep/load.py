@@ -23,6 +23,7 @@ from grid.sweep.checks import (
 )
 from grid.sweep.config_keys import check_value, config_keys, described
 from grid.sweep.plain_values import form_problems, plain_value
+from grid.sweep.sound_part import sound_part
 from grid.sweep.spec import Section, SweepSpec
 from grid.sweep.yaml_source import KeyPath, Source, read_yaml
 
@@ -96,7 +97,9 @@ def _checked(data: dict[Any, Any], source: Source) -> SweepSpec:
     if form or others:
         others = [problem for problem in others if problem[0] not in said]
         unset = [f"{source.name}: {text}" for text in unset_problems(data)]
-        raise SweepError([*_in_file_order(source, [*form, *others]), *unset])
+        faults = [path for path, _ in (*form, *others)]
+        texts = [*_in_file_order(source, [*form, *others]), *unset]
+        raise SweepError(texts, sound_part(data, faults, source))
     spec._source = source
     return spec
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cnncore.catalog import NETWORKS
 from cnncore.config import NETWORK_KEYS, OPTIMIZERS, TrialConfig, network_options
 from cnncore.config.optimizers import OPTIMIZER_KEYS
-from cnncore.data import outline_planned
+from grid.plan.class_weights import class_names
 from grid.plan.plan import Plan, corners
+from grid.plan.resolve import Resolver
+from grid.sweep.yaml_source import KeyPath
+from grid.trial.metric_check import metric_problems
 
 # Options that may make a network of the catalog impossible; it is known to work with others.
 DOUBTFUL = ("arch_options", "width", "depth")
@@ -77,6 +79,10 @@ class TriedNetworks:
                 lines.append((key, f"{name}: {text}{some if count < len(variants) else ''}"))
         return lines
 
+    def placed(self, resolver: Resolver) -> list[tuple[KeyPath, str]]:
+        """Return the problems with their places in the sweep file."""
+        return [(resolver.key_path(key), message) for key, message in self.placed_messages()]
+
     def messages(self) -> list[str]:
         """Return the problems as lines, one for each name and problem."""
         return [message for _, message in self.placed_messages()]
@@ -97,29 +103,42 @@ def unfinished_configs(plan: Plan, finished: Collection[str]) -> Iterator[TrialC
                 yield plan.resolver.resolve({**cell.values, **tuned})
 
 
-def try_networks(
-    plan: Plan, configs: Iterable[TrialConfig], data_dir: Path, device: str
-) -> TriedNetworks:
+def try_networks(plan: Plan, configs: Iterable[TrialConfig], device: str) -> TriedNetworks:
     """Build the network of every config, train it on two images and show it one.
 
     Networks of the catalog are known to work, unless an option makes it doubtful. A network that
     cannot be tried without values is tried on `device`. Optimizers, losses and epochs of the user's
     own are tried on tiny inputs.
     """
+    return _tried(plan.resolver, configs, device)
+
+
+def code_problems(resolver: Resolver, configs: Iterable[TrialConfig]) -> list[tuple[KeyPath, str]]:
+    """Return the problems of the code of configs whose sweep has others, with their keys."""
+    tried = _tried(resolver, configs, "cpu")
+    return tried.placed(resolver) + metric_problems(resolver)
+
+
+def _tried(
+    resolver: Resolver,
+    configs: Iterable[TrialConfig],
+    device: str,
+) -> TriedNetworks:
     parts: dict[str, Part] = {}
     requests: list[dict[str, Any]] = []
     for config in configs:
         new = [part for part in _parts(config) if part.identity not in parts]
         if not new:
             continue
-        data = outline_planned(config, data_dir, skip_unreadable=plan.skip_unreadable)
+        facts = resolver.facts_of(config)
+        classes = class_names(config, facts.classes, facts.class_count)
         for part in new:
             parts[part.identity] = part
-            more = {"classes": len(data.class_names), "device": device}
+            more = {"classes": len(classes), "device": device}
             # An optimizer knows no images.
             more = {} if part.key == "optimizer" else more
             requests.append({**part.request, **more})
-    answers = plan.resolver.code.answers(requests)
+    answers = resolver.code.answers(requests)
     tried = TriedNetworks()
     for part, answer in zip(parts.values(), answers, strict=True):
         tried.problems[part.identity] = answer["problem"]

@@ -78,7 +78,7 @@ def sweep(write_sweep, tmp_path, monkeypatch):
 def tried(sweep: Path, data_dir: Path):
     use_own_modules()
     plan = make_plan(load_sweep(sweep), data_dir=data_dir)
-    return try_networks(plan, unfinished_configs(plan, ()), data_dir, "cpu")
+    return try_networks(plan, unfinished_configs(plan, ()), "cpu")
 
 
 def test_what_cannot_be_trained_is_found_with_its_line_before_the_run(sweep, data_dir):
@@ -209,4 +209,5 @@ def test_a_second_plan_of_ones_own_parts_starts_no_process(
     use_own_modules()
     with pytest.raises(SweepError, match=r"compare\.augment: own_parts:Dark: must return a uint8"):
         tried(path, data_dir)
-    assert started[3:] == [["signature", "schedule"], ["transform"] * 2]
+    # What has another problem is said at once, so the optimizer is tried too.
+    assert started[3:] == [["signature", "schedule"], ["transform"] * 2, ["optimizer"]]

@@ -90,7 +90,7 @@ def sweep(write_sweep, tmp_path, monkeypatch):
 def tried(path, data_dir):
     use_own_modules()
     plan = make_plan(load_sweep(path), data_dir=data_dir)
-    return try_networks(plan, unfinished_configs(plan, ()), data_dir, "cpu")
+    return try_networks(plan, unfinished_configs(plan, ()), "cpu")
 
 
 LOSSES = {
@@ -174,3 +174,37 @@ def test_weights_by_name_are_those_in_the_order_of_the_classes(sweep, data_dir):
     with pytest.raises(SweepError, match="there is no class 'tenn'"):
         make_plan(load_sweep(paths[0]), data_dir=data_dir)
     assert first[0].trial_id == second[0].trial_id
+
+
+def test_faults_of_the_file_of_its_values_and_of_its_code_are_said_at_once(sweep, cnngrid):
+    path = sweep(
+        compare={"arch": ["cnn3"], "loss": ["own_training:typo", "own_training:mean"]},
+        fixed={"batch_sise": 32, "momentum": "much", "warmup_epochs": 3, "limit_train": 5},
+        metrics=["own_training:absent"],
+    )
+    lines = path.read_text().splitlines()
+
+    def at(key: str) -> str:
+        (line,) = [number for number, text in enumerate(lines, 1) if f'"{key}":' in text]
+        return f"{path}:{line}: "
+
+    done = cnngrid("plan", path)
+    assert done.returncode == 2
+    said = done.stderr.removeprefix("cnngrid: ").splitlines()
+    for where, text in (
+        (at("batch_sise") + "fixed.batch_sise", "unknown key"),
+        (at("momentum") + "fixed.momentum", "valid number"),
+        (at("warmup_epochs") + "fixed.warmup_epochs", "at most the epochs (1), but got 3"),
+        (at("limit_train") + "fixed.limit_train", "digits has 10 classes"),
+        (at("loss") + "compare.loss", "own_training:typo: NameError: name 'lables'"),
+        (at("loss") + "compare.loss", "own_training:mean: "),
+        (f"{path}:", "metrics[0]: own_training:absent: "),
+    ):
+        assert any(line.startswith(where) and text in line for line in said), (where, said)
+    # What may only follow from another fault is not said: the image side decides what fits.
+    path = sweep(
+        compare={"arch": ["alexnet"]},
+        fixed={"image_size": "large", "loss": "own_training:typo"},
+    )
+    (line,) = cnngrid("plan", path).stderr.splitlines()
+    assert "fixed.image_size" in line
