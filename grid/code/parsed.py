@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from grid.code.syntax import (
     DEFINITIONS,
     Definition,
     at_import,
+    at_once,
     bound_names,
     chain,
     import_targets,
@@ -32,6 +34,10 @@ _PLAIN_DECORATORS = frozenset(
 )
 # Methods that run when a class gets a subclass, or when it is used in another way than by a call.
 _HOOKS = frozenset({"__init_subclass__", "__class_getitem__", "__set_name__", "__mro_entries__"})
+
+_BUILTINS = frozenset(dir(builtins))
+# Expressions that call methods of their parts: `a | b`, `a[b]`, `a < b`.
+_OPERATIONS = (ast.BinOp, ast.UnaryOp, ast.Subscript, ast.Compare)
 
 # A module, and the name in it; None for the module itself.
 Target = tuple[str, str | None]
@@ -80,12 +86,27 @@ def parse(modules: Modules, module: OwnModule) -> Parsed:
         parsed.assigned |= bound_names(statement)
     defined = {name for name, found in parsed.definitions.items() if name != "_"}
     again = {name for name in defined if len(parsed.definitions[name]) > 1}
-    if again or defined & (parsed.assigned | parsed.imports.keys()) or (defined and parsed.stars):
+    if (
+        again
+        or defined & (parsed.assigned | parsed.imports.keys())
+        or (defined and parsed.stars)
+        or _replaces_builtin(module, defined)
+    ):
         parsed.running = list(at_import(module.statements))
         parsed.importing, parsed.definitions = [], defaultdict(list)
         for statement in parsed.running:
             parsed.assigned |= bound_names(statement)
     return parsed
+
+
+def _replaces_builtin(module: OwnModule, defined: set[str]) -> bool:
+    """Check whether a name that statements use at import is Python's before a definition of it."""
+    names = defined & _BUILTINS
+    return bool(names) and any(
+        isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names
+        for statement in module.statements
+        for node in at_once(statement)
+    )
 
 
 def bindings(
@@ -112,7 +133,8 @@ def _defined(modules: Modules, parsed: Parsed, statement: ast.stmt) -> list[str]
     else:
         return []
     names = [target.id for target in targets if isinstance(target, ast.Name)]
-    return names if len(names) == len(targets) and not may_act(statement) else []
+    acts = may_act(statement) or _operates(modules, parsed.module, statement)
+    return names if len(names) == len(targets) and not acts else []
 
 
 def _only_defines(modules: Modules, parsed: Parsed, node: Definition) -> bool:
@@ -130,9 +152,54 @@ def _only_defines(modules: Modules, parsed: Parsed, node: Definition) -> bool:
         if isinstance(statement, DEFINITIONS):
             if not _only_defines(modules, parsed, statement):
                 return False
-        elif may_act(statement):
+        elif may_act(statement) or _operates(modules, parsed.module, statement):
             return False
     return True
+
+
+def _operates(modules: Modules, module: OwnModule, node: ast.AST) -> bool:
+    """Check whether a statement applies an operator to what may be an object of a user's class."""
+    return any(
+        _is_own_object(modules, module, names[0], names[1:], set())
+        for part in at_once(node)
+        if isinstance(part, _OPERATIONS)
+        for operand in ast.iter_child_nodes(part)
+        if (names := chain(operand))
+    )
+
+
+def _is_own_object(
+    modules: Modules, module: OwnModule, name: str, rest: list[str], seen: set[tuple[str, str]]
+) -> bool:
+    """Check whether a name is bound to what a function or class of the user's own returned."""
+    if (module.name, name) in seen:
+        return False
+    seen.add((module.name, name))
+    for statement in module.statements:
+        if isinstance(statement, ast.ClassDef) and statement.name == name:
+            if _has_hook(modules, module, [name], set()):
+                return True
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            for bound, target, inner in import_targets(module, statement):
+                own = modules.find(target) if bound in (name, "*") else None
+                path = [name] if bound == "*" else [*([inner] if inner else []), *rest]
+                if own and path and _is_own_object(modules, own, path[0], path[1:], seen):
+                    return True
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            if name in bound_names(statement) and _calls_own(modules, module, statement):
+                return True
+    return False
+
+
+def _calls_own(modules: Modules, module: OwnModule, statement: ast.stmt) -> bool:
+    """Check whether a statement calls a function or class of the user's own."""
+    own = {one.name for one in module.statements if isinstance(one, DEFINITIONS)}
+    for one in module.statements:
+        if isinstance(one, ast.Import | ast.ImportFrom):
+            targets = import_targets(module, one)
+            own |= {bound for bound, target, _ in targets if modules.find(target)}
+    calls = (part for part in at_once(statement) if isinstance(part, ast.Call))
+    return any((names := chain(call.func)) is not None and names[0] in own for call in calls)
 
 
 def _is_plain_decorator(modules: Modules, parsed: Parsed, node: ast.expr) -> bool:

@@ -18,7 +18,8 @@ from pathlib import Path
 from grid.code.modules import Modules, OwnModule, hidden_text, own_file
 from grid.code.normal_form import digest
 from grid.code.parsed import Parsed, Target, bindings, parse
-from grid.code.syntax import chains, import_targets
+from grid.code.read_files import content_digest, named_files, reads
+from grid.code.syntax import chains, import_targets, imported_by_text, resolved
 
 # Names whose use can reach any definition of a file.
 _REACH_FILE = frozenset({"globals", "locals", "eval", "exec", "compile", "vars"})
@@ -53,6 +54,9 @@ class Reach:
         self.others: set[str] = set()
         # Texts on the user's files that are not imported, because another module has their name.
         self.hidden: list[str] = []
+        # Module -> files that reached code names, by the literal; places of reads of other files.
+        self._files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        self._reads: dict[str, set[int]] = defaultdict(set)
         # True if the text does not tell which of all these modules is used.
         self._everything = False
 
@@ -97,6 +101,16 @@ class Reach:
         for name in sorted(self._mentioned[module.name]):
             for target, inner in parsed.imports[name]:
                 yield f"{name} from {target} {inner or ''}"
+        for text, files in sorted(self._files[module.name].items()):
+            yield f"file {text} {' '.join(map(content_digest, files))}"
+
+    def unwatched(self) -> list[str]:
+        """Return the places of reached code that reads a file whose path the code does not tell."""
+        return [
+            f"{module.path}:{min(self._reads[module.name])}"
+            for module in self.modules()
+            if self._reads[module.name] and not self._files[module.name]
+        ]
 
     # -- following names -------------------------------------------------------------------
 
@@ -152,8 +166,11 @@ class Reach:
         if not has and module.is_package and self._modules.find(f"{module.name}.{name}"):
             has = True
             self._run(f"{module.name}.{name}")
-        # All of them: each may have it.
-        return any([has, *[self._name(star, name) for star in parsed.stars]])
+        # All of them: each may have it, and its `__all__` decides whether it gives it away.
+        given = [self._name(star, name) for star in parsed.stars if name != "__all__"]
+        for star in parsed.stars if any(given) else ():
+            self._name(star, "__all__")
+        return any([has, *given])
 
     def _scan(self, parsed: Parsed, node: ast.AST) -> None:
         """Follow every name that a piece of code mentions."""
@@ -164,6 +181,9 @@ class Reach:
                     imports[bound].append(target)
             elif isinstance(statement, ast.Attribute) and statement.attr in _REACHING_ATTRIBUTES:
                 self._everything = True
+            elif isinstance(statement, ast.Call) and (named := imported_by_text(statement)):
+                self._follow(resolved(parsed.module, named), None, ())
+        self._note_files(parsed.module, node)
         for base, *attributes in chains(node):
             if base in _REACH_FILE:
                 self._add_whole(parsed.module.name)
@@ -180,6 +200,15 @@ class Reach:
                 self._follow(module, name, attributes)
             if not targets or base in parsed.definitions or base in parsed.assigned:
                 self._name(parsed.module.name, base)
+
+    def _note_files(self, module: OwnModule, node: ast.AST) -> None:
+        """Note the files that a piece of code reads."""
+        if module.file is None:
+            return
+        for text, file in named_files(node, [Path.cwd(), module.file.parent]):
+            if file not in self._files[module.name][text]:
+                self._files[module.name][text].append(file)
+        self._reads[module.name].update(reads(node))
 
     def _reach_any(self, module: OwnModule) -> None:
         """Count all modules that are imported, and every module of a package."""

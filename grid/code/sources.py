@@ -105,6 +105,10 @@ class OwnCode:
         with deep_recursion():
             return _short(reach.content()) if reach.modules() else None
 
+    def unwatched(self, name: str) -> list[str]:
+        """Return the places of a name's code that read a file that the fingerprint cannot know."""
+        return self._reach(name).unwatched()
+
     def sources(self, names: Collection[str]) -> Sources | None:
         """Return the files of all these names; None if none of them is the user's own."""
         reaches = {name: reach for name in sorted(names) if (reach := self._reach(name)).modules()}

@@ -108,6 +108,11 @@ class SweepCode:
                 answers[index] = answer
         return answers
 
+    def unwatched(self) -> list[str]:
+        """Return the places of the planned configs' code that read files that nobody watches."""
+        names = sorted({name for names in self.present for name in names})
+        return sorted({place for name in names for place in self._own.unwatched(name)})
+
     def sources(self, *named: Any) -> Sources | None:
         """Return the files of everything of the user's own that is named, at any depth."""
         return self._own.sources([name for name in names_in(list(named)) if "@" not in name])

@@ -65,6 +65,39 @@ def import_targets(
         yield alias.asname or alias.name, target, alias.name
 
 
+def imported_by_text(call: ast.Call) -> str | None:
+    """Return the module that `import_module("x")` or `__import__("x")` names, if a literal does."""
+    names = chain(call.func)
+    if names is None or names[-1] not in ("import_module", "__import__") or not call.args:
+        return None
+    first = call.args[0]
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
+
+
+def resolved(module: OwnModule, name: str) -> str:
+    """Return the full name of a module that another one names, which may be relative: `.small`."""
+    level = len(name) - len(name.lstrip("."))
+    if not level:
+        return name
+    package = module.name.split(".") if module.is_package else module.name.split(".")[:-1]
+    return ".".join([*package[: len(package) - level + 1], *filter(None, [name[level:]])])
+
+
+def at_once(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of a statement that are evaluated when it runs: no bodies of functions."""
+    stack: list[ast.AST] = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        if isinstance(current, ast.FunctionDef | ast.AsyncFunctionDef):
+            stack += [*current.decorator_list, *current.args.defaults]
+            stack += filter(None, current.args.kw_defaults)
+        elif isinstance(current, ast.Lambda):
+            stack += [*current.args.defaults, *filter(None, current.args.kw_defaults)]
+        else:
+            stack.extend(ast.iter_child_nodes(current))
+
+
 def chains(node: ast.AST) -> Iterator[list[str]]:
     """Yield every name with the attributes that are read of it: `[torch, nn, Linear]`."""
     stack: list[ast.AST] = [node]

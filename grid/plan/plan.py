@@ -117,6 +117,12 @@ class Plan:
     def warnings(self) -> tuple[str, ...]:
         """Warnings about settings that are allowed but most often a mistake."""
         texts = list(self.remarks)
+        if places := self.resolver.code.unwatched():
+            texts.append(
+                f"{shortened(', '.join(places))}: reads a file whose path is no text in the code, "
+                "so an edit of that file trains nothing again; write the path as a text, such as "
+                'Path(__file__).parent / "classes.json"'
+            )
         if (tune := self.spec.tune) is None:
             return tuple(texts)
         if tune.sampler in STARTUP_TRIALS and tune.trials <= STARTUP_TRIALS[tune.sampler]:

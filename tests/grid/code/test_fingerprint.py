@@ -199,8 +199,60 @@ BASE = "class R:\n    K = {}\n    def __init_subclass__(c): R.K[c.__name__] = c\
             {"own.py": f"W = {' + '.join(['1'] * 1500)}\ndef net(): return W\n"},
             "own.py", "1 + 1\n", "1 + 2\n",
         ),
+        (
+            {
+                "one.py": "def block(): return 1\n",
+                "two.py": "__all__ = ['other']\ndef other(): return 0\ndef block(): return 8\n",
+                "own.py": "from one import *\nfrom two import *\ndef net(): return block()\n",
+            },
+            "two.py", "['other']", "['block']",
+        ),
+        (
+            {
+                "deep.py": "W = 8\n",
+                "lib.py": "import importlib\ndef w(): return importlib.import_module('deep').W\n",
+                "own.py": "def net():\n    import lib\n    return lib.w()\n",
+            },
+            "deep.py", "8", "9",
+        ),
+        (
+            {
+                "reg.py": "K = {}\ndef block(): return K['a']()\n",
+                "own.py": "import reg\ndef a(): return 8\nreg.K['a'] = a\n"
+                "def net(): return reg.block()\n",
+            },
+            "own.py", "8", "9",
+        ),
+        (
+            {
+                "reg.py": "class R:\n    kept = []\n    def __or__(s, f): s.kept.append(f)\n"
+                "all_ = R()\n",
+                "own.py": "from reg import all_\ndef a(): return 8\nB = all_ | a\n"
+                "def net(): return all_.kept[0]()\n",
+            },
+            "own.py", "8", "9",
+        ),
+        (
+            {
+                "own.py": "class R:\n    def __getitem__(s, f): s.f = f\nr = R()\n"
+                "def a(): return 8\nclass C:\n    k = r[a]\ndef net(): return r.f()\n",
+            },
+            "own.py", "8", "9",
+        ),
+        (
+            {"own.py": "X = []\ndef a(): return 8\nX += [a]\ndef net(): return X[0]()\n"},
+            "own.py", "8", "9",
+        ),
+        (
+            {"own.py": "B = len\ndef len(x): return 8\ndef net(): return B('')\n"},
+            "own.py", "B = len\ndef len(x): return 8\n", "def len(x): return 8\nB = len\n",
+        ),
     ],
-    ids=["try", "shadowed", "subclass", "classes", "export", "order", "alias", "star", "ü", "deep"],
+    ids=[
+        *("try", "shadowed", "subclass", "classes", "export", "order", "alias", "star", "ü"),
+        "deep",
+        *("__all__", "literal", "item", "operator", "subscript", "augmented", "builtin"),
+    ],
 )  # fmt: skip
 def test_what_is_bound_in_more_than_one_way_counts_in_all(
     files: dict[str, str], edited: str, old: str, new: str,
@@ -217,6 +269,70 @@ def test_what_is_bound_in_more_than_one_way_counts_in_all(
     assert old in files[edited]
     (tmp_path / edited).write_text(files[edited].replace(old, new), "utf-8")
     assert OwnCode().fingerprint(name) != before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A = 4\nB = 2 * A\ndef other(): return B\ndef net(): return 1\n",
+        "from math import pi\nTABLE = {'a': pi}\nB = TABLE['a'] * 2\ndef net(): return 1\n",
+        "from torch import nn\nB = nn.Module | None\ndef net(): return 1\n",
+        "class K: pass\nB = K | None\ndef net(): return 1\n",
+        "import json\ndef other(): return open('own.txt').read()\ndef net(): return 1\n",
+    ],
+    ids=["numbers", "table", "installed", "class", "file"],
+)
+def test_operators_on_plain_values_stay_definitions_that_nothing_mentions(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.txt").write_text("8")
+    found = set()
+    for content in (text, "def net(): return 1\n"):
+        (tmp_path / "own.py").write_text(content)
+        forget_listings()
+        code = OwnCode()
+        found.add(code.fingerprint("own:net"))
+        assert code.unwatched("own:net") == []
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("reading", "watched"),
+    [
+        ("open('sizes.json').read()", True),
+        ("open('own_data/sizes.json', encoding='utf-8').read()", True),
+        ("(Path(__file__).parent / 'own_data' / 'sizes.json').read_text()", True),
+        ("open(os.path.join(HERE, 'own_data', 'sizes.json')).read()", True),
+        ("(Path(__file__).parent / 'own_data/sizes.json').read_text()", True),
+        ("Path(__file__).with_name('sizes.json').read_bytes()", True),
+        ("open(FILE).read()", True),
+        ("json.load(open(f'{HERE}/{NAME}'))", False),
+        ("open('sizes.json', 'a').write('8')", None),
+        ("Path('sizes.json').write_text('8')", None),
+    ],
+)
+def test_a_file_that_code_names_counts_by_its_content_and_others_are_remarked_on(
+    reading: str, watched: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`watched` is None for a file that the code only writes."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "import json, os\nfrom pathlib import Path\nFILE = 'sizes.json'\nHERE, NAME = '.', 'x'\n"
+        f"def net(): return {reading}\n"
+    )
+    (tmp_path / "own_data").mkdir()
+    forget_listings()
+    found = []
+    for content in ("[8]", "[9]"):
+        folder = tmp_path / "own_data" if "own_data" in reading else tmp_path
+        (folder / "sizes.json").write_text(content)
+        code = OwnCode()
+        found.append(code.fingerprint("own:net"))
+    assert (found[0] != found[1]) == bool(watched)
+    assert code.unwatched("own:net") == (["own.py:5"] if watched is False else [])
 
 
 def test_a_module_that_imports_by_name_brings_its_whole_package(tmp_path: Path) -> None:
