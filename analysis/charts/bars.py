@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import altair as alt
@@ -11,6 +12,7 @@ from analysis.charts.style import PALETTE, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value
+from analysis.tables.measures import Measure, best_first, default_measure, measured_cells
 
 BAR = 15  # points
 LABEL = 320  # points; longer names are cut
@@ -18,13 +20,15 @@ LABEL = 320  # points; longer names are cut
 NOT_ABLATED = ("arch", "arch_options", "dataset", "labels")
 
 
-def final(connection: Connection) -> Chart | None:
-    """Draw test top-1 and test loss of every cell's winner, the most accurate first."""
-    records = [
-        row
-        for row in rows(connection, sql("questions/winners"))
-        if row["test_top1_mean"] is not None
-    ]
+def final(connection: Connection, measure: Measure | None = None) -> Chart | None:
+    """Draw the measure and the test loss of every cell's winner, the best by the measure first.
+
+    Beside the test loss stands test top-1.
+    """
+    measure = measure or default_measure(connection)
+    other = Measure("test_top1" if measure.name == "test_loss" else "test_loss")
+    other = replace(other, lower_is_better=other.name == "test_loss")
+    records = _measured(connection, measure)
     if not records:
         return None
     axes = cell_axes(records)
@@ -34,26 +38,44 @@ def final(connection: Connection) -> Chart | None:
     ]
     panels = [
         _panel(
-            [{"cell": plain(label), **_ends(row, metric, factor)} for row, label in pairs],
-            title,
+            [{"cell": plain(label), **_ends(row, shown)} for row, label in pairs],
+            shown.title,
             [plain(label) for label in labels],
-            named,
+            named=shown is measure,
         )
-        for metric, factor, title, named in (
-            ("test_top1", 100.0, "test top-1 (%)", True),
-            ("test_loss", 1.0, "test loss", False),
-        )
+        for shown in (measure, other)
         if (
             pairs := [
-                p for p in zip(records, labels, strict=True) if p[0][f"{metric}_mean"] is not None
+                pair
+                for pair in zip(records, labels, strict=True)
+                if pair[0][f"{shown.name}_mean"] is not None
             ]
         )
     ]
     subtitle = "a bar is a cell's best config; bars end at the mean, ± standard deviation"
+    if measure.lower_is_better:
+        subtitle += f"; best at the top: {measure.sorting}"
     figure: Chart = alt.hconcat(*panels, spacing=24).properties(
-        title=dict(text="Final test accuracy and loss", subtitle=subtitle)
+        title=dict(text=_final_title(measure), subtitle=subtitle)
     )
     return figure
+
+
+def _final_title(measure: Measure) -> str:
+    if measure.name in ("test_top1", "test_loss"):
+        return "Final test accuracy and loss"
+    return f"Final {measure.words} and test loss"
+
+
+def _measured(connection: Connection, measure: Measure) -> list[Row]:
+    """Return the winners that have a value of the measure, with it, the best first."""
+    values = measured_cells(connection, measure)
+    records = [
+        {**row, f"{measure.name}_mean": spread.mean, f"{measure.name}_sd": spread.sd}
+        for row in rows(connection, sql("questions/winners"))
+        if (spread := values.get((row["results"], row["cell_id"])))
+    ]
+    return best_first(records, measure, values)
 
 
 def _panel(points: list[dict[str, Any]], title: str, order: list[str], named: bool) -> Chart:
@@ -68,18 +90,15 @@ def _panel(points: list[dict[str, Any]], title: str, order: list[str], named: bo
     return alt.layer(bars, _whiskers(base)).properties(width=290, height={"step": BAR + 5})
 
 
-def ablation(connection: Connection) -> Chart | None:
-    """Draw test top-1 over the values of each compared axis, the others being equal."""
-    records = [
-        row
-        for row in rows(connection, sql("questions/winners"))
-        if row["test_top1_mean"] is not None
-    ]
+def ablation(connection: Connection, measure: Measure | None = None) -> Chart | None:
+    """Draw the measure over the values of each compared axis, the others being equal."""
+    measure = measure or default_measure(connection)
+    records = _measured(connection, measure)
     axes = cell_axes(records)
     compared = [
         axis for axis in axes if axis.partition(".")[0] not in NOT_ABLATED and varies(records, axis)
     ]
-    panels = [panel for axis in compared if (panel := _axis_panel(records, axis, axes))]
+    panels = [panel for axis in compared if (panel := _axis_panel(records, axis, axes, measure))]
     if not panels:
         return None
     subtitle = "bars of one group differ in nothing else that is compared; ± standard deviation"
@@ -91,7 +110,7 @@ def ablation(connection: Connection) -> Chart | None:
     return figure
 
 
-def _axis_panel(records: list[Row], axis: str, axes: list[str]) -> Chart | None:
+def _axis_panel(records: list[Row], axis: str, axes: list[str], measure: Measure) -> Chart | None:
     """Draw grouped bars of one axis; a group is a combination of the others with two values."""
     others = [other for other in axes if other != axis and varies(records, other)]
     groups: dict[str, list[Row]] = {}
@@ -104,7 +123,7 @@ def _axis_panel(records: list[Row], axis: str, axes: list[str]) -> Chart | None:
         {
             "group": name.partition("\n")[0] or "all",
             "setting": plain(cell_value(row, axis)),
-            **_ends(row, "test_top1", 100.0),
+            **_ends(row, measure),
         }
         for name, group in comparable.items()
         for row in group
@@ -122,7 +141,7 @@ def _axis_panel(records: list[Row], axis: str, axes: list[str]) -> Chart | None:
         yOffset=alt.YOffset("setting:N", sort=names, scale=dict(paddingInner=0.1)),
     )
     bars = base.mark_bar(opacity=0.85).encode(
-        x=alt.X("value:Q", title="test top-1 (%)", scale=dict(zero=True)),
+        x=alt.X("value:Q", title=measure.axis_title, scale=dict(zero=True)),
         color=alt.Color(
             "setting:N",
             sort=names,
@@ -134,7 +153,7 @@ def _axis_panel(records: list[Row], axis: str, axes: list[str]) -> Chart | None:
         tooltip=[
             alt.Tooltip("group:N"),
             alt.Tooltip("setting:N", title=plain(axis)),
-            alt.Tooltip("shown:N", title="test top-1 (%)"),
+            alt.Tooltip("shown:N", title=measure.title),
         ],
     )
     figure: Chart = alt.layer(bars, _whiskers(base)).properties(
@@ -149,13 +168,13 @@ def _sort_key(value: Any) -> tuple[bool, Any]:
     return (not number, value if number else str(value))
 
 
-def _ends(row: Row, metric: str, factor: float) -> dict[str, Any]:
+def _ends(row: Row, measure: Measure) -> dict[str, Any]:
     """Return the end of a bar and the ends of its error bar, which is null for one trial."""
-    value, sd = row[f"{metric}_mean"] * factor, row[f"{metric}_sd"]
-    spread = None if sd is None else sd * factor
+    value, sd = row[f"{measure.name}_mean"] * measure.factor, row[f"{measure.name}_sd"]
+    spread = None if sd is None else sd * measure.factor
     return {
         "value": value,
-        "low": None if spread is None else max(0.0, value - spread),
+        "low": None if spread is None else max(min(0.0, value), value - spread),
         "high": None if spread is None else value + spread,
         "shown": f"{value:.4g}" + ("" if spread is None else f" ± {spread:.2g}"),
     }

@@ -14,10 +14,13 @@ from analysis.charts.figure_formats import FILE_FORMATS, Spec
 from analysis.charts.style import CONFIG, Chart
 from analysis.results.database import Connection
 from analysis.results.errors import AnalysisError, closest_hint
+from analysis.tables.measures import find_measure
 
 
-def make_plot(connection: Connection, name: str) -> Spec:
+def make_plot(connection: Connection, name: str, metric: str | None = None) -> Spec:
     """Return a ready figure as a Vega-Lite specification with its data.
+
+    `metric` is the number that cells are compared by (`find_measure`).
 
     Raises `AnalysisError` for an unknown name, with the known ones, and if there is nothing to
     show yet.
@@ -25,14 +28,21 @@ def make_plot(connection: Connection, name: str) -> Spec:
     if name not in PLOTS:
         hint = closest_hint(name, PLOTS)
         raise AnalysisError(f"there is no figure {name}{hint}; there are: {', '.join(PLOTS)}")
-    chart = PLOTS[name][0](connection)
+    if name in BY_METRIC:
+        chart = PLOTS[name][0](connection, find_measure(connection, metric))
+    elif metric is not None:
+        raise AnalysisError(f"a metric goes with {', '.join(BY_METRIC)}, not with {name}")
+    else:
+        chart = PLOTS[name][0](connection)
     if chart is None:
         raise AnalysisError(f"nothing to show in {name} yet: no trial has the numbers it needs")
     spec: Spec = chart.to_dict(validate=False)  # Altair checked every part when it was made
     return {**spec, "config": CONFIG}
 
 
-def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
+def save_plot(
+    connection: Connection, name: str, path: str | Path, metric: str | None = None
+) -> Path:
     """Save a ready figure in the one of `FILE_FORMATS` that the suffix names."""
     path = Path(path)
     suffix = path.suffix.lower()
@@ -41,7 +51,7 @@ def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
             f"{path}: cannot write {suffix or 'a file without a suffix'}; "
             f"there are: {', '.join(FILE_FORMATS)}"
         )
-    content = FILE_FORMATS[suffix](make_plot(connection, name))
+    content = FILE_FORMATS[suffix](make_plot(connection, name, metric))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -50,8 +60,13 @@ def save_plot(connection: Connection, name: str, path: str | Path) -> Path:
     return path
 
 
+# Figures that compare cells by one number, which `metric` can name.
+BY_METRIC = (
+    *("accuracy-vs-params", "accuracy-vs-macs", "accuracy-vs-epoch-time"),
+    *("accuracy-vs-training-time", "accuracy-vs-latency", "final-bars", "ablation", "ranks"),
+)
 # Name -> (its function, a line about its content).
-PLOTS: dict[str, tuple[Callable[[Connection], Chart | None], str]] = {
+PLOTS: dict[str, tuple[Callable[..., Chart | None], str]] = {
     "accuracy-vs-params": (scatter.accuracy_vs_params, "test top-1 over trainable parameters"),
     "accuracy-vs-macs": (scatter.accuracy_vs_macs, "test top-1 over multiply-accumulates"),
     "accuracy-vs-epoch-time": (

@@ -11,6 +11,7 @@ from analysis.charts.encodings import Points, plain
 from analysis.charts.style import PALETTE, Chart
 from analysis.results.database import Connection
 from analysis.tables import statistics
+from analysis.tables.measures import Measure
 from analysis.tables.significance import Ranked, rank_test, ranked
 
 LINE = 54  # points from the top to the line of ranks
@@ -20,9 +21,9 @@ EDGE = 0.05  # room at both ends of the line, of its length
 INK = "#333333"
 
 
-def critical_difference(connection: Connection) -> Chart | None:
+def critical_difference(connection: Connection, measure: Measure | None = None) -> Chart | None:
     """Draw mean ranks of the compared networks over data sets, as in Demsar (JMLR 7, 2006)."""
-    answer = ranked(connection)
+    answer = ranked(connection, measure)
     if answer is None or answer.ranking.critical_difference is None:
         return None
     ranks = answer.ranking.mean_ranks
@@ -99,7 +100,7 @@ def _names(answer: Ranked, top: int) -> tuple[list[dict[str, Any]], list[dict[st
 def _subtitle(answer: Ranked) -> list[str]:
     block = " x ".join(answer.block_axes) or "data set"
     lines = [
-        f"by test top-1, 1 the best; a block is one {block}, seeds averaged first",
+        f"by {answer.measure.sorting}, 1 the best; a block is one {block}, seeds averaged first",
         "a bar joins what is not told apart",
         rank_test(answer.ranking).rstrip("."),
     ]

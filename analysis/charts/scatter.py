@@ -28,6 +28,8 @@ from analysis.charts.style import FAINT, PALETTE, SHAPES, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_value
+from analysis.tables.measures import Measure, default_measure, measured_cells
+from analysis.tables.table_formats import Spread
 
 Point = dict[str, Any]
 # Width and height of a plot in pixels: alone, and beside others.
@@ -35,14 +37,18 @@ ALONE, BESIDE = (580, 360), (400, 300)
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A column of the cells' winners as an axis of a figure."""
+class Axis:
+    """A number of the cells' winners as an axis of a figure.
+
+    `better` is 1 if more of it is better, -1 if less is; 0 for a cost, on a logarithmic axis.
+    """
 
     column: str
     title: str
     short: str  # as in the figure's title
     factor: float = 1.0
-    accuracy: bool = False  # a share in percent, on an axis without logarithm
+    percent: bool = False
+    better: int = 0
 
     def value(self, row: Row) -> float | None:
         """Return a cell's value in the axis's unit; None if it was not measured."""
@@ -50,66 +56,88 @@ class Measure:
         return None if value is None else value * self.factor
 
 
-TOP1 = Measure("test_top1", "test top-1 (%)", "test top-1", 100.0, accuracy=True)
-PARAMS = Measure("trainable_params", "trainable parameters", "parameters")
-MACS = Measure("macs", "multiply-accumulates of one image", "multiply-accumulates")
-EPOCH_TIME = Measure("epoch_time_s", "training time per epoch (s)", "time per epoch")
-TRAINING_TIME = Measure("train_time_s", "training time of a trial (s)", "training time")
-LATENCY = Measure("latency_ms_p50", "latency, batch 1 (ms)", "latency")
-BATCH16 = Measure("batch16_latency_ms", "latency, batch 16 (ms)", "latency of 16 images")
+PARAMS = Axis("trainable_params", "trainable parameters", "parameters")
+MACS = Axis("macs", "multiply-accumulates of one image", "multiply-accumulates")
+EPOCH_TIME = Axis("epoch_time_s", "training time per epoch (s)", "time per epoch")
+TRAINING_TIME = Axis("train_time_s", "training time of a trial (s)", "training time")
+LATENCY = Axis("latency_ms_p50", "latency, batch 1 (ms)", "latency")
+BATCH16 = Axis("batch16_latency_ms", "latency, batch 16 (ms)", "latency of 16 images")
 
 
-def accuracy_vs_params(connection: Connection) -> Chart | None:
-    """Draw test top-1 of every cell's winner over its trainable parameters."""
-    return _scatter(connection, PARAMS, TOP1)
+def accuracy_vs_params(connection: Connection, measure: Measure | None = None) -> Chart | None:
+    """Draw the measure of every cell's winner over its trainable parameters."""
+    return _of_measure(connection, PARAMS, measure)
 
 
-def accuracy_vs_macs(connection: Connection) -> Chart | None:
-    """Draw test top-1 of every cell's winner over its multiply-accumulates."""
-    return _scatter(connection, MACS, TOP1)
+def accuracy_vs_macs(connection: Connection, measure: Measure | None = None) -> Chart | None:
+    """Draw the measure of every cell's winner over its multiply-accumulates."""
+    return _of_measure(connection, MACS, measure)
 
 
-def accuracy_vs_epoch_time(connection: Connection) -> Chart | None:
-    """Draw test top-1 of every cell's winner over the training time of an epoch."""
-    return _scatter(connection, EPOCH_TIME, TOP1)
+def accuracy_vs_epoch_time(connection: Connection, measure: Measure | None = None) -> Chart | None:
+    """Draw the measure of every cell's winner over the training time of an epoch."""
+    return _of_measure(connection, EPOCH_TIME, measure)
 
 
-def accuracy_vs_training_time(connection: Connection) -> Chart | None:
-    """Draw test top-1 of every cell's winner over the training time of a trial."""
-    return _scatter(connection, TRAINING_TIME, TOP1)
+def accuracy_vs_training_time(
+    connection: Connection, measure: Measure | None = None
+) -> Chart | None:
+    """Draw the measure of every cell's winner over the training time of a trial."""
+    return _of_measure(connection, TRAINING_TIME, measure)
 
 
-def accuracy_vs_latency(connection: Connection) -> Chart | None:
-    """Draw test top-1 of every cell's winner over its latency."""
-    return _scatter(connection, LATENCY, TOP1)
+def accuracy_vs_latency(connection: Connection, measure: Measure | None = None) -> Chart | None:
+    """Draw the measure of every cell's winner over its latency."""
+    return _of_measure(connection, LATENCY, measure)
+
+
+def _of_measure(connection: Connection, cost: Axis, measure: Measure | None) -> Chart | None:
+    measure = measure or default_measure(connection)
+    axis = Axis(
+        measure.name,
+        measure.axis_title,
+        measure.words,
+        measure.factor,
+        percent=measure.kind == "percent",
+        better=-1 if measure.lower_is_better else 1,
+    )
+    values = measured_cells(connection, measure)
+    records = [
+        {**row, **_with_values(row, measure.name, values)}
+        for row in rows(connection, sql("questions/costs"))
+    ]
+    return _scatter(records, cost, axis)
+
+
+def _with_values(
+    row: Row, name: str, values: dict[tuple[str, str], Spread]
+) -> dict[str, float | None]:
+    spread = values.get((row["results"], row["cell_id"]), Spread(None, None))
+    return {f"{name}_mean": spread.mean, f"{name}_sd": spread.sd}
 
 
 def epoch_time_vs_params(connection: Connection) -> Chart | None:
     """Draw the training time of an epoch of every cell's winner over its trainable parameters."""
-    return _scatter(connection, PARAMS, EPOCH_TIME)
+    return _scatter(rows(connection, sql("questions/costs")), PARAMS, EPOCH_TIME)
 
 
 def latency_vs_params(connection: Connection) -> Chart | None:
     """Draw the latency of every cell's winner over its trainable parameters."""
-    return _scatter(connection, PARAMS, LATENCY)
+    return _scatter(rows(connection, sql("questions/costs")), PARAMS, LATENCY)
 
 
 def batch16_latency_vs_params(connection: Connection) -> Chart | None:
     """Draw the latency of every cell's winner at batch 16 over its trainable parameters."""
-    return _scatter(connection, PARAMS, BATCH16)
+    return _scatter(rows(connection, sql("questions/costs")), PARAMS, BATCH16)
 
 
-def _scatter(connection: Connection, x: Measure, y: Measure) -> Chart | None:
+def _scatter(cells: list[Row], x: Axis, y: Axis) -> Chart | None:
     """Draw points with error bars (± one standard deviation), one per cell, named by colour.
 
-    Data sets, whose accuracies say nothing about each other, have a plot each. If `y` is an
-    accuracy, a line joins each plot's Pareto front.
+    Data sets, whose accuracies say nothing about each other, have a plot each. If more or less of
+    `y` is better, a line joins each plot's Pareto front.
     """
-    records = [
-        row
-        for row in rows(connection, sql("questions/costs"))
-        if y.value(row) is not None and (x.value(row) or 0) > 0
-    ]
+    records = [row for row in cells if y.value(row) is not None and (x.value(row) or 0) > 0]
     if not records:
         return None
     colour, shape, axes = _roles(records)
@@ -119,7 +147,7 @@ def _scatter(connection: Connection, x: Measure, y: Measure) -> Chart | None:
         plots.setdefault(point["plot"], []).append(point)
     size = ALONE if len(plots) == 1 else BESIDE
     chosen = alt.selection_point(name="chosen", fields=["colour"], on="click", clear="dblclick")
-    look = _Look(points, shape, axes, chosen, fronts=y.accuracy)
+    look = _Look(points, shape, axes, chosen, fronts=y.better != 0)
     drawn = [_plot(own, x, y, size, look).properties(**_sized(size)) for own in plots.values()]
     title = f"{y.short[0].upper()}{y.short[1:]} against {x.short}"
     heading = dict(text=title, subtitle=[*_subtitle(records, y, look), *_size_note(records)])
@@ -188,21 +216,22 @@ class _Look:
 
 
 def _plot(
-    points: list[Point], x: Measure, y: Measure, size: tuple[int, int], look: _Look
+    points: list[Point], x: Axis, y: Axis, size: tuple[int, int], look: _Look
 ) -> alt.LayerChart:
     """Draw one data set's points: error bars, marks, the front and names."""
     across, x_span = _axis("cost", x, [point["cost"] for point in points])
-    heights = [value for p in points for value in (p["value"], p["low"], p["high"]) if value]
+    ends = [point[end] for point in points for end in ("value", "low", "high")]
+    heights = [end for end in ends if end is not None]
     _, y_span = _axis("value", y, heights)
     down: dict[str, Any] = {"title": y.title, **_scale(y, heights)}
     layers: list[Any] = []
     corners: list[Point] = []
-    if y.accuracy:
-        places = [(point["cost"], point["value"]) for point in points]
+    if y.better:
+        places = [(point["cost"], y.better * point["value"]) for point in points]
         for place in front(places):
             points[place]["front"] = True
         corners = [
-            {"cost": cost, "best": best, "order": order}
+            {"cost": cost, "best": y.better * best, "order": order}
             for order, (cost, best) in enumerate(steps(places, x_span[1]))
         ]
         layers.append(
@@ -224,7 +253,7 @@ def _plot(
             tooltip=tooltips(shown, look.points),
         )
     )
-    names = _names(points, corners, (x_span, y_span), size, look, log=not y.accuracy)
+    names = _names(points, corners, (x_span, y_span), size, look, y)
     if names:
         text = alt.Chart(Points(values=names)).mark_text(fontSize=12, fontWeight="bold")
         colour = colour_encoding(look.points, None) if look.coloured else alt.value("#222222")
@@ -239,34 +268,31 @@ def _plot(
     return cast("alt.LayerChart", alt.layer(*layers))
 
 
-def _axis(field: str, measure: Measure, values: list[float]) -> tuple[alt.X, tuple[float, float]]:
+def _axis(field: str, axis: Axis, values: list[float]) -> tuple[alt.X, tuple[float, float]]:
     """Return the encoding of a horizontal axis, and the ends of an axis with these values."""
-    options = _scale(measure, values)
+    options = _scale(axis, values)
     low, high = options["scale"]["domain"]
-    return alt.X(f"{field}:Q", title=measure.title, **options), (low, high)
+    return alt.X(f"{field}:Q", title=axis.title, **options), (low, high)
 
 
-def _scale(measure: Measure, values: list[float]) -> dict[str, Any]:
+def _scale(axis: Axis, values: list[float]) -> dict[str, Any]:
     """Return scale and axis: logarithmic for costs; percent end where no accuracy can be."""
-    if not measure.accuracy:
+    if not axis.better:
         return log_scale(values)
     low, high = min(values), max(values)
-    margin = max(0.12 * (high - low), 2.0)
-    ends = [max(low - margin, 0.0), min(high + margin, 100.0)]
+    margin = max(0.12 * (high - low), 0.02 * abs(high)) or 1.0
+    ends = [low - margin, high + margin]
+    if axis.percent:
+        ends = [max(ends[0], 0.0), min(ends[1], 100.0)]
     return {"scale": dict(domain=ends, nice=False, zero=False), "axis": dict(tickCount=6)}
 
 
-def _point(
-    row: Row, x: Measure, y: Measure, colour: str, shape: str | None, axes: list[str]
-) -> Point:
+def _point(row: Row, x: Axis, y: Axis, colour: str, shape: str | None, axes: list[str]) -> Point:
     """Return a cell's winner as a point, with the ends of its error bar."""
     value, sd = y.value(row), row[f"{y.column}_sd"]
     assert value is not None
     sd = None if sd is None else sd * y.factor
-    low = None if sd is None else value - sd
-    high = None if sd is None else value + sd
-    if y.accuracy and high is not None:
-        high = min(high, 100.0)
+    low, high = (None, None) if sd is None else _bar(value, sd, y)
     labels = "" if row["labels"] is None else f" ({row['labels']})"
     return {
         "plot": plain(f"{row['dataset']}{labels}"),
@@ -276,7 +302,7 @@ def _point(
         "params": row["trainable_params"],
         "MACs": row["macs"],
         "value": value,
-        "low": low if low is None or low > 0 else 0.0 if y.accuracy else value,
+        "low": low,
         "high": high,
         "front": False,
         **{f"axis {axis}": plain(cell_value(row, axis)) for axis in axes},
@@ -286,18 +312,27 @@ def _point(
     }
 
 
+def _bar(value: float, sd: float, axis: Axis) -> tuple[float, float]:
+    """Return the ends of an error bar, within what the axis can show."""
+    low, high = value - sd, value + sd
+    if axis.percent:
+        return max(low, 0.0), min(high, 100.0)
+    if not axis.better and low <= 0:  # its axis is logarithmic
+        low = value
+    return low, high
+
+
 def _names(
     points: list[Point],
     corners: list[Point],
     spans: tuple[tuple[float, float], tuple[float, float]],
     size: tuple[int, int],
     look: _Look,
-    *,
-    log: bool,
+    axis: Axis,
 ) -> list[dict[str, Any]]:
     """Return names at their places: of every colour, or of the front's points."""
     (left, right), (bottom, top) = spans
-    height, value_at = (math.log, math.exp) if log else (float, float)
+    height, value_at = (float, float) if axis.better else (math.log, math.exp)
     low, span = height(bottom), height(top) - height(bottom)
 
     def pixel(cost: float, value: float) -> tuple[float, float]:
@@ -314,7 +349,7 @@ def _names(
     turns = [pixel(corner["cost"], corner["best"]) for corner in corners]
     for (x1, y1), (x2, y2) in itertools.pairwise(turns):
         marks.append(Box(x1 - 1, min(y1, y2) - 1, x2 + 1, max(y1, y2) + 1))
-    named = _named(points, look)
+    named = _named(points, look, axis.better)
     wanted = [(name, *pixel(point["cost"], point["value"])) for name, point in named]
     places = place_names(wanted, marks, size)
     return [
@@ -329,9 +364,9 @@ def _names(
     ]
 
 
-def _named(points: list[Point], look: _Look) -> list[tuple[str, Point]]:
+def _named(points: list[Point], look: _Look, better: int) -> list[tuple[str, Point]]:
     """Return the points that are named, the most important first."""
-    best = sorted(points, key=lambda point: (not point["front"], -point["value"]))
+    best = sorted(points, key=lambda point: (not point["front"], -(better or 1) * point["value"]))
     if look.coloured or not look.fronts:
         first = {point["colour"]: point for point in reversed(best)}
         return [(name, first[name]) for name in dict.fromkeys(point["colour"] for point in best)]
@@ -342,15 +377,15 @@ def _named(points: list[Point], look: _Look) -> list[tuple[str, Point]]:
     ]
 
 
-def _subtitle(records: list[Row], y: Measure, look: _Look) -> list[str]:
+def _subtitle(records: list[Row], y: Axis, look: _Look) -> list[str]:
     """Return what points, bars and the line are."""
     counts = sorted({row["n"] for row in records})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     bars = "" if counts[-1] == 1 else "; bars: ± standard deviation"
     lines = [f"a point is a cell's best config, n = {n}{bars}"]
-    if y.accuracy:
+    if y.better:
         rest = "" if look.coloured else "; the other cells are grey"
-        lines.append(f"dashed: Pareto front, the best accuracy to be had at each cost{rest}")
+        lines.append(f"dashed: Pareto front, the best to be had at each cost{rest}")
     return lines
 
 

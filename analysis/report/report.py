@@ -23,7 +23,8 @@ from analysis.tables.table_formats import MISSING, Table, format_value, render, 
 
 COSTS = [name for name in PLOTS if "-vs-" in name]
 PAIRED_WIDTH = 410  # points; two figures stand side by side
-HELD = ("best", "winner_trials", "reported")  # views that a report reads a dozen times
+# Views that a report reads a dozen times.
+HELD = ("best", "winner_trials", "winner_measures", "reported")
 TABLE_FILES = {"csv": ".csv", "markdown": ".md"}
 
 

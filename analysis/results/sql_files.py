@@ -36,6 +36,7 @@ VIEWS = (
     "views/cell_metrics",
     "views/best",
     "views/winner_trials",
+    "views/winner_measures",
     "views/confusion",
     "views/classification",
     "views/reported",

@@ -13,11 +13,12 @@ from analysis.results.database import Connection
 from analysis.results.errors import AnalysisError, closest_hint
 from analysis.tables import significance, study_tables, sweep_tables
 from analysis.tables.code_note import code_note
+from analysis.tables.measures import find_measure
 from analysis.tables.objectives import objective_note
 from analysis.tables.table_formats import Table
 
 # Name -> (its function, a line about its content).
-TABLES: dict[str, tuple[Callable[[Connection], Table], str]] = {
+TABLES: dict[str, tuple[Callable[..., Table], str]] = {
     "comparison": (
         sweep_tables.comparison,
         "every cell's winner: accuracy, parameters, MACs, time",
@@ -76,12 +77,24 @@ OF_WINNERS = {
 }
 
 
-def make_table(connection: Connection, name: str) -> Table:
-    """Make a ready table; an unknown name raises `AnalysisError` with the known ones."""
+# Tables that compare cells by one number, which `metric` can name.
+BY_METRIC = ("comparison", "paired", "ranking")
+
+
+def make_table(connection: Connection, name: str, metric: str | None = None) -> Table:
+    """Make a ready table; `metric` is the number that cells are compared by (`find_measure`).
+
+    Raises `AnalysisError` for an unknown name, with the known ones.
+    """
     if name not in TABLES:
         hint = closest_hint(name, TABLES)
         raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
-    table = TABLES[name][0](connection)
+    if name in BY_METRIC:
+        table = TABLES[name][0](connection, find_measure(connection, metric))
+    elif metric is not None:
+        raise AnalysisError(f"a metric goes with {', '.join(BY_METRIC)}, not with {name}")
+    else:
+        table = TABLES[name][0](connection)
     if not table.rows:
         return table
     role = significance.role_note(connection) if name in OF_WINNERS else ""

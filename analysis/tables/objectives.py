@@ -12,7 +12,16 @@ VAL_TOP1 = "val_top1"
 # Known metrics that are fractions, as objectives and as metrics; they are shown in percent.
 FRACTIONS = {
     *("val_top1", "val_macro_f1", "val_macro_auc", "val_balanced_top1"),
-    *("balanced_top1", "ece", "macro_auc", "macro_f1", "macro_precision", "macro_recall"),
+    *(
+        "top1",
+        "top5",
+        "balanced_top1",
+        "ece",
+        "macro_auc",
+        "macro_f1",
+        "macro_precision",
+        "macro_recall",
+    ),
 }
 
 
@@ -20,7 +29,7 @@ def title_of(name: str) -> str:
     """Return an objective or metric as a title: `val macro-F1 (%)`, or a function's own name."""
     if ":" in name:
         return name
-    words = {"f1": "F1", "auc": "AUC", "ece": "ECE", "top1": "top-1"}
+    words = {"f1": "F1", "auc": "AUC", "ece": "ECE", "top1": "top-1", "top5": "top-5"}
     text = " ".join(words.get(word, word) for word in name.split("_"))
     text = text.replace("macro ", "macro-")
     return f"{text} (%)" if name in FRACTIONS else text

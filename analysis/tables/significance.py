@@ -12,7 +12,8 @@ from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables import statistics
 from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value, compact
-from analysis.tables.table_formats import MISSING, Column, Table, format_value
+from analysis.tables.measures import TEST_TOP1, Measure, default_measure
+from analysis.tables.table_formats import MISSING, Column, Kind, Table, format_value
 
 # Accuracies on other images, or of other classes, cannot be compared.
 NOT_PAIRED = ("dataset", "labels")
@@ -23,10 +24,9 @@ EQUAL = "equal in every block"
 Block = tuple[Any, ...]
 
 
-def blocks_of(connection: Connection) -> list[Row]:
-    """Return the complete trials of every cell's winner that have a test top-1."""
-    records = rows(connection, sql("questions/blocks"))
-    return [row for row in records if row["test_top1"] is not None]
+def blocks_of(connection: Connection, measure: Measure) -> list[Row]:
+    """Return the complete trials of every cell's winner that have a value of the measure."""
+    return rows(connection, sql("questions/blocks"), measure=measure.name)
 
 
 def paired_axis(records: list[Row]) -> str | None:
@@ -52,9 +52,10 @@ def setting(row: Row, axis: str) -> Block:
     return (row["results"], row["dataset"], row["labels"], *others)
 
 
-def paired(connection: Connection) -> Table:
+def paired(connection: Connection, measure: Measure | None = None) -> Table:
     """Make a row per pair of values of the compared axis: their difference over shared blocks."""
-    records = blocks_of(connection)
+    measure = measure or default_measure(connection)
+    records = blocks_of(connection, measure)
     axis = paired_axis(records)
     measured: dict[str, dict[Block, float]] = {}
     roles: dict[tuple[str, Block], str] = {}
@@ -62,10 +63,11 @@ def paired(connection: Connection) -> Table:
         assert axis
         name = value_name(row, axis)
         block = (setting(row, axis), row["seed"], row["fold"])
-        measured.setdefault(name, {})[block] = row["test_top1"]
+        measured.setdefault(name, {})[block] = row["value"]
         if row["role"]:
             roles[name, block] = row["role"]
-    names = sorted(measured, key=lambda name: (-fmean(measured[name].values()), name))
+    means = {name: fmean(values.values()) for name, values in measured.items()}
+    names = sorted(measured, key=lambda name: (-measure.score(means[name]), name))
     pairs = list(itertools.combinations(names, 2))
     answers = [over_shared(measured[a], measured[b]) for a, b in pairs]
     corrected = statistics.holm([answer.p for answer in answers])
@@ -73,7 +75,7 @@ def paired(connection: Connection) -> Table:
         Column("a", "a"),
         Column("b", "b"),
         *([Column("role", "role")] if roles else []),
-        *PAIRED,
+        *_paired_columns(measure),
     ]
     lines = []
     for (a, b), answer, p in zip(pairs, answers, corrected, strict=True):
@@ -84,25 +86,29 @@ def paired(connection: Connection) -> Table:
                 *(a, b, *([", ".join(sorted(role)) or None] if roles else [])),
                 *(answer.n, answer.mean_a, answer.mean_b),
                 *(answer.difference, answer.low, answer.high, answer.effect),
-                *(answer.p, answer.wilcoxon_p, p, verdict(a, b, answer, p)),
+                *(answer.p, answer.wilcoxon_p, p, verdict(a, b, answer, p, measure)),
             )
         )
-    return Table("Paired comparison", _paired_caption(records, axis, len(pairs)), columns, lines)
+    return Table(
+        "Paired comparison", _paired_caption(records, axis, len(pairs), measure), columns, lines
+    )
 
 
-PAIRED = [
-    Column("n", "n", "count"),
-    Column("mean_a", "a, test top-1 (%)", "percent"),
-    Column("mean_b", "b, test top-1 (%)", "percent"),
-    Column("difference", "a - b (points)", "percent"),
-    Column("difference_low", "95 % from", "percent"),
-    Column("difference_high", "to", "percent"),
-    Column("effect", "effect", "seconds"),
-    Column("p", "p", "probability"),
-    Column("p_wilcoxon", "p (Wilcoxon)", "probability"),
-    Column("p_holm", "p (Holm)", "probability"),
-    Column("verdict", "verdict"),
-]
+def _paired_columns(measure: Measure) -> list[Column]:
+    kind: Kind = "percent" if measure.kind == "percent" else "seconds"
+    return [
+        Column("n", "n", "count"),
+        Column("mean_a", f"a, {measure.title}", kind),
+        Column("mean_b", f"b, {measure.title}", kind),
+        Column("difference", "a - b (points)" if kind == "percent" else "a - b", kind),
+        Column("difference_low", "95 % from", kind),
+        Column("difference_high", "to", kind),
+        Column("effect", "effect", "seconds"),
+        Column("p", "p", "probability"),
+        Column("p_wilcoxon", "p (Wilcoxon)", "probability"),
+        Column("p_holm", "p (Holm)", "probability"),
+        Column("verdict", "verdict"),
+    ]
 
 
 def over_shared(a: dict[Block, float], b: dict[Block, float]) -> statistics.Paired:
@@ -111,7 +117,7 @@ def over_shared(a: dict[Block, float], b: dict[Block, float]) -> statistics.Pair
     return statistics.paired([a[block] for block in shared], [b[block] for block in shared])
 
 
-def verdict(a: str, b: str, answer: statistics.Paired, p: float | None) -> str:
+def verdict(a: str, b: str, answer: statistics.Paired, p: float | None, measure: Measure) -> str:
     """Return the verdict of a paired comparison in words; p is the corrected one."""
     if answer.n < 2:
         return "one shared block: no spread" if answer.n else "no shared block"
@@ -120,10 +126,10 @@ def verdict(a: str, b: str, answer: statistics.Paired, p: float | None) -> str:
     if p >= statistics.SIGNIFICANT:
         return INSIDE
     assert answer.difference is not None
-    return f"{a if answer.difference > 0 else b} better"
+    return f"{a if measure.score(answer.difference) > 0 else b} better"
 
 
-def _paired_caption(records: list[Row], axis: str | None, pairs: int) -> str:
+def _paired_caption(records: list[Row], axis: str | None, pairs: int, measure: Measure) -> str:
     if not records:
         return "No trial is complete yet."
     if axis is None:
@@ -131,10 +137,10 @@ def _paired_caption(records: list[Row], axis: str | None, pairs: int) -> str:
     others = [*_varying(records, axis), "seed"]
     folded = any(row["fold"] is not None for row in records)
     parts = [
-        f"Test top-1 of every two values of {axis} over the n blocks that both have; a block is "
-        f"one {' x '.join([*others, *(['fold'] if folded else [])])}. a - b with its 95 % t "
-        "interval; effect: Cohen's d_z, the difference over the standard deviation of the "
-        f"differences; p: paired t test; Wilcoxon: signed-rank test, from "
+        f"{_capital(measure.sorting)} of every two values of {axis} over the n blocks that both "
+        f"have; a block is one {' x '.join([*others, *(['fold'] if folded else [])])}. a - b with "
+        "its 95 % t interval; effect: Cohen's d_z, the difference over the standard deviation of "
+        f"the differences; p: paired t test; Wilcoxon: signed-rank test, from "
         f"{statistics.WILCOXON_FROM} blocks; Holm: p of the t test corrected for {pairs} "
         f"{'pair' if pairs == 1 else 'pairs'}. Inside the noise: p (Holm) of "
         f"{statistics.SIGNIFICANT:g} or more."
@@ -156,6 +162,10 @@ def _paired_caption(records: list[Row], axis: str | None, pairs: int) -> str:
     return " ".join(parts)
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _varying(records: list[Row], axis: str | None) -> list[str]:
     """Return the other axes in which the rows' cells differ."""
     names = [other for other in cell_axes(records) if other != axis]
@@ -169,35 +179,41 @@ class Ranked:
 
     axis: str
     names: list[str]
-    top1: list[float]  # means over the blocks, seeds averaged first
+    measure: Measure
+    means: list[float]  # of the measure over the blocks, seeds averaged first
     ranking: statistics.Ranking
     block_axes: list[str]  # axes in which the blocks differ
     data_sets: int
     left_out: int  # settings without one of the values
 
 
-def ranked(connection: Connection) -> Ranked | None:
+def ranked(connection: Connection, measure: Measure | None = None) -> Ranked | None:
     """Rank the values of the compared axis; return None without two of them in one setting."""
-    records = blocks_of(connection)
+    measure = measure or default_measure(connection)
+    records = blocks_of(connection, measure)
     axis = paired_axis(records)
     if axis is None:
         return None
     measured: dict[Block, dict[str, list[float]]] = {}
     for row in records:
         values = measured.setdefault(setting(row, axis), {})
-        values.setdefault(value_name(row, axis), []).append(row["test_top1"])
+        values.setdefault(value_name(row, axis), []).append(row["value"])
     names = sorted({value_name(row, axis) for row in records})
     complete = {block: values for block, values in measured.items() if len(values) == len(names)}
     if not complete:
         return None
     means = [[fmean(values[name]) for name in names] for values in complete.values()]
-    ranking = statistics.ranking(means)
-    top1 = [fmean(column) for column in zip(*means, strict=True)]
-    order = sorted(range(len(names)), key=lambda i: (ranking.mean_ranks[i], -top1[i], names[i]))
+    ranking = statistics.ranking([[measure.score(mean) for mean in block] for block in means])
+    overall = [fmean(column) for column in zip(*means, strict=True)]
+    order = sorted(
+        range(len(names)),
+        key=lambda i: (ranking.mean_ranks[i], -measure.score(overall[i]), names[i]),
+    )
     return Ranked(
         axis,
         [names[i] for i in order],
-        [top1[i] for i in order],
+        measure,
+        [overall[i] for i in order],
         statistics.Ranking(
             ranking.n,
             [ranking.mean_ranks[i] for i in order],
@@ -210,13 +226,14 @@ def ranked(connection: Connection) -> Ranked | None:
     )
 
 
-def ranking(connection: Connection) -> Table:
+def ranking(connection: Connection, measure: Measure | None = None) -> Table:
     """Make a row per value of the compared axis: its mean rank over data sets and settings."""
-    answer = ranked(connection)
+    measure = measure or default_measure(connection)
+    answer = ranked(connection, measure)
     columns = [
         Column("value", answer.axis if answer else "value"),
         Column("mean_rank", "mean rank", "seconds"),
-        Column("test_top1", "test top-1 (%)", "percent"),
+        measure.column,
         Column("n", "blocks", "count"),
         Column("alike", "not told apart from"),
     ]
@@ -224,9 +241,9 @@ def ranking(connection: Connection) -> Table:
         nothing = "Nothing to rank: no two values of a compared setting have all else in common."
         return Table("Ranking", nothing, columns, [])
     lines = [
-        (name, rank, top1, answer.ranking.n, ", ".join(_alike(answer, name)) or None)
-        for name, rank, top1 in zip(
-            answer.names, answer.ranking.mean_ranks, answer.top1, strict=True
+        (name, rank, mean, answer.ranking.n, ", ".join(_alike(answer, name)) or None)
+        for name, rank, mean in zip(
+            answer.names, answer.ranking.mean_ranks, answer.means, strict=True
         )
     ]
     return Table("Ranking", _ranking_caption(answer), columns, lines)
@@ -247,8 +264,8 @@ def _ranking_caption(answer: Ranked) -> str:
     ranking, k = answer.ranking, len(answer.names)
     block = " x ".join(answer.block_axes) or "data set"
     parts = [
-        f"Mean rank by test top-1 over {ranking.n} {'block' if ranking.n == 1 else 'blocks'} "
-        f"({block}), 1 the best, seeds averaged first.",
+        f"Mean rank by {answer.measure.sorting} over {ranking.n} "
+        f"{'block' if ranking.n == 1 else 'blocks'} ({block}), 1 the best, seeds averaged first.",
         rank_test(ranking),
     ]
     if not ranking.enough:
@@ -280,13 +297,13 @@ def p_text(p: float) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def noise_note(connection: Connection) -> str:
+def noise_note(connection: Connection, measure: Measure) -> str:
     """Return a few sentences on the cells whose distance to the best one is inside the noise.
 
     Paired t tests over shared seeds and folds, against the cell of the data set with the best mean
-    test top-1, with Holm's correction inside a data set.
+    of the measure, with Holm's correction inside a data set.
     """
-    records = blocks_of(connection)
+    records = blocks_of(connection, measure)
     axes = [
         axis for axis in cell_axes(records) if len({value_name(row, axis) for row in records}) > 1
     ]
@@ -296,22 +313,27 @@ def noise_note(connection: Connection) -> str:
         cell = (row["results"], row["cell_id"])
         labels[cell] = cell_label(row, axes)
         data = groups.setdefault((row["results"], row["dataset"], row["labels"]), {})
-        data.setdefault(cell, {})[row["seed"], row["fold"]] = row["test_top1"]
-    several = [cells for cells in groups.values() if len(cells) > 1]
-    if several and all(len(values) == 1 for cells in several for values in cells.values()):
+        data.setdefault(cell, {})[row["seed"], row["fold"]] = row["value"]
+    several = [
+        sorted(cells.items(), key=lambda item: -measure.score(fmean(item[1].values())))
+        for cells in groups.values()
+        if len(cells) > 1
+    ]
+    if several and all(len(values) == 1 for cells in several for _, values in cells):
         return "n = 1: no spread over seeds, so no difference can be called real."
     near: list[tuple[float, str]] = []
     untested = 0
-    for (best, top), *others in (cells.items() for cells in several):
+    for (best, top), *others in several:
         answers = [over_shared(top, values) for _, values in others]
         corrected = statistics.holm([answer.p for answer in answers])
         for (cell, _), answer, p in zip(others, answers, corrected, strict=True):
-            result = verdict(labels[best], labels[cell], answer, p)
+            result = verdict(labels[best], labels[cell], answer, p, measure)
             if result in (INSIDE, EQUAL):
-                apart = abs(answer.difference or 0.0) * 100
+                apart = abs(answer.difference or 0.0) * measure.factor
+                distance = f"{apart:.2f} points" if measure.kind == "percent" else f"{apart:.3g}"
                 evidence = f"({EQUAL if p is None else p_text(p)}, n = {answer.n})"
                 both = f"{labels[best]} and {labels[cell]}"
-                near.append((apart, f"{both}, {apart:.2f} points apart {evidence}"))
+                near.append((apart, f"{both}, {distance} apart {evidence}"))
             untested += p is None and result != EQUAL
     parts = []
     if near:
@@ -332,7 +354,7 @@ def noise_note(connection: Connection) -> str:
 
 def role_note(connection: Connection) -> str:
     """Return a sentence on the role of tuned cells' numbers; empty without such cells."""
-    records = [row for row in blocks_of(connection) if row["role"]]
+    records = [row for row in blocks_of(connection, Measure(TEST_TOP1)) if row["role"]]
     axes = [
         axis for axis in cell_axes(records) if len({value_name(row, axis) for row in records}) > 1
     ]

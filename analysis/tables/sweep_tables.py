@@ -18,6 +18,7 @@ from analysis.tables.cell_labels import (
     settings_text,
     without_images,
 )
+from analysis.tables.measures import Measure, best_first, default_measure, measured_cells
 from analysis.tables.objectives import (
     WinnerMetrics,
     objective_column,
@@ -30,9 +31,11 @@ from analysis.tables.table_formats import Column, Spread, Table
 STATES = ("planned", "running", "paused", "complete", "pruned", "failed", "diverged", "missing")
 
 
-def comparison(connection: Connection) -> Table:
-    """Make a row per cell: its winner's accuracy and cost over seeds."""
-    records = rows(connection, sql("questions/comparison"))
+def comparison(connection: Connection, measure: Measure | None = None) -> Table:
+    """Make a row per cell: its winner's accuracy and cost over seeds, best by the measure first."""
+    measure = measure or default_measure(connection)
+    values = measured_cells(connection, measure)
+    records = best_first(rows(connection, sql("questions/comparison")), measure, values)
     axes = cell_axes(records)
     several = any((row["configs"] or 0) > 1 for row in records)
     tuned = several or any(row["params"] for row in records)
@@ -52,11 +55,15 @@ def comparison(connection: Connection) -> Table:
     if objective := objective_column(connection):
         columns.insert(columns.index(COMPARED[2]) + 1, objective)
     columns += metrics.columns
+    if own := _own_column(measure, columns):
+        columns.insert(columns.index(COMPARED[0]) + 1, own)
     if any(row["complete"] != row["planned"] for row in records):
         columns.append(Column("trials", "trials"))
     lines = [
         tuple(
-            metrics.value(row, column)
+            values.get((row["results"], row["cell_id"]))
+            if column is own
+            else metrics.value(row, column)
             if column in metrics.columns
             else _row_value(row, column, axes)
             for column in columns
@@ -65,9 +72,9 @@ def comparison(connection: Connection) -> Table:
     ]
     goal = objective_in_words(connection)
     captions = (
-        _comparison_caption(records, tuned, goal),
+        _comparison_caption(records, tuned, goal, measure),
         objective_note(connection),
-        noise_note(connection),
+        noise_note(connection, measure),
     )
     caption = " ".join(filter(None, captions))
     return Table("Comparison", caption, columns, lines)
@@ -85,6 +92,12 @@ COMPARED = [
 ]
 
 
+def _own_column(measure: Measure, columns: list[Column]) -> Column | None:
+    """Return a column for the measure if the table has none."""
+    titles = {column.title for column in columns} | {f"test {c.title}" for c in COMPARED}
+    return None if measure.title in titles else measure.column
+
+
 def _row_value(row: Row, column: Column, axes: list[str]) -> Any:
     if column.name in axes:
         return cell_value(row, column.name)
@@ -99,7 +112,7 @@ def _row_value(row: Row, column: Column, axes: list[str]) -> Any:
     return row[column.name]
 
 
-def _comparison_caption(records: list[Row], tuned: bool, goal: str) -> str:
+def _comparison_caption(records: list[Row], tuned: bool, goal: str, measure: Measure) -> str:
     if not records:
         return "Nothing is planned and no trial has ended."
     complete = [row for row in records if row["n"]]
@@ -109,7 +122,7 @@ def _comparison_caption(records: list[Row], tuned: bool, goal: str) -> str:
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     parts = [f"Mean ± standard deviation over n = {n} complete trials"]
     differ = "seed or fold" if any(row["folded"] for row in complete) else "seed"
-    parts[0] += f" that differ in the {differ}; sorted by test top-1."
+    parts[0] += f" that differ in the {differ}; sorted by {measure.sorting}."
     chosen = {row["select"] or "best" for row in complete}
     if chosen == {"best"}:
         parts.append(f"Numbers are those of the epoch with the best {goal} (select: best).")

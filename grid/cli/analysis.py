@@ -12,6 +12,14 @@ from grid.cli.options import All, Results
 from grid.cli.terminal import analysis_errors, fail, print_table, write_errors
 from grid.screen import open_console, print, print_data, print_warning
 
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="Compare by another number than the objective's on test images: test_loss, "
+        "val_macro_f1, objective, a metric of the sweep, ..."
+    ),
+]
+
 
 def sql(
     results: Annotated[list[str], typer.Argument(help="Results folders, then the SQL.")],
@@ -50,6 +58,7 @@ def table(
         str, typer.Option(help="table, markdown, latex, csv, html or json.")
     ] = "table",
     output: Annotated[Path | None, typer.Option("-o", help="Write the table to a file.")] = None,
+    metric: Metric = None,
     all: All = False,
 ) -> None:
     """Print a ready table; without a name, list them."""
@@ -64,7 +73,7 @@ def table(
             for known_name, (_, meaning) in TABLES.items():
                 print(f"{known_name:26} {meaning}")
             return
-        ready_table = make_table(connect(results, all=all), name)
+        ready_table = make_table(connect(results, all=all), name, metric)
         if format == "table" and output is None:
             print_table(ready_table, open_console())
         else:
@@ -78,6 +87,7 @@ def plot(
     output: Annotated[
         Path | None, typer.Option("-o", help="FILE.svg, .png, .pdf or .html.")
     ] = None,
+    metric: Metric = None,
     all: All = False,
 ) -> None:
     """Draw a ready figure; without a name, list them."""
@@ -91,7 +101,7 @@ def plot(
                 print(f"{known_name:26} {meaning}")
             return
         path = output or Path(f"{name}.svg")
-        save_plot(connect(results, all=all), name, path)
+        save_plot(connect(results, all=all), name, path, metric)
         print(path)
 
 

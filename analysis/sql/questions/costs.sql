@@ -1,6 +1,7 @@
 -- A row is a cell's winner: accuracy beside parameters, time per epoch and latency.
 SELECT
     results,
+    cell_id,
     cell,
     arch,
     dataset,
