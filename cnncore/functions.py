@@ -67,8 +67,14 @@ def import_function(name: str) -> Callable[..., Any]:
             f"{name}: its module cannot be imported: {error_line(error)}{place}"
         ) from error
     found = getattr(module, attribute, None)
+    if found is None:
+        kind = "class" if attribute[:1].isupper() else "function"
+        raise ValueError(f"{name}: module {module_name} has no {kind} {attribute}")
     if not callable(found):
-        raise ValueError(f"{name}: module {module_name} has no function {attribute}")
+        raise ValueError(
+            f"{name}: {attribute} of module {module_name} is of the type {type(found).__name__}, "
+            "neither a function nor a class"
+        )
     function: Callable[..., Any] = found
     if _is_standard(getattr(_innermost(function), "__module__", None) or ""):
         raise ValueError(

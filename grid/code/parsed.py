@@ -185,9 +185,12 @@ def _is_own_object(
                 path = [name] if bound == "*" else [*([inner] if inner else []), *rest]
                 if own and path and _is_own_object(modules, own, path[0], path[1:], seen):
                     return True
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            if name in bound_names(statement) and _calls_own(modules, module, statement):
-                return True
+        elif (
+            isinstance(statement, ast.Assign | ast.AnnAssign)
+            and name in bound_names(statement)
+            and _calls_own(modules, module, statement)
+        ):
+            return True
     return False
 
 

@@ -238,7 +238,7 @@ def expand_sweep(
     if problems:
         if try_code:
             problems += try_code(resolver, [*configs, *half_resolved])
-        texts = [f"{spec.source.position(path)}: {text}" for path, text in problems]
+        texts = [problem_text(spec, path, text) for path, text in problems]
         raise SweepError(list(dict.fromkeys(texts)))  # each once
     seeds = tuple(changes.get("seeds", spec.seeds))
     trials: tuple[Trial, ...] = ()
@@ -253,6 +253,12 @@ def expand_sweep(
     content = [[c.cell_id for c in cells], [t.trial_id for t in trials], tune, seeds]
     plan_id = digest([*content, spec.folds] if spec.folds else content)
     return Plan(plan_id, spec, changes, tuple(cells), trials, resolver, sources=sources)
+
+
+def problem_text(spec: SweepSpec, path: KeyPath, text: str) -> str:
+    """Return a problem with its position; a key that opens the text is not said twice."""
+    key = f"{path[-1]}: " if path else ""
+    return f"{spec.source.position(path)}: {text.removeprefix(key)}"
 
 
 def _fold_problems(

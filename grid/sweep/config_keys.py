@@ -166,7 +166,7 @@ def _without_tags(loc: KeyPath) -> KeyPath:
     path: list[Any] = []
     after_tag = False
     for part in loc:
-        if str(part).startswith(("literal[", "function-")):
+        if str(part).startswith(("literal[", "function-", "tuple[")):
             continue
         after_tag = part in UNION_TAGS and not after_tag
         if not after_tag:

@@ -33,7 +33,9 @@ def form_problems(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str
             if isinstance(key, str):
                 yield from form_problems(item, (*path, key))
             else:
-                yield path, f"keys are text, but got {as_written(key)}"
+                got = as_written(key)
+                quoted = "" if isinstance(key, (list, tuple)) else f'; write it in quotes: "{got}"'
+                yield path, f"keys are text, but got {got}{quoted}"
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from form_problems(item, (*path, index))

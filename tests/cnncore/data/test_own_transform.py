@@ -126,7 +126,7 @@ def test_global_generators_are_as_they_were():
     [
         ("Noisy", {}, None),
         ("Noisy", {"mots": 3}, r"cannot be made: TypeError: .*'mots'"),
-        ("Missing", {}, r"module my_transforms has no function Missing"),
+        ("Missing", {}, r"module my_transforms has no class Missing"),
         (
             "Halves",
             {},

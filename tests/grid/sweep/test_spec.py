@@ -89,7 +89,12 @@ def test_a_good_file_is_read_with_types_of_yaml_1_2() -> None:
         (
             "epochs: 3",
             "epochs: 3\n  arch_options: {1: 2}",
-            "a.yaml:13: fixed.arch_options: keys are text, but got 1",
+            'a.yaml:13: fixed.arch_options: keys are text, but got 1; write it in quotes: "1"',
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n  background: [300, 1, 1]",
+            "a.yaml:13: fixed.background: [0]: input should be less than or equal to 255",
         ),
         (
             "epochs: 3",

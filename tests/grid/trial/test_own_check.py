@@ -162,6 +162,7 @@ def test_keys_that_do_not_go_together_are_refused_with_their_line(key, sweep, da
         make_plan(load_sweep(path), data_dir=data_dir)
     (problem,) = caught.value.problems
     assert f"sweep.yaml:{line}: fixed.{key}: " in problem
+    assert f"{key}: {key}" not in problem
     assert text in problem
 
 
