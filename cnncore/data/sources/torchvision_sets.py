@@ -165,6 +165,12 @@ def _open(name: str, official: OfficialSet, data_dir: Path) -> dict[str, Any]:
             try:
                 opened[split] = _construct(official, data_dir, official.splits[split])
             except Exception as error:  # what is missing or damaged raises many types
+                if isinstance(error.__context__, ImportError):
+                    package = error.__context__.name
+                    raise DataError(
+                        f"data set {name}: needs the package {package} to read its files: pip "
+                        f"install {package}"
+                    ) from error
                 raise _missing(name, official, data_dir, str(error)) from error
     return opened
 
@@ -204,6 +210,9 @@ def _files(official: OfficialSet, dataset: Any, data_dir: Path) -> list[tuple[st
             )
             for i, y in zip(dataset.index, dataset.y, strict=True)
         ]
+    elif official.pictures == "inaturalist":
+        folders = dataset.all_categories
+        paths = [(Path(dataset.root, folders[y], file), y) for y, file in dataset.index]
     else:
         paths = getattr(dataset, official.pictures)
     pairs = zip(paths, getattr(dataset, official.labels), strict=True) if official.labels else paths
@@ -213,7 +222,8 @@ def _files(official: OfficialSet, dataset: Any, data_dir: Path) -> list[tuple[st
 
 def _class_names(dataset: Any, labels: Iterable[int]) -> list[str]:
     """Return a name for each class, different from all others; numbers if there are no names."""
-    given = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
+    lists = (getattr(dataset, name, None) for name in ("classes", "categories", "all_categories"))
+    given = next(filter(None, lists), None)
     if not given:
         return [str(label) for label in range(max(labels) + 1)]
     names = [", ".join(item) if isinstance(item, (list, tuple)) else str(item) for item in given]

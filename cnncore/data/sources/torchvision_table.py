@@ -19,6 +19,10 @@ TWO: dict[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "tes
 THREE: dict[str, Arguments] = {**TWO, "val": {"split": "val"}}
 # The test images' labels are not published, and papers report the accuracy on these.
 VAL_AS_TEST: dict[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "val"}}
+VAL_IS_TEST = (
+    "its official val is the test split (the labels of its own test images are not public); "
+    "validation images come from train"
+)
 ONE: dict[str, Arguments] = {"train": {}}
 
 
@@ -59,6 +63,29 @@ def _emnist(split: str) -> OfficialSet:
 
 def _imagenette(size: str, folder: str) -> OfficialSet:
     return OfficialSet("Imagenette", (folder,), VAL_AS_TEST, "_samples", more={"size": size})
+
+
+def _places(size: str, small: bool) -> OfficialSet:
+    return OfficialSet(
+        "Places365",
+        ("places365",),
+        {"train": {"split": "train-standard"}, "test": {"split": "val"}},
+        "imgs",
+        root="places365",
+        more={"small": small},
+        note=f"its {size} pictures; {VAL_IS_TEST}",
+    )
+
+
+def _species(train: str) -> OfficialSet:
+    return OfficialSet(
+        "INaturalist",
+        ("inaturalist",),
+        {"train": {"version": train}, "test": {"version": "2021_valid"}},
+        "inaturalist",
+        root="inaturalist",
+        note=f"of 2021, the species are the classes; {VAL_IS_TEST}",
+    )
 
 
 # Few lines each, so that the whole table can be seen.
@@ -104,11 +131,20 @@ SETS: dict[str, OfficialSet] = {
     "SUN397": OfficialSet("SUN397", ("SUN397",), ONE, "_image_files", "_labels"),
     "ImageNet": OfficialSet(
         "ImageNet", ("imagenet",), VAL_AS_TEST, "samples", root="imagenet", downloads=False),
+    "Places365": _places("large", small=False),
+    "Places365-256px": _places("256 pixel", small=True),
+    "INaturalist": _species("2021_train"),
+    "INaturalist-mini": _species("2021_train_mini"),
     "Imagenette": _imagenette("full", "imagenette2"),
     "Imagenette-320px": _imagenette("320px", "imagenette2-320"),
     "Imagenette-160px": _imagenette("160px", "imagenette2-160"),
 }
 # fmt: on
+# Data sets of pictures with labels that are no classes as they are meant here.
+UNFIT = {
+    "CelebA": "40 attributes of each picture, not one class, and nobody is in two of its splits; "
+    "choose an attribute and list the pictures with it and with their split for csv:FILE",
+}
 
 
 def is_official(name: str) -> bool:
@@ -126,6 +162,8 @@ def find_set(name: str) -> OfficialSet:
     own = name.removeprefix(PREFIX)
     if own in SETS:
         return SETS[own]
+    if own in UNFIT:
+        raise DataError(f"data set {name}: it has {UNFIT[own]}")
     spelt = {known.lower(): known for known in SETS}
     close = closest_hint(own.lower(), spelt)
     for lower, known in spelt.items():
