@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cnncore.catalog import NETWORKS, check_network, library_of
-from cnncore.config import NETWORK_KEYS, TrialConfig
+from cnncore.config import NETWORK_KEYS, MeanStd, TrialConfig
 from cnncore.error_text import error_line
 from cnncore.models.pretrained_source import IMAGENET, WeightsError, check_imagenet, fingerprint
 from grid.plan.config_problem import ConfigProblem
 from grid.sweep.yaml_source import KeyPath
+
+# Mean and std of the channels that names of `normalize` stand for; those of `dataset` are its own.
+NAMED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+# timm's names for keys of cnngrid.
+TIMM_OPTIONS = {"dropout": "drop_rate"}
 
 
 class NetworkChecks:
@@ -21,6 +30,8 @@ class NetworkChecks:
     def __init__(self, key_path: Callable[..., KeyPath]) -> None:
         self._key_path = key_path
         self._fitting: dict[str, str] = {}
+        # Remarks on what is allowed and most often a mistake, each once.
+        self.remarks: dict[str, None] = {}
 
     def checked(self, config: TrialConfig) -> TrialConfig:
         """Return a config with the file of its weights; check that the network can be built.
@@ -43,11 +54,34 @@ class NetworkChecks:
             self._check_library(config, options)
         if config.pretrained is None:
             return config
-        if config.pretrained != IMAGENET or library_of(config.arch):
+        if config.pretrained != IMAGENET:
             return config.model_copy(update=self._weights(config, options))
-        if problem := check_imagenet(config.arch, options):
+        if library_of(config.arch):
+            config = config.model_copy(update=self._weights(config, options))
+        elif problem := check_imagenet(config.arch, options):
             raise ConfigProblem(self._key_path("pretrained", "arch"), problem)
+        self._note_normalization(config)
         return config
+
+    def _note_normalization(self, config: TrialConfig) -> None:
+        """Note a `normalize` that is not the one that published weights were trained with."""
+        expected: Any = NAMED["imagenet"]
+        if library_of(config.arch):
+            from cnncore.models.libraries.published import published_normalization
+
+            expected = published_normalization(config.arch)
+        given = config.normalize
+        own = (given.mean, given.std) if isinstance(given, MeanStd) else NAMED.get(given)
+        if expected is None or (own is not None and _close(own, expected)):
+            return
+        name = next((name for name, known in NAMED.items() if _close(known, expected)), None)
+        mean, std = (f"[{', '.join(f'{x:g}' for x in values)}]" for values in expected)
+        said = given if isinstance(given, str) else "another"
+        self.remarks[
+            f"normalize: the weights of {config.arch} were trained on images with the mean {mean} "
+            f"and the std {std}, but it is {said}: set `normalize: "
+            + (f"{name}`" if name else f"{{mean: {mean}, std: {std}}}`")
+        ] = None
 
     def _check_library(self, config: TrialConfig, options: dict[str, Any]) -> None:
         """Check the name, options and image side of a library's network. Raises `ConfigProblem`."""
@@ -57,11 +91,13 @@ class NetworkChecks:
 
         assert config.image_size is not None
         if problem := check_library_network(config.arch, config.image_size, options):
-            words = set(problem.replace(",", " ").replace(":", " ").split())
-            keys = [key for key in NETWORK_KEYS if key in words]
+            words = set(re.sub("[,:;]", " ", problem).split())
+            keys = [key for key in NETWORK_KEYS if key in words and options.get(key) is not None]
+            if "does not take" in problem and keys and not (config.arch_options or {}).get(keys[0]):
+                problem += self._remedy(config, keys[0])
             if words & (config.arch_options or {}).keys():
                 keys.append("arch_options")
-            if "pixels" in words or "pixels;" in words:
+            if "pixels" in words:
                 keys.append("image_size")
             raise ConfigProblem(self._key_path(*keys, "arch"), problem)
         tag = split_name(config.arch).tag
@@ -72,6 +108,17 @@ class NetworkChecks:
                 f"{config.arch}: {tag} names published weights, but pretrained is {has}: set "
                 f"`pretrained: {IMAGENET}`, or leave .{tag} out",
             )
+
+    def _remedy(self, config: TrialConfig, key: str) -> str:
+        """Return how a network of a library goes with a key that others of the sweep take."""
+        section = next(iter(self._key_path(key)), "")
+        if section == "compare":
+            return f"; `exclude` it for this network, with {key} other than null"
+        instead = ""
+        if key in TIMM_OPTIONS and library_of(config.arch) == "timm":
+            instead = f", arch_options: {{{TIMM_OPTIONS[key]}: {getattr(config, key)}}}"
+        rule = f'{{when: {{arch: "{config.arch}"}}, set: {{{key}: null{instead}}}}}'
+        return f"; for this network alone, give a rule under `rules`: {rule}"
 
     def _weights(self, config: TrialConfig, options: dict[str, Any]) -> dict[str, str]:
         """Return the weights' fingerprint, and a file's absolute path; they must fit the network.
@@ -101,3 +148,9 @@ class NetworkChecks:
             raise ConfigProblem(self._key_path("arch"), text) from None
         found = {"pretrained_fingerprint": self._fitting[key]}
         return found if published else {"pretrained": path, **found}
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Compare two means with stds, to less than a grey level of 255."""
+    pairs = [(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=False)]
+    return all(abs(a - b) < 1 / 255 for a, b in pairs)

@@ -116,7 +116,7 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about settings that are allowed but most often a mistake."""
-        texts = list(self.remarks)
+        texts = [*self.remarks, *self.resolver.remarks()]
         if places := self.resolver.code.unwatched():
             texts.append(
                 f"{shortened(', '.join(places))}: reads a file whose path is no text in the code, "

@@ -319,6 +319,10 @@ class Resolver:
         """Count the unreadable image files that were left out, by data set."""
         return {name: facts.skipped for (name, _), facts in self._facts.items() if facts.skipped}
 
+    def remarks(self) -> list[str]:
+        """Return what is allowed in the configs so far and most often a mistake."""
+        return list(self._network.remarks)
+
     def about_data(self) -> list[str]:
         """Describe what data sets of pictures hold, and what one may not expect of data."""
         texts = {

@@ -45,6 +45,23 @@ def published_file(arch: str) -> Path:
     return _timm_file(arch, name.full)
 
 
+def published_normalization(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return mean and std of the images that a network's published weights were trained with.
+
+    None if its library does not tell.
+    """
+    name = split_name(arch)
+    if name.library == "torchvision":
+        from torchvision.models import get_model_weights
+
+        weights = get_model_weights(name.network)
+        about = weights[name.tag or known_tags(name.library, name.network)[0]].transforms()
+    else:
+        about = timm_facts(name.full)
+    mean, std = getattr(about, "mean", None), getattr(about, "std", None)
+    return (tuple(mean), tuple(std)) if mean and std else None
+
+
 def _timm_file(arch: str, full_name: str) -> Path:
     """Return the file of timm's weights, from Hugging Face's cache or from PyTorch's."""
     from huggingface_hub import constants, try_to_load_from_cache
