@@ -79,14 +79,19 @@ def with_further_problems(
     *,
     data_dir: str | Path | None = None,
     skip_unreadable: bool = False,
+    download: bool = False,
 ) -> SweepError:
     """Return the error of a sweep file with the problems of the rest of the file, if it has any.
 
-    `changes` are written as `key=value`. Nothing is downloaded.
+    `changes` are written as `key=value`. Nothing is downloaded; with `download` the rest is left
+    for later if a data set is absent, because that is no problem of the file.
     """
     if (spec := error.sound) is None:
         return error
     folder = Path(data_dir) if data_dir else default_data_dir()
+    use_own_modules(spec)
+    if download and any(_is_missing(name, folder) for name in _datasets(spec)):
+        return error
     try:
         options = parse_changes(changes, spec)
         plan = make_plan(spec, options, data_dir=folder, skip_unreadable=skip_unreadable)
@@ -95,6 +100,22 @@ def with_further_problems(
     except SweepError as other:
         more = [*other.problems]
     return SweepError(list(dict.fromkeys([*error.problems, *more])))
+
+
+def _datasets(spec: SweepSpec) -> list[str]:
+    named = [*spec.compare.get("dataset", ()), spec.fixed.get("dataset")]
+    return [name for name in named if isinstance(name, str)]
+
+
+def _is_missing(dataset: str, data_dir: Path) -> bool:
+    """Check whether a data set has to be downloaded first."""
+    try:
+        check_dataset(dataset, data_dir, None)
+    except DataMissing:
+        return True
+    except Exception:  # the plan says it
+        return False
+    return False
 
 
 def run_sweep(

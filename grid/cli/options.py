@@ -71,7 +71,11 @@ def plan_sweep(
         spec = load_sweep(sweep)
     except SweepError as error:
         raise with_further_problems(
-            error, changes or (), data_dir=data_dir, skip_unreadable=skip_unreadable
+            error,
+            changes or (),
+            data_dir=data_dir,
+            skip_unreadable=skip_unreadable,
+            download=download,
         ) from None
     with data_errors(), reading_shown(open_console(stderr=True)):
         plan = make_plan(

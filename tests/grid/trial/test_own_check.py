@@ -202,6 +202,10 @@ def test_faults_of_the_file_of_its_values_and_of_its_code_are_said_at_once(sweep
         (f"{path}:", "metrics[0]: own_training:absent: "),
     ):
         assert any(line.startswith(where) and text in line for line in said), (where, said)
+    # A run would download the data: that these are not there yet is no problem of the file.
+    path = sweep(fixed={"batch_sise": 32, "dataset": "cifar10", "image_size": 32})
+    for command, count in (("plan", 2), ("run", 1)):
+        assert len(cnngrid(command, path).stderr.splitlines()) == count
     # What may only follow from another fault is not said: the image side decides what fits.
     path = sweep(
         compare={"arch": ["alexnet"]},
