@@ -8,6 +8,7 @@ from typing import Any
 
 from cnncore.config import OwnTransform, TrialConfig
 from grid.code.sweep_code import SweepCode
+from grid.plan.resolve import Resolver
 
 
 class OwnTransforms:
@@ -16,8 +17,9 @@ class OwnTransforms:
     def __init__(self) -> None:
         self._cells: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}
 
-    def note(self, config: TrialConfig, side: int, cell: Mapping[str, Any]) -> None:
+    def note(self, resolver: Resolver, config: TrialConfig, cell: Mapping[str, Any]) -> None:
         """Take the transforms of a config of a cell."""
+        side = resolver.facts_of(config).image_size
         for part in config.augment:
             if isinstance(part, OwnTransform):
                 key = (part.name, json.dumps(part.options), side)

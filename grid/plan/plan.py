@@ -198,14 +198,15 @@ def expand_sweep(
         for tuned in corners(spec, values):
             try:
                 resolved.append(resolver.resolve({**values, **tuned}))
+                transforms.note(resolver, resolved[-1], values)
             except ConfigProblem as problem:
-                half_resolved += [problem.config] if problem.config else []
+                if problem.config:
+                    half_resolved.append(problem.config)
+                    transforms.note(resolver, problem.config, values)
                 for reason in problem.reasons:
                     unfit.setdefault(reason, []).append(values)
         if not resolved:
             continue
-        for config in resolved:
-            transforms.note(config, resolver.facts_of(config).image_size, values)
         epochs = max(config.epochs for config in resolved)
         cell = Cell(resolver.cell_id(values, resolved), values, epochs, _budget(spec, values))
         key = digest([identity(config) for config in resolved])

@@ -59,6 +59,10 @@ def shares(own):
     own.memory["kept"] = np.float32(1)
     return epoch(own)
 
+class Half:
+    def __call__(self, image):
+        return image[:, ::2]
+
 def idle(own):
     return epoch(own, step=False)
 
@@ -180,7 +184,13 @@ def test_weights_by_name_are_those_in_the_order_of_the_classes(sweep, data_dir):
 def test_faults_of_the_file_of_its_values_and_of_its_code_are_said_at_once(sweep, cnngrid):
     path = sweep(
         compare={"arch": ["cnn3"], "loss": ["own_training:typo", "own_training:mean"]},
-        fixed={"batch_sise": 32, "momentum": "much", "warmup_epochs": 3, "limit_train": 5},
+        fixed={
+            "batch_sise": 32,
+            "momentum": "much",
+            "warmup_epochs": 3,
+            "limit_train": 5,
+            "augment": ["own_training:Half"],
+        },
         metrics=["own_training:absent"],
     )
     lines = path.read_text().splitlines()
@@ -200,6 +210,7 @@ def test_faults_of_the_file_of_its_values_and_of_its_code_are_said_at_once(sweep
         (at("loss") + "compare.loss", "own_training:typo: NameError: name 'lables'"),
         (at("loss") + "compare.loss", "own_training:mean: "),
         (f"{path}:", "metrics[0]: own_training:absent: "),
+        (f"{path}:", "fixed.augment: own_training:Half: must return a uint8 image of shape"),
     ):
         assert any(line.startswith(where) and text in line for line in said), (where, said)
     # A run would download the data: that these are not there yet is no problem of the file.
