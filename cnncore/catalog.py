@@ -58,13 +58,14 @@ class DataSource:
 
     If a data set has several sets of labels, `labels` names them, the default first; `classes` is
     the number of classes of the first. For a `folder` of image files `image_size` is only a
-    default.
+    default. `images` are the numbers of training and test images as published.
     """
 
     load: str
     classes: int
     image_size: int
     note: str
+    images: tuple[int, int]
     labels: tuple[str, ...] = ()
     folder: bool = False
 
@@ -208,18 +209,21 @@ DATASETS: dict[str, DataSource] = {
         10,
         8,
         "1,797 handwritten digits, 8x8, shipped with scikit-learn",
+        (1_438, 359),
     ),
     "cifar10": DataSource(
         "cnncore.data.sources.cifar10:read_cifar10",
         10,
         32,
         "60,000 photographs, 32x32, in ten classes",
+        (50_000, 10_000),
     ),
     "cifar100": DataSource(
         "cnncore.data.sources.cifar100:read_cifar100",
         100,
         32,
         "60,000 photographs, 32x32; labels: fine (100 classes) or coarse (20 superclasses)",
+        (50_000, 10_000),
         labels=("fine", "coarse"),
     ),
     "flowers": DataSource(
@@ -227,6 +231,7 @@ DATASETS: dict[str, DataSource] = {
         5,
         224,
         "photographs of five kinds of flowers, cut to image_size",
+        (3_454, 863),
         folder=True,
     ),
     "fashion_mnist": DataSource(
@@ -234,12 +239,14 @@ DATASETS: dict[str, DataSource] = {
         10,
         28,
         "70,000 grey pictures of clothes, 28x28, in ten classes",
+        (60_000, 10_000),
     ),
     "svhn": DataSource(
         "cnncore.data.sources.svhn:read_svhn",
         10,
         32,
         "99,289 digits of house numbers, 32x32 photographs",
+        (73_257, 26_032),
     ),
 }
 

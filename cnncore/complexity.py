@@ -17,8 +17,14 @@ from torch import Tensor, nn
 
 from cnncore.catalog import NETWORKS
 from cnncore.measure.evaluate import eval_mode
+from cnncore.measure.network_operations import (
+    NetworkOperations,
+    Operation,
+    count_operations,
+)
 from cnncore.measure.operations import counting
 from cnncore.models import build_model
+from cnncore.models.classifier_head import freeze_features
 from cnncore.models.on_meta import build_on_meta
 
 log = logging.getLogger(__name__)
@@ -226,6 +232,46 @@ def _describe(
         random.setstate(states[0])
         np.random.set_state(states[1])
     raise AssertionError("unreachable")
+
+
+def network_operations(
+    arch: str, *, classes: int, image_size: int, freeze: bool = False, **options: Any
+) -> NetworkOperations:
+    """Count what the operations of a fresh network by name do, without computing anything.
+
+    With `freeze` all weights but those of the head are frozen. A network that cannot go to `meta`
+    is measured by `describe_network`, and counts as a single convolution; with no operation if
+    that cannot count it. Cached and random state as for `describe_network`, whose errors it
+    raises.
+    """
+    return _operations(arch, classes, image_size, freeze, json.dumps(options, sort_keys=True))
+
+
+@lru_cache(maxsize=1024)
+def _operations(
+    arch: str, classes: int, image_size: int, freeze: bool, options: str
+) -> NetworkOperations:
+    arguments = {"classes": classes, "image_size": image_size, **json.loads(options)}
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = build_on_meta(lambda: build_model(arch, **arguments))
+            if freeze:
+                freeze_features(model)
+            return count_operations(model, image_size)
+    except Exception:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    parameters, complexity = _describe(arch, classes, image_size, options)
+    written = 4.0 * (complexity.activations or 0)
+    whole = Operation("convolution", complexity.macs or 0, written, written, 0, gradients=2)
+    return NetworkOperations(
+        (whole,) if complexity.macs else (),
+        trainable=parameters.trainable,
+        elements=parameters.trainable + parameters.non_trainable,
+        tensors=1,
+        matrix_macs=0.0,
+    )
 
 
 def _count(parameters: list[nn.Parameter], buffers: list[Tensor]) -> ParameterCount:

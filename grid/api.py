@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.results.location import inside
+from cnncore.catalog import DATASETS
 from cnncore.config import TrialConfig
 from cnncore.data import (
+    DataAbsent,
     DataMissing,
+    ImageData,
     absent_classes,
     check_dataset,
     download_dataset,
     outline_planned,
+    published_info,
     smallest_class,
 )
 from cnncore.data.cache import cache_roots
@@ -51,12 +55,15 @@ def make_plan(
     skip_unreadable: bool = False,
     results: str | Path | None = None,
     same_code: bool = False,
+    without_data: bool = False,
 ) -> Plan:
     """Expand and check a sweep against the data in `data_dir`.
 
     `download` downloads absent data sets if possible; `skip_unreadable` leaves out image files that
     cannot be decoded. `results` is the parent of results folders, where earlier versions of the
     user's own code are looked up; with `same_code` the newest of them counts as equal to today's.
+    With `without_data`, data sets of the catalog that are not on this machine count with their
+    published numbers (`Plan.absent_data`); such a plan is to be looked at, not to be run.
     Raises `SweepError` with all problems.
     """
     spec = check_sweep(spec)
@@ -64,13 +71,26 @@ def make_plan(
     folder = Path(data_dir) if data_dir else default_data_dir()
     use_own_modules(spec)
     code = SweepCode(partial(_stored_code, spec, changes, results), same_code, cache_roots(folder))
+    # Data sets that are not here, each with the reason.
+    absent: dict[str, str] = {}
     facts = partial(
-        _data_facts, data_dir=folder, download=download, skip_unreadable=skip_unreadable
+        _data_facts,
+        data_dir=folder,
+        download=download,
+        skip_unreadable=skip_unreadable,
+        absent=absent if without_data else None,
     )
-    smallest = partial(_smallest_class, data_dir=folder, skip_unreadable=skip_unreadable)
-    untrained = partial(_untrained_classes, data_dir=folder, skip_unreadable=skip_unreadable)
-    plan = expand_sweep(spec, facts, changes, smallest, untrained, code, code_problems)
-    return replace(plan, skip_unreadable=skip_unreadable)
+    data = partial(outline_planned, data_dir=folder, skip_unreadable=skip_unreadable, absent=absent)
+    plan = expand_sweep(
+        spec,
+        facts,
+        changes,
+        lambda config: smallest_class(data(config)),
+        lambda config, folds: _untrained_classes(config, folds, data(config)),
+        code,
+        code_problems,
+    )
+    return replace(plan, skip_unreadable=skip_unreadable, absent_data=absent)
 
 
 def with_further_problems(
@@ -193,32 +213,39 @@ def _stored_code(
     return StoredCode(store)
 
 
-def _smallest_class(
-    config: TrialConfig, *, data_dir: Path, skip_unreadable: bool
-) -> tuple[str, int]:
-    """Return the smallest class of a config's training images and its number of images."""
-    return smallest_class(outline_planned(config, data_dir, skip_unreadable=skip_unreadable))
-
-
-def _untrained_classes(
-    config: TrialConfig, folds: int | None, *, data_dir: Path, skip_unreadable: bool
-) -> list[str]:
+def _untrained_classes(config: TrialConfig, folds: int | None, data: ImageData) -> list[str]:
     """Return the classes of which some fold has no image to train on."""
-    data = outline_planned(config, data_dir, skip_unreadable=skip_unreadable)
     parts = [(fold, folds) for fold in range(folds)] if folds else [None]
     absent = [absent_classes(config, data, part).get("train", []) for part in parts]
     return list(dict.fromkeys(name for names in absent for name in names))
 
 
 def _data_facts(
-    name: str, image_size: int | None, *, data_dir: Path, download: bool, skip_unreadable: bool
+    name: str,
+    image_size: int | None,
+    *,
+    data_dir: Path,
+    download: bool,
+    skip_unreadable: bool,
+    absent: dict[str, str] | None,
 ) -> DataFacts:
-    """Return facts about a data set; with `download`, download it if it is absent."""
+    """Return facts about a data set; with `download`, download it if it is absent.
+
+    With `absent`, note there a data set of the catalog that is not here, and return what is
+    published about it.
+    """
     check = partial(check_dataset, name, data_dir, image_size, skip_unreadable=skip_unreadable)
     try:
         return check()
     except DataMissing:
-        if not download:
+        if download:
+            download_dataset(name, data_dir)
+            return check()
+        if absent is None or name not in DATASETS:
             raise
-        download_dataset(name, data_dir)
-        return check()
+        absent[name] = f"{name} is not here: `cnngrid run` downloads it"
+    except DataAbsent as problem:
+        if absent is None:
+            raise
+        absent[name] = str(problem)
+    return published_info(name, image_size)

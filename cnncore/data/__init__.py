@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnncore.data.absent import published_info
 from cnncore.data.arrays import ImageArrays
 from cnncore.data.cache import ImageData
 from cnncore.data.dataset import (
@@ -17,7 +18,7 @@ from cnncore.data.dataset import (
     prepare_dataset,
     smallest_class,
 )
-from cnncore.data.errors import DataError, DataMissing
+from cnncore.data.errors import DataAbsent, DataError, DataMissing
 from cnncore.data.sources.open import DatasetInfo, label_set
 from cnncore.data.split_indices import SPLIT_KEYS, absent_classes
 from cnncore.data.stratify import stratified_split, stratified_subset
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SPLIT_KEYS",
+    "DataAbsent",
     "DataError",
     "DataMissing",
     "DatasetInfo",
@@ -45,6 +47,7 @@ __all__ = [
     "open_splits",
     "outline_planned",
     "prepare_dataset",
+    "published_info",
     "smallest_class",
     "stratified_split",
     "stratified_subset",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
-
 from cnncore.config import TrialConfig
 from cnncore.config.images import Background, Resize
+from cnncore.data.absent import MEAN, STD, black_images, published_data
 from cnncore.data.cache import ImageData, cache_roots, open_copy
 from cnncore.data.copies.earlier import EarlierPixels
 from cnncore.data.dataset import load_planned, planned_key, planned_source
@@ -65,13 +65,17 @@ def outline_planned(
     data_dir: str | PathLike[str],
     *,
     skip_unreadable: bool = False,
+    absent: Collection[str] = (),
     decodes_s: float = 0.0,
 ) -> ImageData:
     """Return the data of a planned config, without pixels if those are not decoded yet.
 
     Then classes and labels are true, and all images are black, with made-up `mean` and `std`.
-    Pictures are decoded now if that takes less than `decodes_s`. Raises `DataError`.
+    Pictures are decoded now if that takes less than `decodes_s`. Data sets of `absent` have their
+    published numbers of images. Raises `DataError`.
     """
+    if config.dataset in absent:
+        return published_data(config)
     planned = (
         config.dataset,
         str(Path(data_dir).expanduser().absolute()),
@@ -145,17 +149,16 @@ def _outline(source: Source) -> ImageData:
     assert pictures is not None
     train, test = pictures.labels()
     side = info.image_size
-    black = np.zeros((1, 1, 1, 1), np.uint8)
     return ImageData(
         name=source.name,
         class_names=pictures.classes,
-        train_images=np.broadcast_to(black, (len(train), side, side, 3)),
+        train_images=black_images(len(train), side),
         train_labels=train,
-        test_images=np.broadcast_to(black, (len(test), side, side, 3)),
+        test_images=black_images(len(test), side),
         test_labels=test,
         fingerprint=pictures.fingerprint,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
+        mean=MEAN,
+        std=STD,
         skipped=info.skipped,
         validation=info.validation,
     )

@@ -97,6 +97,20 @@ def check_fit(
         fit_to(model, read_weights(path), path)
 
 
+def missing_weights(arch: str) -> str | None:
+    """Return where the ImageNet weights of a network of the catalog must lie; None if they do."""
+    from torchvision.models import get_model_weights
+
+    url = str(get_model_weights(str(NETWORKS[arch].torchvision))["IMAGENET1K_V1"].url)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if (folder / Path(url).name).is_file():
+        return None
+    return (
+        f"{arch}: its ImageNet weights are not here: `cnngrid run` downloads {url}; without a "
+        f"network put {Path(url).name} into {folder}"
+    )
+
+
 def _download(network: str) -> Weights:
     """Return torchvision's weights from its cache, or download them."""
     # Imported here, because most trials need no weights and the import takes half a second.

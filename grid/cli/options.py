@@ -55,11 +55,12 @@ def plan_sweep(
     download: bool = False,
     results: str | Path | None = None,
     same_code: bool = False,
+    without_data: bool = False,
 ) -> tuple[SweepSpec, Plan]:
     """Load and plan the sweep that a command's arguments describe.
 
-    With `download`, absent data sets are downloaded. `results` and `same_code` are those of
-    `grid.api.make_plan`. Raises `GridError`; problems of a data set
+    With `download`, absent data sets are downloaded. `results`, `same_code` and `without_data` are
+    those of `grid.api.make_plan`. Raises `GridError`; problems of a data set
     end the command with a message.
     """
 
@@ -86,5 +87,6 @@ def plan_sweep(
             skip_unreadable=skip_unreadable,
             results=results,
             same_code=same_code,
+            without_data=without_data,
         )
     return spec, plan

@@ -118,7 +118,15 @@ def plan(
     from grid.cost.plan_text import plan_json, plan_text
     from grid.run.reading import reading_shown
 
-    _, plan = plan_sweep(sweep, change, data, skip_unreadable, results=results, same_code=same_code)
+    _, plan = plan_sweep(
+        sweep,
+        change,
+        data,
+        skip_unreadable,
+        results=results,
+        same_code=same_code,
+        without_data=not as_json,
+    )
     data_dir = (data or default_data_dir()).absolute()
     with staged_code_used(plan.sources), reading_shown(open_console(stderr=True)):
         with data_errors():

@@ -17,6 +17,8 @@ def decoding_notes(plan: Plan, data_dir: Path) -> list[str]:
     """
     notes = []
     for (name, image_size, resize, background), facts in plan.resolver.copies().items():
+        if name in plan.absent_data:
+            continue
         need = decoding_need(
             name,
             data_dir,

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from cnncore.config import NETWORK_KEYS, TrialConfig, optimizer_moments
-from cnncore.data import outline_planned
 from grid.plan.plan import Cell, Plan, corners
+from grid.plan.planned_data import data_of
 from grid.search.stopping import cell_rule
 from grid.store.usage import MIB, free_bytes, taken
 from grid.sweep.spec import SweepSpec
@@ -40,10 +40,10 @@ class Sizes:
         return {"none": 0, "last": self.last, "best": self.best}[spec.keep_at_end]
 
 
-def trial_sizes(config: TrialConfig, data_dir: Path, *, skip_unreadable: bool = False) -> Sizes:
+def trial_sizes(plan: Plan, config: TrialConfig, data_dir: Path) -> Sizes:
     """Compute an upper bound from the network's parameters; loads torch."""
-    data = outline_planned(config, data_dir, skip_unreadable=skip_unreadable)
-    return _sizes(config.model_dump_json(include=SIZE_KEYS), len(data.class_names))
+    classes = len(data_of(plan, config, data_dir).class_names)
+    return _sizes(config.model_dump_json(include=SIZE_KEYS), classes)
 
 
 SIZE_KEYS = {*NETWORK_KEYS, "arch", "arch_options", "image_size", "optimizer", "momentum",
@@ -52,20 +52,20 @@ SIZE_KEYS = {*NETWORK_KEYS, "arch", "arch_options", "image_size", "optimizer", "
 
 @cache
 def _sizes(content: str, classes: int) -> Sizes:
-    from cnncore.complexity import describe_network
-    from cnncore.process_settings import unchanged
+    from cnncore.complexity import network_operations
+    from cnncore.process_settings import random_states_kept, unchanged
 
     config = json.loads(content)
     options = {key: config[key] for key in NETWORK_KEYS if config[key] is not None}
-    with unchanged():
-        parameters, _ = describe_network(
+    with unchanged(), random_states_kept():
+        network = network_operations(
             config["arch"],
             classes=classes,
             image_size=config["image_size"],
             **options,
             **(config["arch_options"] or {}),
         )
-    weights = 4 * (parameters.trainable + parameters.non_trainable)
+    weights = 4 * network.elements
     moments = optimizer_moments(
         config["optimizer"], config["momentum"], config["optimizer_options"]
     )
@@ -101,11 +101,8 @@ def disk_need(plan: Plan, folder: Path, data_dir: Path, slots: int) -> DiskNeed:
     for cell in plan.cells:
         ends = corners(plan.spec, cell.values)
         configs = [plan.resolver.resolve({**cell.values, **end}) for end in ends]
-        sizes = [
-            trial_sizes(config, data_dir, skip_unreadable=plan.skip_unreadable)
-            for config in configs
-        ]
-        data = outline_planned(configs[0], data_dir, skip_unreadable=plan.skip_unreadable)
+        sizes = [trial_sizes(plan, config, data_dir) for config in configs]
+        data = data_of(plan, configs[0], data_dir)
         last = max(size.last for size in sizes)
         searched, confirmed = planned_trials(plan, cell)
         kept = max(size.kept(plan.spec) for size in sizes)

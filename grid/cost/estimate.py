@@ -1,37 +1,37 @@
-"""Cost of a plan: epochs, time and memory, measured on each network, and disk."""
+"""Cost of a plan: epochs, time, memory and disk; nothing is trained and nothing downloaded."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.results.location import inside
-from cnncore.config import NETWORK_KEYS, TrialConfig, network_options, optimizer_moments
-from cnncore.error_text import error_line, own_line
-from grid.code.stored import code_used
-from grid.cost.absent_classes import absent_class_notes
+from cnncore.config import TrialConfig
+from grid.cost.absent import absent_class_notes, weights_notes
 from grid.cost.decoding import decoding_notes
 from grid.cost.disk import DiskNeed, disk_need
-from grid.cost.slots import check_thread_limit, count_slots, pick_device
-from grid.errors import GridError, SweepError
+from grid.cost.measured import speed_key
+from grid.cost.slots import check_thread_limit, count_slots, makespan_s, pick_device
+from grid.cost.trial_cost import Basis, TrialCosts, factors
+from grid.errors import SweepError
 from grid.plan.plan import Plan, active_axes
+from grid.plan.planned_data import data_of, sizes_key
 from grid.search.earlier import code_notes, count_as_done, other_data
 from grid.search.sweep_search import Search
+from grid.store.folder import Store
 from grid.store.open import open_store
 from grid.trial.lineage import Lineage
 from grid.trial.metric_check import metric_problems
 from grid.trial.network_check import try_networks, unfinished_configs
 
-# Batches of a measured epoch; the first epoch warms up, the second counts.
-PROBE_BATCHES = 3
-# A forward pass costs about a third of a training step, which also goes back through the network
-# once for the activations and once for the weights (counting multiply-accumulates).
-FORWARD_SHARE = 1 / 3
 # Data sets that are decoded in less than this are, so that a plan finds a damaged picture.
 PLAN_DECODES_S = 30.0
+# Seconds from the command to the first trial on all slots, and from the last one to the table and
+# the report: Ray starts, and a process for each slot, which imports torch. With 2 slots on 2
+# processors (AMD EPYC); see docs/benchmarks.md.
+RUN_S = 12.0
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,25 @@ class Cost:
     epochs: int
     training_images: int
     time_s: float
+    # The time is expected between these.
+    range_s: tuple[float, float]
     slots: int
     memory_mib: float
     disk: DiskNeed | None  # None if nothing is left to run
+    # Kinds of trials (network, size, batch, ...) by where their time comes from, and the number
+    # of trials measured here before among them.
+    bases: Counter[Basis]
+    measured_trials: int = 0
+    # Other work used the machine while its speed was measured.
+    busy: bool = False
     # Trials whose config was trained for fewer epochs before: how many continue from that
     # checkpoint, the epochs that this saves, and the reasons that others cannot.
     continued: int = 0
     epochs_saved: int = 0
     anew: tuple[str, ...] = ()
-    # Notes on classes of which a split has no image; none if nothing is left to run.
-    absent_classes: tuple[str, ...] = ()
+    # Notes on pre-trained weights that are not here, and on classes of which a split has no image;
+    # none if nothing is left to run.
+    absent: tuple[str, ...] = ()
     # Notes on finished trials that do not count, because their code or data have changed.
     left_behind: tuple[str, ...] = ()
     # What decoded copies take that are not there yet.
@@ -60,33 +69,77 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """Measurements of one network, and the images of its splits."""
+class _Left:
+    """What is left to run: the configs of trials, and the epochs of each that are done already."""
 
-    images_per_s: float
-    memory_mib: float
-    train_images: float  # of an epoch, on average
-    other_images: int
-    test_images: int
+    configs: list[TrialConfig]
+    saved: Counter[str]
+    continued: int
+    obstacles: tuple[str, ...]
+    left_behind: tuple[str, ...]
 
 
 def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None = None) -> Cost:
-    """Measure each different network of the plan for a few steps, and add everything up.
-
-    Trials that the results folder has as finished cost nothing.
-    """
+    """Add up the costs of the trials that the results folder does not have as finished."""
     check_thread_limit(plan.spec.resources)
     decoding = decoding_notes(plan, data_dir)  # before any small data set is decoded
     device = pick_device(plan.spec.resources)
     count = count_slots(plan.spec.resources, slots, device)
     store = open_store(inside(results, plan.folder))
     store.files.fetch_tables()
+    planned = list(_configs(plan))
+    left = _left(plan, store, planned)
+    beside = max(min(count, len(left.configs)), 1)
+    costs = TrialCosts(plan, data_dir, device, beside)
+    keys = [_key(config) for config in left.configs]
+    kinds = dict(zip(keys, left.configs, strict=True))
+    for config in kinds.values():
+        data_of(plan, config, data_dir, decodes_s=PLAN_DECODES_S)
+    costs.read(kinds.values())
+    of_kind = {key: (costs.of(config), costs.sizes(config)) for key, config in kinds.items()}
+    saved, parts = Counter(left.saved), list[tuple[float, Basis]]()
+    epochs, images = 0, 0.0
+    for config, key in zip(left.configs, keys, strict=True):
+        cost, sizes = of_kind[key]
+        done = min(saved[key], config.epochs)
+        saved[key] -= done
+        epochs += config.epochs - done
+        images += (config.epochs - done) * sizes.train
+        parts.append((cost.seconds(config.epochs - done, sizes), cost.basis))
+    time_s = makespan_s([seconds for seconds, _ in parts], count)
+    low, high = factors(parts)
+    each = [cost for cost, _ in of_kind.values()]
+    return Cost(
+        trials=len(planned),
+        left=len(left.configs),
+        epochs=epochs,
+        training_images=round(images),
+        time_s=time_s + RUN_S,
+        range_s=(time_s * low + RUN_S, time_s * high + RUN_S),
+        slots=count,
+        memory_mib=beside * max((cost.memory_mib for cost in each), default=0.0),
+        disk=disk_need(plan, store.folder, data_dir, count) if left.configs else None,
+        bases=Counter(cost.basis for cost in each),
+        measured_trials=sum(cost.samples for cost in each if cost.basis == "trials"),
+        busy=costs.busy,
+        continued=left.continued,
+        epochs_saved=left.saved.total(),
+        anew=left.obstacles,
+        absent=(*weights_notes(kinds.values()), *absent_class_notes(plan, data_dir))
+        if left.configs
+        else (),
+        left_behind=left.left_behind,
+        decoding=tuple(decoding) if left.configs else (),
+    )
+
+
+def _left(plan: Plan, store: Store, planned: list[tuple[TrialConfig, str | None]]) -> _Left:
+    """Compare the plan with the results folder."""
     finished = count_as_done(store.finished(), plan)
-    configs = list(_configs(plan))
-    left = [config for config, trial_id in configs if trial_id not in finished]
+    configs = [config for config, trial_id in planned if trial_id not in finished]
     lineage = Lineage(store, finished)
-    continued: Counter[str] = Counter()
     saved: Counter[str] = Counter()
+    continued = 0
     obstacles: dict[str, None] = {}
     # For a tuned sweep, the trials that were asked for so far.
     search = Search(plan, lineage.store, finished, keep=False)
@@ -95,7 +148,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     known = search.trials()
     if plan.spec.tune:
         done = sum(trial_id in finished for trial_id in known)
-        left = left[min(done, len(left)) :]
+        configs = configs[min(done, len(configs)) :]
     for trial in known.values():
         if trial.trial_id in finished or (shorter := lineage.shorter(trial)) is None:
             continue
@@ -104,38 +157,10 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
         elif obstacle := lineage.obstacle(trial, shorter):
             obstacles[obstacle] = None
         else:
-            continued[_key(trial.config)] += 1
+            continued += 1
             saved[_key(trial.config)] += shorter.epochs_run or 0
-    time_s = memory_mib = 0.0
-    images = epochs = 0
-    keys = Counter(_key(config) for config in left)
-    for key, config in {_key(config): config for config in left}.items():
-        measured = _measured(plan, config, data_dir, device)
-        trials = keys[key]
-        trained = trials * config.epochs - saved[key]
-        epochs += trained
-        images += round(trained * measured.train_images)
-        evaluated = measured.other_images * (trained + trials) + trials * measured.test_images
-        time_s += (
-            trained * measured.train_images + FORWARD_SHARE * evaluated
-        ) / measured.images_per_s
-        memory_mib = max(memory_mib, measured.memory_mib)
-    return Cost(
-        trials=len(configs),
-        left=len(left),
-        epochs=epochs,
-        training_images=images,
-        time_s=time_s / count,
-        slots=count,
-        memory_mib=memory_mib * count,
-        disk=disk_need(plan, lineage.store.folder, data_dir, count) if left else None,
-        continued=continued.total(),
-        epochs_saved=saved.total(),
-        anew=tuple(obstacles),
-        absent_classes=tuple(absent_class_notes(plan, data_dir)) if left else (),
-        left_behind=(*code_notes(plan, finished), *other_data(plan, store, finished, known)),
-        decoding=tuple(decoding) if left else (),
-    )
+    notes = (*code_notes(plan, finished), *other_data(plan, store, finished, known))
+    return _Left(configs, saved, continued, tuple(obstacles), notes)
 
 
 def with_tried_networks(plan: Plan, results: Path | str) -> Plan:
@@ -186,91 +211,5 @@ def _configs(plan: Plan) -> Iterable[tuple[TrialConfig, str | None]]:
 
 
 def _key(config: TrialConfig) -> str:
-    """Return a key that is equal for configs of equal cost."""
-    names = ("arch", "arch_options", "dataset", "image_size", "batch_size", "precision", "epochs")
-    more = ("augment", "limit_train", "limit_test", "val_fraction", "ema", "mixup", "cutmix")
-    own = ("loss", "train_epoch", "steps_per_epoch")
-    content = config.model_dump(mode="json", include={*NETWORK_KEYS, "freeze", *names, *more, *own})
-    return json.dumps(content, sort_keys=True)
-
-
-def _measured(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:
-    """Measure a config. Raises `GridError` if it cannot be trained here."""
-    try:
-        with code_used(plan.resolver.code.earlier_folder(config)):
-            return _measure(plan, config, data_dir, device)
-    except GridError:
-        raise
-    except (Exception, SystemExit) as error:
-        place = f" ({line})" if (line := own_line(error)) else ""
-        raise GridError(
-            f"{config.arch} on {config.dataset} with image_size {config.image_size} and "
-            f"batch_size {config.batch_size} cannot be trained on this machine: "
-            f"{error_line(error)}{place}"
-        ) from None
-
-
-def _measure(plan: Plan, config: TrialConfig, data_dir: Path, device: str) -> _Measured:
-    """Train a network for a few batches, and estimate its memory."""
-    from cnncore.complexity import describe_network
-    from cnncore.data import open_splits, outline_planned
-    from cnncore.process_settings import random_states_kept, unchanged
-    from cnncore.training.train import EpochResult, train
-    from grid.plan.ids import make_trial
-    from grid.trial.open import open_trial
-
-    import torch  # isort: skip
-
-    assert config.image_size is not None
-    # Pixels do not change how long a step takes.
-    data = outline_planned(
-        config, data_dir, skip_unreadable=plan.skip_unreadable, decodes_s=PLAN_DECODES_S
-    )
-    folds = plan.spec.folds
-    splits = open_splits(config, data, torch.device(device), (0, folds) if folds else None)
-    short = min(PROBE_BATCHES * config.batch_size, len(splits.train))
-    probe = config.model_copy(
-        update={
-            "limit_train": max(short, len(data.class_names)),
-            "limit_test": None,
-            "val_fraction": 1 / len(data.train_labels),
-            "epochs": 2,
-            "steps_per_epoch": None,
-            # They cost nothing, and so few images may lack a class.
-            "class_weights": None,
-            "sampling": None,
-        }
-    )
-    with unchanged(), random_states_kept():
-        trial = open_trial(
-            make_trial(probe, 0, ""),
-            data_dir=data_dir,
-            threads=plan.spec.resources.cpus,
-            device=device,
-            module_path=str(Path.cwd()),
-            skip_unreadable=plan.skip_unreadable,
-            data=data,
-        )
-        rate = 1.0
-        for event in train(trial.state, trial.splits, probe, boundary_every_s=1e9):
-            if isinstance(event, EpochResult):
-                rate = event.train_images_per_s
-        parameters, complexity = describe_network(
-            config.arch,
-            classes=len(data.class_names),
-            image_size=config.image_size,
-            **network_options(config),
-        )
-    weights_mib = 4 * (parameters.trainable + parameters.non_trainable) / 2**20
-    # The gradient and the moments.
-    states = 1 + optimizer_moments(config.optimizer, config.momentum, config.optimizer_options)
-    # Each activation is held for the backward pass, before and after its non-linearity.
-    # Where activations cannot be counted, the weights alone are the lower bound.
-    activations_mib = 2 * 4 * (complexity.activations or 0) * config.batch_size / 2**20
-    return _Measured(
-        images_per_s=rate,
-        memory_mib=weights_mib * (1 + states) + activations_mib,
-        train_images=splits.train.images_until(config.epochs) / config.epochs,
-        other_images=len(splits.val),
-        test_images=len(splits.test),
-    )
+    """Return a key that is equal for configs of equal cost, on any machine."""
+    return f"{speed_key(config, '', 0)} {config.epochs} {sizes_key(config)}"

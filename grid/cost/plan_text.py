@@ -10,6 +10,7 @@ from cnncore.catalog import DATASETS
 from cnncore.config import TrialConfig
 from grid.cost.disk import DiskNeed
 from grid.cost.estimate import Cost
+from grid.cost.trial_cost import Basis
 from grid.phrases import counted, format_bytes, format_s
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan, plan_rows
@@ -55,7 +56,12 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
     lines += [f"  data    {text}" for text in plan.resolver.about_data()]
     for name, skipped in plan.resolver.skipped().items() if plan.skip_unreadable else ():
         lines.append(f"  note    {name}: {skipped} unreadable image(s) left out")
-    lines += [f"  note    {text}" for text in (*cost.left_behind, *cost.absent_classes)]
+    lines += [f"  note    {text}" for text in plan.absent_data.values()]
+    if _without_ids(plan):
+        lines.append(
+            "  note    ids of trials depend on the images: they are known once those are here"
+        )
+    lines += [f"  note    {text}" for text in (*cost.left_behind, *cost.absent)]
     lines.append(
         f"{counted(len(plan.cells), 'cell')}, {counted(plan.planned, 'trial')}, "
         f"{cost.left} of them to run:"
@@ -63,7 +69,9 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
     listed = plan.trials[:MOST_LISTED]
     labels = {cell.cell_id: cell.label() for cell in plan.cells}
     for trial in listed:
-        lines.append(f"  {trial.trial_id}  {labels[trial.cell_id]}  {_replicate(trial)}")
+        known = trial.config.dataset not in _without_ids(plan)
+        name = trial.trial_id if known else "-" * len(trial.trial_id)
+        lines.append(f"  {name}  {labels[trial.cell_id]}  {_replicate(trial)}")
     if len(plan.trials) > len(listed):
         lines.append(f"  ... {len(plan.trials) - len(listed)} more (--json lists all)")
     if spec.tune:
@@ -81,10 +89,12 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
     most = "at most " if spec.stop or (spec.tune and spec.tune.drop) else ""
     lines.append(
         f"cost: {most}{counted(cost.epochs, 'epoch')}, {cost.training_images:,} training images; "
-        f"about {format_s(cost.time_s)} on {counted(cost.slots, 'slot')} of "
-        f"{counted(spec.resources.cpus, 'CPU core')} (measured here for a few steps), "
+        f"about {format_s(cost.time_s)} ({format_s(cost.range_s[0])} to "
+        f"{format_s(cost.range_s[1])}) on {counted(cost.slots, 'slot')} of "
+        f"{counted(spec.resources.cpus, 'CPU core')}, "
         f"{cost.memory_mib:,.0f} MiB for networks at a time"
     )
+    lines.append(f"time: {_basis(cost)}")
     return "\n".join([*lines, *disk_lines(spec, cost.disk)])
 
 
@@ -120,6 +130,31 @@ def disk_lines(spec: SweepSpec, need: DiskNeed) -> list[str]:
 
 def _kept(spec: SweepSpec) -> str:
     return f"keep: the best {spec.keep_top} of each cell" if spec.keep_top else f"keep: {spec.keep}"
+
+
+def _basis(cost: Cost) -> str:
+    """Describe where the time comes from, for each kind of trial (network, size, batch, ...)."""
+    words: dict[Basis, str] = {
+        "trials": f"from {counted(cost.measured_trials, 'trial')} measured here",
+        "probe": "from steps measured here by --probe",
+        "counted": "from counted operations and the speed of this machine, within a factor of "
+        "about 2 (--probe measures a few steps)",
+        "unknown": "not known: the network's operations cannot be counted (--probe measures them)",
+    }
+    kinds = [(basis, cost.bases[basis]) for basis in words if cost.bases[basis]]
+    if len(kinds) == 1:
+        text = words[kinds[0][0]]
+    else:
+        total = sum(count for _, count in kinds)
+        parts = [f"{count} {words[basis]}" for basis, count in kinds]
+        text = f"of {total} kinds of trials {', '.join(parts)}"
+    busy = "; other work kept this machine busy meanwhile" if cost.busy else ""
+    return f"{text}{busy}"
+
+
+def _without_ids(plan: Plan) -> list[str]:
+    """Return the absent data sets whose trials' ids depend on the files."""
+    return [name for name in plan.absent_data if DATASETS[name].folder]
 
 
 def _search_lines(plan: Plan) -> list[str]:

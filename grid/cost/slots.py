@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from heapq import heapreplace
 from pathlib import Path
 
 from cnncore.processors import machine_cpus
@@ -76,3 +78,11 @@ def count_slots(resources: Resources, slots: int | None, device: str) -> int:
             "at a time"
         )
     return slots
+
+
+def makespan_s(durations: Sequence[float], slots: int) -> float:
+    """Return the seconds until the last trial ends, each started on the first slot that is free."""
+    free_at = [0.0] * max(min(slots, len(durations)), 1)
+    for seconds in durations:
+        heapreplace(free_at, free_at[0] + seconds)
+    return max(free_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,9 @@ class Plan:
     sources: Sources | None = None
     # Remarks on the networks, once they were tried.
     remarks: tuple[str, ...] = ()
+    # Data sets of the catalog that are not on this machine, each with the reason; such a plan shows
+    # what a sweep would be, and is not run.
+    absent_data: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:

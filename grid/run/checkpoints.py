@@ -160,7 +160,7 @@ def open_keeper(
     """Make the keeper of a folder that a driver holds; call its `restore` first."""
 
     def sizes(trial: Trial) -> Sizes:
-        return trial_sizes(trial.config, data_dir, skip_unreadable=plan.skip_unreadable)
+        return trial_sizes(plan, trial.config, data_dir)
 
     def sources() -> set[str]:
         trials = search.trials()

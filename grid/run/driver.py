@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from grid.run.capacity import Capacity
     from grid.run.display import Display
     from grid.run.signals import StopSignals
+    from grid.run.speed_log import SpeedLog
 
 # Small files are merged each time this many trials have ended.
 COMPACT_EVERY = 500
@@ -92,6 +93,8 @@ class Driver:
     ended_before: Mapping[str, int] = field(default_factory=dict)
     # Networks that were tried before the run; trials of those with a problem fail unstarted.
     tried: TriedNetworks = field(default_factory=TriedNetworks)
+    # What trials tell of this machine's speed.
+    speeds: SpeedLog | None = None
     # Counts of the trials that this run ended, by state.
     states: dict[str, int] = field(default_factory=dict)
     running: dict[str, Trial] = field(default_factory=dict)
@@ -337,10 +340,13 @@ class Driver:
         self.states[state] = self.states.get(state, 0) + 1
 
     def _ended(self, progress: Progress, row: dict[str, Any]) -> None:
+        beside = len(self.running)
         trial = self._vacate(progress.trial_id)
         state = str(row["state"])
         self._no_room = False
         if state == "complete":
+            if self.speeds:
+                self.speeds.take(trial, row, beside)
             self.keeper.take(trial, row)
         self._count(state)
         self.search.tell(trial, Outcome(state, self._score(row), row.get("epochs_run")))

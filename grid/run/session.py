@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from analysis.results.location import inside
 from cnncore.data import prepare_dataset
 from grid.code.stored import store_aliases, stored_code_used
-from grid.cost.absent_classes import absent_class_notes
+from grid.cost.absent import absent_class_notes
 from grid.cost.decoding import decoding_notes
 from grid.cost.forecast import planned_work
 from grid.cost.slots import check_thread_limit, count_slots, pick_device
@@ -37,6 +37,7 @@ from grid.run.later_metrics import add_later_metrics
 from grid.run.lost_trials import settle_claims
 from grid.run.reading import reading_shown
 from grid.run.signals import StopSignals
+from grid.run.speed_log import SpeedLog
 from grid.search.earlier import code_notes, count_as_done, other_data, pruned_otherwise
 from grid.search.sweep_search import Search
 from grid.store.folder import Finished, Store, now
@@ -313,6 +314,7 @@ def _make_driver(
         commit=git_commit(Path.cwd()),
         ended_before=restored.ended_before,
         tried=tried,
+        speeds=SpeedLog(plan, store, options.data_dir),
         states={"pruned": len(skipped)} if skipped else {},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from cnncore.data.errors import DataError
+from cnncore.data.errors import DataAbsent, DataError
 from cnncore.data.folders.imagefolder import list_files
 from cnncore.data.folders.picture_list import PictureList
 
@@ -18,11 +18,11 @@ def list_flowers(
 ) -> PictureList:
     """List the image files as `list_files` does.
 
-    Raises `DataError` if the folder is missing or has other classes.
+    Raises `DataAbsent` if the folder is missing, `DataError` if it has other classes.
     """
     folder = data_dir / FOLDER
     if not folder.is_dir():
-        raise DataError(
+        raise DataAbsent(
             f"data set flowers: there is no folder {folder}; put the images there, a folder per "
             f"class ({', '.join(CLASS_NAMES)}), or name another data folder with --data"
         )

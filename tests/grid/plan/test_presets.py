@@ -1,14 +1,18 @@
-"""The presets of the studies and of their analyses: each plans, each of its networks trains."""
+"""Every preset plans as a stranger has it; each network of the studies' presets trains."""
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import cnncore.training.train
+import grid.trial.open
 from cnncore.catalog import DATASETS
 from cnncore.data import DatasetInfo, ImageArrays
 from grid.cli.debug import debug_trial
@@ -70,6 +74,42 @@ def test_each_quirk_of_a_study_is_in_its_preset_where_it_applies():
         ("kumar-augmented-eval", "alexnet_kumar"),
         ("simpson-scale", "wrn_20_10"),
     }
+
+
+PRESETS = sorted(path.stem for path in Path("grid/presets").glob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_plans_without_data_weights_or_network_and_runs_nothing(
+    preset, tmp_path, monkeypatch, cnngrid
+):
+    def refuse(*arguments: object, **more: object) -> None:
+        raise AssertionError("a plan neither trains nor downloads")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(cnncore.training.train, "train", refuse)
+    monkeypatch.setattr(grid.trial.open, "open_trial", refuse)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    monkeypatch.setattr("grid.api.download_dataset", refuse)
+    monkeypatch.setattr("cnncore.data.dataset.download_official", refuse)
+    # Measured once for all presets, however busy this machine is.
+    monkeypatch.setattr("cnncore.training.machine_speed.busy_share", lambda: 0.0)
+    result = cnngrid("plan", preset, "--data", tmp_path / "empty")
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    spec = load_sweep(preset)
+    dataset = str(spec.fixed["dataset"])
+    # Digits come with scikit-learn.
+    assert (f"{dataset} is not here" in result.stdout) == (dataset in ("cifar10", "cifar100"))
+    assert ("put the images there" in result.stdout) == (dataset == "flowers")
+    # Ids depend on files that are not here.
+    assert ("  ------------  " in result.stdout) == (dataset == "flowers")
+    weights = "pretrained" in {*spec.fixed, *spec.compare}
+    assert ("its ImageNet weights are not here" in result.stdout) == weights
+    assert "to run:" in result.stdout
+    assert "time: from counted operations" in result.stdout
 
 
 @pytest.mark.soak

@@ -166,7 +166,7 @@ def test_checkpoints_take_what_was_foreseen(
         run_local(sweep, tmp_path / keep, data_dir)
     (last,) = tmp_path.glob("last/small/checkpoints/*/last.pt")
     (weights,) = tmp_path.glob("best/small/checkpoints/*/best.pt")
-    (trial,) = make_plan(load_sweep(sweep), data_dir=data_dir).trials
-    sizes = trial_sizes(trial.config, data_dir)
+    plan = make_plan(load_sweep(sweep), data_dir=data_dir)
+    sizes = trial_sizes(plan, plan.trials[0].config, data_dir)
     for path, foreseen in ((last, sizes.last), (weights, sizes.best)):
         assert 0.8 * foreseen < path.stat().st_size <= foreseen

@@ -1,0 +1,60 @@
+"""Seconds that making the batches of a config takes, timed on a few images of noise."""
+
+from __future__ import annotations
+
+from time import perf_counter, process_time
+
+import numpy as np
+import torch
+
+from cnncore.config import TrialConfig
+from cnncore.data import open_splits
+from cnncore.data.batches import Batches
+from cnncore.data.cache import ImageData
+
+# Most pixels of a timed batch: its time for an image does not depend on its size beyond that.
+PIXELS = 2**19
+BATCHES = 3
+
+
+def input_seconds(
+    config: TrialConfig, stored_side: int, device: torch.device
+) -> tuple[float, float]:
+    """Return the seconds of one image, decoded before, in a batch for training and for evaluation.
+
+    `stored_side` is the side of the decoded images. On a CPU the time of all threads counts,
+    divided by their number. Changes of the user's own run.
+    """
+    side = max(stored_side, config.image_size or stored_side)
+    batch = max(1, min(config.batch_size, PIXELS // side**2))
+    count = max(BATCHES * batch, 4)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, stored_side, stored_side, 3), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.int64) % 2
+    half = (0.5, 0.5, 0.5)
+    data = ImageData("noise", ("a", "b"), images, labels, images, labels, "", half, half)
+    changes = {
+        "batch_size": batch,
+        "val_fraction": 0.5,
+        **dict.fromkeys(("limit_train", "limit_test", "labels", "class_weights", "sampling")),
+    }
+    splits = open_splits(config.model_copy(update=changes), data, device)
+    # Every image trains, so that there are some batches.
+    splits.train.indices = np.arange(count, dtype=np.int64)
+    train = min(_seconds(splits.train.batches(0, epoch), device) for epoch in (1, 2))
+    test = min(_seconds(splits.test.batches(), device) for _ in range(2))
+    return train / count, test / len(splits.test)
+
+
+def _seconds(batches: Batches, device: torch.device) -> float:
+    started = _now(device)
+    for _ in batches:
+        pass
+    return _now(device) - started
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cpu":
+        return process_time() / torch.get_num_threads()
+    torch.cuda.synchronize(device)
+    return perf_counter()
