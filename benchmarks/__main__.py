@@ -14,6 +14,7 @@ BENCHMARKS = {
     "busy": "benchmarks.training.bench_busy",
     "commands": "benchmarks.sweeps.bench_commands",
     "decode": "benchmarks.training.bench_decode",
+    "estimate": "benchmarks.sweeps.bench_estimate",
     "overhead": "benchmarks.sweeps.bench_overhead",
     "replay": "benchmarks.search.bench_replay",
     "scheduling": "benchmarks.sweeps.bench_scheduling",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import re
 import resource
@@ -48,6 +49,26 @@ def peak_memory_mib(device: torch.device) -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in KiB, macOS in bytes (getrusage(2) of each).
     return peak / MIB if sys.platform == "darwin" else peak / 1024
+
+
+def free_memory_mib(device: torch.device) -> float:
+    """Return the memory that is free on a device, in MiB; infinite if the system does not tell.
+
+    For a CPU that is what the kernel would give to a new process without swapping (MemAvailable of
+    proc_meminfo(5)), within the limit of this process's container (control groups, version 2).
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / MIB
+    free = float("inf")
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        free = int(line.split()[1]) / 1024
+    with contextlib.suppress(OSError, ValueError):  # ValueError: no limit, "max"
+        group = Path("/sys/fs/cgroup")
+        used = int((group / "memory.current").read_text())
+        free = min(free, (int((group / "memory.max").read_text()) - used) / MIB)
+    return free
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import perf_counter, process_time
-
 import numpy as np
 import torch
 
@@ -11,6 +9,7 @@ from cnncore.config import TrialConfig
 from cnncore.data import open_splits
 from cnncore.data.batches import Batches
 from cnncore.data.cache import ImageData
+from cnncore.training.machine_speed import computed_s
 
 # Most pixels of a timed batch: its time for an image does not depend on its size beyond that.
 PIXELS = 2**19
@@ -22,17 +21,12 @@ def input_seconds(
 ) -> tuple[float, float]:
     """Return the seconds of one image, decoded before, in a batch for training and for evaluation.
 
-    `stored_side` is the side of the decoded images. On a CPU the time of all threads counts,
-    divided by their number. Changes of the user's own run.
+    `stored_side` is the side of the decoded images. Changes of the user's own run.
     """
     side = max(stored_side, config.image_size or stored_side)
     batch = max(1, min(config.batch_size, PIXELS // side**2))
     count = max(BATCHES * batch, 4)
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (count, stored_side, stored_side, 3), dtype=np.uint8)
-    labels = np.arange(count, dtype=np.int64) % 2
-    half = (0.5, 0.5, 0.5)
-    data = ImageData("noise", ("a", "b"), images, labels, images, labels, "", half, half)
+    data = noise(count, stored_side, 2)
     changes = {
         "batch_size": batch,
         "val_fraction": 0.5,
@@ -46,15 +40,21 @@ def input_seconds(
     return train / count, test / len(splits.test)
 
 
+def noise(count: int, side: int, classes: int) -> ImageData:
+    """Return a data set of `count` images of noise `(count, side, side, 3)`, for training and test.
+
+    Each class has as many as the others, give or take one.
+    """
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.int64) % classes
+    names = tuple(map(str, range(classes)))
+    half = (0.5, 0.5, 0.5)
+    return ImageData("noise", names, images, labels, images, labels, "", half, half)
+
+
 def _seconds(batches: Batches, device: torch.device) -> float:
-    started = _now(device)
+    started = computed_s(device)
     for _ in batches:
         pass
-    return _now(device) - started
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cpu":
-        return process_time() / torch.get_num_threads()
-    torch.cuda.synchronize(device)
-    return perf_counter()
+    return computed_s(device) - started

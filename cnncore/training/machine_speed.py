@@ -205,17 +205,10 @@ class _Times:
         run()
         seconds: list[float] = []
         while len(seconds) < fewest or sum(seconds) < REPEAT_S:
-            started = self._now()
+            started = computed_s(self._device)
             run()
-            seconds.append(self._now() - started)
+            seconds.append(computed_s(self._device) - started)
         return min(seconds)
-
-    def _now(self) -> float:
-        """Return a time in seconds; on a CPU that of all threads, divided by their number."""
-        if self._device.type == "cpu":
-            return process_time() / torch.get_num_threads()
-        torch.cuda.synchronize(self._device)
-        return perf_counter()
 
     def together(self, count: int) -> dict[str, float]:
         """Return the slowdown of two kinds if `count` threads do the same at a time."""
@@ -244,12 +237,27 @@ class _Times:
 
         alone = self.least(lambda: run(inputs[0]))
         workers = [Thread(target=worker, args=(images,)) for images in inputs]
-        started = self._now()
+        started = computed_s(self._device)
         for thread in workers:
             thread.start()
         for thread in workers:
             thread.join()
-        return max(1.0, (self._now() - started) / count / FEWEST_RUNS / alone)
+        seconds = computed_s(self._device) - started
+        # The clock of one thread counts the time of all of them, that of several the wall time.
+        shared = count if threads == 1 else 1
+        return max(1.0, seconds / shared / FEWEST_RUNS / alone)
+
+
+def computed_s(device: torch.device) -> float:
+    """Return a clock in seconds, of which differences count, once the device has done its work.
+
+    With one thread on a CPU it is the time that this process computed, which other work on the
+    machine disturbs little. Several threads also wait for each other, so theirs is the wall time.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return process_time() if alone else perf_counter()
 
 
 def busy_share() -> float:

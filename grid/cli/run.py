@@ -107,11 +107,14 @@ def plan(
     slots: Annotated[
         int | None, typer.Option(min=1, help="Number of trials that run at a time.")
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Measure a few steps of each network, for a minute.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the plan as JSON, one object per trial.")
     ] = False,
 ) -> None:
-    """Print the trials of a sweep and their cost; run nothing."""
+    """Print the trials of a sweep and their cost; run nothing, but for --probe."""
     from grid.api import default_data_dir
     from grid.code.stored import staged_code_used
     from grid.cost.estimate import estimate, with_tried_networks
@@ -135,5 +138,5 @@ def plan(
             print(plan_json(plan))
             return
         with data_errors():
-            cost = estimate(plan, results, data_dir, slots)
+            cost = estimate(plan, results, data_dir, slots, measure=probe)
     print(plan_text(plan, results, cost))

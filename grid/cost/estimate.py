@@ -13,6 +13,7 @@ from grid.cost.absent import absent_class_notes, weights_notes
 from grid.cost.decoding import decoding_notes
 from grid.cost.disk import DiskNeed, disk_need
 from grid.cost.measured import speed_key
+from grid.cost.probe import probe
 from grid.cost.slots import check_thread_limit, count_slots, makespan_s, pick_device
 from grid.cost.trial_cost import Basis, TrialCosts, factors
 from grid.errors import SweepError
@@ -52,6 +53,8 @@ class Cost:
     # of trials measured here before among them.
     bases: Counter[Basis]
     measured_trials: int = 0
+    # Notes on kinds of trials that could not be measured.
+    skipped: tuple[str, ...] = ()
     # Other work used the machine while its speed was measured.
     busy: bool = False
     # Trials whose config was trained for fewer epochs before: how many continue from that
@@ -79,8 +82,18 @@ class _Left:
     left_behind: tuple[str, ...]
 
 
-def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None = None) -> Cost:
-    """Add up the costs of the trials that the results folder does not have as finished."""
+def estimate(
+    plan: Plan,
+    results: Path | str,
+    data_dir: Path,
+    slots: int | None = None,
+    *,
+    measure: bool = False,
+) -> Cost:
+    """Add up the costs of the trials that the results folder does not have as finished.
+
+    With `measure`, kinds of trials that were not measured before are, for at most a minute.
+    """
     check_thread_limit(plan.spec.resources)
     decoding = decoding_notes(plan, data_dir)  # before any small data set is decoded
     device = pick_device(plan.spec.resources)
@@ -96,6 +109,9 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
     for config in kinds.values():
         data_of(plan, config, data_dir, decodes_s=PLAN_DECODES_S)
     costs.read(kinds.values())
+    skipped = probe(costs, kinds.values()) if measure else []
+    if measure:
+        costs.read(kinds.values())
     of_kind = {key: (costs.of(config), costs.sizes(config)) for key, config in kinds.items()}
     saved, parts = Counter(left.saved), list[tuple[float, Basis]]()
     epochs, images = 0, 0.0
@@ -121,6 +137,7 @@ def estimate(plan: Plan, results: Path | str, data_dir: Path, slots: int | None 
         disk=disk_need(plan, store.folder, data_dir, count) if left.configs else None,
         bases=Counter(cost.basis for cost in each),
         measured_trials=sum(cost.samples for cost in each if cost.basis == "trials"),
+        skipped=tuple(skipped),
         busy=costs.busy,
         continued=left.continued,
         epochs_saved=left.saved.total(),

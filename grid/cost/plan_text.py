@@ -61,7 +61,7 @@ def plan_text(plan: Plan, results: Path | str, cost: Cost) -> str:
         lines.append(
             "  note    ids of trials depend on the images: they are known once those are here"
         )
-    lines += [f"  note    {text}" for text in (*cost.left_behind, *cost.absent)]
+    lines += [f"  note    {text}" for text in (*cost.left_behind, *cost.absent, *cost.skipped)]
     lines.append(
         f"{counted(len(plan.cells), 'cell')}, {counted(plan.planned, 'trial')}, "
         f"{cost.left} of them to run:"

@@ -10,6 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from cnncore.config import TrialConfig, network_options
+from cnncore.data.cache import ImageData
 from cnncore.error_text import error_line, own_line
 from grid.code.stored import code_used
 from grid.cost.machine import BUSY, device_key, machine_speed
@@ -99,6 +100,10 @@ class TrialCosts:
         known = self._known.get(self.key(config), [])
         return [one for one in known if one.fixed_s is not None] or known
 
+    def data(self, config: TrialConfig) -> ImageData:
+        """Return the data of a config, as far as the plan knows them."""
+        return data_of(self.plan, config, self.data_dir)
+
     def sizes(self, config: TrialConfig) -> SplitSizes:
         """Count the images of each split; of folds, those of the first."""
         key = sizes_key(config)
@@ -178,7 +183,7 @@ class TrialCosts:
         with unchanged(), random_states_kept():
             return network_operations(
                 config.arch,
-                classes=len(data_of(self.plan, config, self.data_dir).class_names),
+                classes=len(self.data(config).class_names),
                 image_size=config.image_size,
                 freeze=config.freeze is not None,
                 **network_options(config),
@@ -199,7 +204,7 @@ class TrialCosts:
 
         import torch  # isort: skip
 
-        stored_side = data_of(self.plan, config, self.data_dir).train_images.shape[1]
+        stored_side = self.data(config).train_images.shape[1]
         keys = {"image_size", "augment", "enhance", "eval_crop", "tta", "quirk", "batch_size"}
         key = f"{stored_side} {config.model_dump_json(include=keys)}"
         if key not in self._inputs:

@@ -30,9 +30,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnncore.training.machine_speed.busy_share", lambda: 0.0)
 
 
-def cost_of(sweep: Path, tmp_path: Path, data_dir: Path, slots: int = 1) -> Cost:
+def cost_of(sweep: Path, tmp_path: Path, data_dir: Path, *, measure: bool = False) -> Cost:
     plan = make_plan(load_sweep(sweep), data_dir=data_dir)
-    return estimate(plan, tmp_path / "elsewhere", data_dir, slots)
+    return estimate(plan, tmp_path / "elsewhere", data_dir, 1, measure=measure)
 
 
 def config(**changes: Any) -> TrialConfig:
@@ -61,6 +61,33 @@ def test_finished_trials_tell_the_time_of_the_next_ones(
     assert dict(cost_of(other_rate, tmp_path, data_dir).bases) == {"trials": 1}
     other_batch = write_sweep(fixed={"batch_size": 16})
     assert dict(cost_of(other_batch, tmp_path, data_dir).bases) == {"counted": 1}
+
+
+@pytest.mark.slow
+def test_a_probe_measures_what_fits_and_is_remembered(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = write_sweep(compare={"arch": ["cnn3", "vgg11"], "lr": [0.1, 0.2]}, seeds=[0])
+    free = [4000.0]
+    monkeypatch.setattr("cnncore.measure.memory.free_memory_mib", lambda device: free[0])
+    monkeypatch.setattr("grid.cost.probe.LONGEST_S", 0.0)
+    late = cost_of(sweep, tmp_path, data_dir, measure=True)
+    assert dict(late.bases) == {"counted": 2}
+    assert len(late.skipped) == 1
+    assert "2 kinds of trials, such as cnn3 at 32 pixels" in late.skipped[0], "the smallest first"
+    monkeypatch.setattr("grid.cost.probe.LONGEST_S", 60.0)
+    free[0] = 500.0
+    small = cost_of(sweep, tmp_path, data_dir, measure=True)
+    assert dict(small.bases) == {"probe": 1, "counted": 1}
+    (note,) = small.skipped
+    assert "vgg11 at 32 pixels in batches of 32 is not measured: it may need" in note
+    assert "500 are free" in note
+    free[0] = 4000.0
+    whole = cost_of(sweep, tmp_path, data_dir, measure=True)
+    assert dict(whole.bases) == {"probe": 2}
+    assert whole.skipped == ()
+    monkeypatch.setattr("cnncore.training.step_speed.measure_steps", None)
+    assert dict(cost_of(sweep, tmp_path, data_dir, measure=True).bases) == {"probe": 2}
 
 
 @pytest.mark.slow
