@@ -3,8 +3,8 @@
 Each trial is estimated from counted operations, after a probe, and after the same trial ran once.
 It then runs twice: the first run is the truth of the first two estimates, the second that of the
 third, and their ratio is the control. All run one after another in this process, with one thread.
-The times are the wall times of the trials, and beside them the time that the process computed,
-which tells the same on a quiet machine and more on one that is busy.
+The times are the wall times of the trials; beside them stands the time that the process computed,
+which is the same on a quiet machine and tells more on one that is busy.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import Any
 from benchmarks.measure import RESULTS, environment, write_csv
 
 HOW = ("counted", "probe", "trials", "control")
+# The same against the time that the process computed.
+COMPUTED = ("counted_to_computed", "probe_to_computed", "control_of_computed")
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ def measure_case(case: Case, folder: Path, data_dir: Path) -> dict[str, Any]:
         "probe": probed / wall_s,
         "trials": known / again_wall_s,
         "control": wall_s / again_wall_s,
+        "counted_to_computed": counted / computed_s,
+        "probe_to_computed": probed / computed_s,
+        "control_of_computed": computed_s / again_computed_s,
     }
 
 
@@ -174,7 +179,7 @@ def main() -> None:
             parts = ", ".join(f"{how} {rows[-1][how]:.2f}" for how in HOW)
             print(f"{case.arch} {case.image_size} {case.batch_size}: {parts}", flush=True)
     write_csv(None if quick else RESULTS / "estimate.csv", [{**row, **machine} for row in rows])
-    for how in HOW:
+    for how in HOW + COMPUTED:
         off = errors(rows, how)
         unseen = errors([row for row in rows if not row["seen"]], how) or off
         print(
