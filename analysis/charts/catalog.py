@@ -111,5 +111,9 @@ PLOTS: dict[str, tuple[Callable[..., Chart | None], str]] = {
     ),
     "confusion-counts": (confusion.counts, "the same in images"),
     "confusion-networks": (confusion.networks, "a small confusion matrix of every network"),
+    "confusion-reported": (
+        confusion.beside_papers,
+        "confusion matrices that a paper prints, beside the best cell that repeats its run",
+    ),
     "enhancement": (enhancement.enhancement, "test images that enhancing repairs and breaks"),
 }

@@ -42,6 +42,51 @@ def networks(connection: Connection) -> Chart | None:
     return figure
 
 
+def beside_papers(connection: Connection) -> Chart | None:
+    """Draw the confusion matrices that a paper prints beside the best cell that repeats its run."""
+    matrices: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows(connection, sql("questions/reported_confusion")):
+        matrices.setdefault((row["results"], row["study"], row["run"]), []).append(row)
+    if not matrices:
+        return None
+    axes = cell_axes(row for group in matrices.values() for row in group)
+    charts = [_matrix_beside_papers(group, axes) for group in matrices.values()]
+    subtitle = "shares of the true class; rows: true, columns: predicted"
+    figure: Chart = alt.concat(*charts, columns=3).properties(
+        title=dict(text="Confusion, printed in the paper and measured", subtitle=subtitle)
+    )
+    return figure
+
+
+def _matrix_beside_papers(group: list[Row], axes: list[str]) -> Chart:
+    """Draw one matrix, with its share of right images."""
+    pairs, order = _pairs(group)
+    right = sum(row["images"] for row in group if row["label"] == row["predicted"])
+    total = sum(row["images"] for row in group)
+    first = group[0]
+    trials = f"mean of {first['n']} trials" if first["n"] > 1 else "1 trial"
+    name = first["run"] if first["printed"] else f"measured: {cell_label(first, axes)} ({trials})"
+    title = f"{first['study']}, {name}" if first["printed"] else name
+    side = max(6, 300 // len(order))
+    axis = dict(labelFontSize=10, domain=False, title=None)
+    base = alt.Chart(Points(values=pairs)).encode(
+        x=alt.X("predicted:N", scale=dict(domain=order), axis={**axis, "labelAngle": -90}),
+        y=alt.Y("label:N", scale=dict(domain=order), axis=axis),
+    )
+    cells = base.mark_rect().encode(color=_share_colour(), tooltip=_matrix_tooltips())
+    ink = alt.when("datum.share > 0.5").then(alt.value("white")).otherwise(alt.value("#222222"))
+    numbers = base.mark_text(fontSize=9).encode(text=alt.Text("share:Q", format=".2f"), color=ink)
+    return alt.layer(cells, numbers).properties(
+        width=side * len(order),
+        height=side * len(order),
+        title=alt.Title(
+            plain(title),
+            subtitle=f"{right:,.0f} of {total:,.0f} right ({right / total:.2%})",
+            fontSize=13,
+        ),
+    )
+
+
 def _best_of_each_data_set(connection: Connection, *, counts: bool) -> Chart | None:
     groups = _groups(connection, by_network=False)
     if not groups:
@@ -68,7 +113,7 @@ def _pairs(group: list[Row]) -> tuple[list[dict[str, Any]], list[str]]:
         {
             "label": names[row["label"]],
             "predicted": names[row["predicted"]],
-            "images": int(row["images"]),
+            "images": round(float(row["images"]), 1) if row["images"] % 1 else int(row["images"]),
             "share": row["share"],
         }
         for row in group

@@ -24,7 +24,7 @@ from analysis.tables.table_formats import MISSING, Table, format_value, render, 
 COSTS = [name for name in PLOTS if "-vs-" in name]
 PAIRED_WIDTH = 410  # points; two figures stand side by side
 # Views that a report reads a dozen times.
-HELD = ("best", "winner_trials", "winner_measures", "reported")
+HELD = ("best", "winner_trials", "winner_measures", "reported_runs", "reported")
 TABLE_FILES = {"csv": ".csv", "markdown": ".md"}
 
 
@@ -112,7 +112,8 @@ def _page(
         confusion="\n".join(
             _figure(name, drawings)
             for name in ("confusion", "confusion-counts", "confusion-networks")
-        ),
+        )
+        + _available_figures(("confusion-reported",), drawings),
         per_class=_table(tables["per-class"], "per-class"),
         classification=_table(tables["classification-report"], "classification-report"),
         papers="\n".join(

@@ -39,15 +39,20 @@ VIEWS = (
     "views/winner_measures",
     "views/confusion",
     "views/classification",
+    "views/reported_runs",
     "views/reported",
+    "views/reported_confusion",
     "views/learning_curves",
     "views/pareto",
     "views/damaged",
 )
-# Data that ship with this package: the papers' numbers, CIFAR-100's coarse classes. The table of
-# each is made by `sql/shipped/<name>.sql`.
+# Data that ship with this package: the papers' runs, numbers and confusion matrices, CIFAR-100's
+# coarse classes. The table of each is made by `sql/shipped/<name>.sql`.
+REPORTED = SQL.parent / "reported"
 SHIPPED = {
-    "reported": sorted(SQL.parent.glob("reported/*.csv")),
+    "reported_runs": [REPORTED / "runs.csv"],
+    "reported": sorted((REPORTED / "numbers").glob("*.csv")),
+    "reported_confusion": [REPORTED / "confusion.csv"],
     "cifar100": [SQL / "shipped" / "cifar100_classes.csv"],
 }
 

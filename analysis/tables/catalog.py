@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from analysis.results.database import Connection
 from analysis.results.errors import AnalysisError, closest_hint
-from analysis.tables import significance, study_tables, sweep_tables
+from analysis.tables import reported, significance, study_tables, sweep_tables
 from analysis.tables.code_note import code_note
 from analysis.tables.measures import find_measure
 from analysis.tables.objectives import objective_note
@@ -40,7 +40,7 @@ TABLES: dict[str, tuple[Callable[..., Table], str]] = {
         "mean rank of every network over data sets, and what tells them apart",
     ),
     "reported": (
-        study_tables.reported,
+        reported.reported,
         "the papers' numbers beside the measured ones, and what differs",
     ),
     "training-time": (

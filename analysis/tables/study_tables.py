@@ -1,8 +1,7 @@
-"""Tables of the five papers, with each number they report beside the measured one."""
+"""Tables that the five papers have, with each number they report beside the measured one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from analysis.results.database import Connection, rows
@@ -15,86 +14,10 @@ from analysis.tables.cell_labels import (
     folder_column,
     without_images,
 )
-from analysis.tables.table_formats import Column, Kind, Spread, Table
+from analysis.tables.reported import MEASURED, PAPERS, Papers, metric_column
+from analysis.tables.table_formats import Column, Spread, Table
 
-# Metrics of the papers: title and kind of their column.
-METRICS: dict[str, tuple[str, Kind]] = {
-    "test_top1": ("test top-1 (%)", "percent"),
-    "val_top1": ("val top-1 (%)", "percent"),
-    "train_top1": ("train top-1 (%)", "percent"),
-    "test_loss": ("test loss", "number"),
-    "val_loss": ("val loss", "number"),
-    "train_loss": ("train loss", "number"),
-    "precision": ("precision (%)", "percent"),
-    "recall": ("recall (%)", "percent"),
-    "f1": ("F1 (%)", "percent"),
-    "test_macro_precision": ("macro precision (%)", "percent"),
-    "test_macro_recall": ("macro recall (%)", "percent"),
-    "test_macro_f1": ("macro-F1 (%)", "percent"),
-    "train_time_s": ("training time (s)", "seconds"),
-    "epoch_time_s": ("s/epoch", "seconds"),
-    "batch16_latency_ms": ("latency, batch 16 (ms)", "seconds"),
-    "epochs_run": ("epochs run", "count"),
-    "trainable_params": ("trainable parameters", "count"),
-    "non_trainable_params": ("non-trainable parameters", "count"),
-    "total_params": ("parameters in all", "count"),
-    "repaired_share": ("errors repaired by enhancement (%)", "percent"),
-}
 MOST_CLASSES = 20  # a table with more classes has no column per class
-
-NOT_REPORTED = "None of the five papers reports on these networks and data."
-MEASURED = "Measured: mean ± standard deviation over the complete trials of each cell's winner."
-PAPERS = (
-    "Reported: what the paper says, under the paper's protocol; the table `reported` says more."
-)
-
-
-def reported(connection: Connection) -> Table:
-    """Make a row per number that a paper reports, with the cell that stands beside it."""
-    records = rows(connection, sql("questions/reported"))
-    axes = [axis for axis in cell_axes(records) if axis not in ("arch", "labels")]
-    columns = [
-        *folder_column(records),
-        Column("study", "study"),
-        Column("item", "in the paper"),
-        Column("arch", "network"),
-        *([Column("labels", "labels")] if any(row["labels"] for row in records) else []),
-        *cell_columns(records, axes)[len(folder_column(records)) :],
-        Column("setting", "setting"),
-        Column("metric", "what"),
-        Column("reported", "reported", "number"),
-        Column("measured", "measured", "number"),
-        Column("n", "n", "count"),
-        Column("standing", "standing"),
-        Column("differs", "what differs"),
-    ]
-    lines = [
-        tuple(_reported_value(row, column.name, axes) for column in columns) for row in records
-    ]
-    caption = (
-        f"{MEASURED} Standing: printed in the paper, from its code, or recomputed from what it "
-        "prints. What differs: the paper's protocol, then our settings where they are not its."
-        if records
-        else NOT_REPORTED
-    )
-    return Table("Reported and measured", caption, columns, lines)
-
-
-def _reported_value(row: Row, name: str, axes: list[str]) -> Any:
-    title, kind = METRICS[row["metric"]]
-    if name in axes:  # without a cell, the paper's value of the axis
-        return cell_value(row, name) if row["cell"] else row.get(name)
-    if name == "metric":
-        epoch = f", epoch {row['epoch']}" if row["epoch"] else ""
-        return f"{title}{epoch}" + (f", {row['class_name']}" if row["class_name"] else "")
-    if name == "reported":
-        return Spread(row["reported"], None, kind)
-    if name == "measured":
-        sd = None if row["metric"].endswith("_params") else row["measured_sd"]
-        return Spread(row["measured_mean"], sd, kind)
-    if name == "differs":
-        return "; ".join(text for text in (row["protocol"], row["differs"]) if text)
-    return row[name]
 
 
 def training_time(connection: Connection) -> Table:
@@ -115,11 +38,11 @@ def training_time(connection: Connection) -> Table:
         *cell_columns(records, axes),
         *([] if "image_size" in axes else [Column("image_size", "image size", "count")]),
         Column("n", "n", "count"),
-        *papers.beside(_metric("test_top1")),
+        *papers.beside(metric_column("test_top1")),
         *(Column(f"class {name}", f"{name} (%)", "percent") for name in classes),
-        _metric("epochs_run"),
-        *papers.beside(_metric("train_time_s")),
-        _metric("epoch_time_s"),
+        metric_column("epochs_run"),
+        *papers.beside(metric_column("train_time_s")),
+        metric_column("epoch_time_s"),
     ]
 
     def value(row: Row, column: Column) -> Any:
@@ -147,7 +70,7 @@ def parameters(connection: Connection) -> Table:
         *(
             column
             for name in ("trainable_params", "non_trainable_params", "total_params")
-            for column in papers.beside(_metric(name))
+            for column in papers.beside(metric_column(name))
         ),
         Column("macs", "MACs", "quantity"),
         Column("activations", "activations", "quantity"),
@@ -173,13 +96,17 @@ def classification_report(connection: Connection) -> Table:
         *(
             column
             for name in ("precision", "recall", "f1")
-            for column in papers.beside(_metric(name))
+            for column in papers.beside(metric_column(name))
         ),
         Column("support", "test images", "count"),
     ]
     overall = {
         ("accuracy", "recall"): "test_top1",
-        **{("macro average", name): f"test_macro_{name}" for name in ("precision", "recall", "f1")},
+        **{
+            (f"{kind} average", name): f"test_{kind}_{name}"
+            for kind in ("macro", "weighted")
+            for name in ("precision", "recall", "f1")
+        },
     }
 
     def value(row: Row, column: Column) -> Any:
@@ -211,7 +138,7 @@ def gap(connection: Connection) -> Table:
     columns = [
         *cell_columns(records, axes),
         Column("n", "n", "count"),
-        *(_metric(name) for name in ("train_top1", "val_top1", "test_top1")),
+        *(metric_column(name) for name in ("train_top1", "val_top1", "test_top1")),
         Column("train_val", "train - val (%)", "percent"),
         Column("train_test", "train - test (%)", "percent"),
         *(
@@ -257,9 +184,9 @@ def label_sets(connection: Connection) -> Table:
                 "val_loss",
                 "test_loss",
             )
-            for column in papers.beside(_metric(name))
+            for column in papers.beside(metric_column(name))
         ),
-        _metric("epochs_run"),
+        metric_column("epochs_run"),
     ]
     lines = [
         tuple(_winner_value(row, column, axes, papers) for column in columns) for row in records
@@ -303,12 +230,12 @@ def scaling(connection: Connection) -> Table:
         Column("width", "width", "number"),
         Column("depth", "depth", "number"),
         Column("image_size", "image size", "count"),
-        _metric("trainable_params"),
+        metric_column("trainable_params"),
         Column("macs", "MACs", "quantity"),
         Column("macs_ratio", "of the base", "seconds"),
         Column("rule_ratio", "by the rule", "seconds"),
         Column("n", "n", "count"),
-        _metric("test_top1"),
+        metric_column("test_top1"),
     ]
     lines = []
     for group in several.values():
@@ -372,46 +299,6 @@ def enhancement(connection: Connection) -> Table:
         else "No trial was looked at: `cnngrid explain RESULTS enhancement --trial ID`."
     )
     return Table("Enhancement", caption, columns, lines)
-
-
-class Papers:
-    """Numbers that the papers report of each cell."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._reported: dict[tuple[Any, ...], dict[str, float]] = {}
-        for row in rows(connection, sql("questions/reported_of_cells")):
-            key = (row["results"], row["cell_id"], row["metric"], row["class_name"])
-            self._reported.setdefault(key, {})[row["setting"] or ""] = row["reported"]
-        self._metrics = {metric for _, _, metric, _ in self._reported}
-
-    def __bool__(self) -> bool:
-        return bool(self._reported)
-
-    def beside(self, column: Column) -> Iterable[Column]:
-        """Yield a column of ours and, if a paper reports on it, the paper's."""
-        yield column
-        if column.name in self._metrics:
-            yield Column(f"reported_{column.name}", f"reported {column.title}", column.kind)
-
-    def values(self, row: Row, metric: str, class_name: str | None = None) -> Any:
-        """Return the reported number of a row's cell, several for several runs, or None."""
-        key = (row["results"], row["cell_id"], metric, class_name)
-        values = list(self._reported.get(key, {}).values())
-        return values[0] if len(values) == 1 else values or None
-
-    def differences(self, row: Row, metric: str, other: str) -> Any:
-        """Return the reported `metric` less `other`, for each run of which a paper has both."""
-        first, second = (
-            self._reported.get((row["results"], row["cell_id"], name, None), {})
-            for name in (metric, other)
-        )
-        values = [value - second[run] for run, value in first.items() if run in second]
-        return values[0] if len(values) == 1 else values or None
-
-
-def _metric(name: str) -> Column:
-    title, kind = METRICS[name]
-    return Column(name, title, kind)
 
 
 def _winner_value(row: Row, column: Column, axes: list[str], papers: Papers | None = None) -> Any:

@@ -339,6 +339,34 @@ def opened(tiny: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
+def of_a_paper(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A connection to a cell that repeats a run whose confusion matrix a paper prints."""
+    sweep = Sweep(tmp_path_factory.mktemp("paper") / "zeng-alexnet", "zeng-alexnet")
+    planned = sweep.planned({"arch": "alexnet_cifar"}, 0)
+    row = sweep.trial(planned, dataset="cifar10")
+    sweep.write_plan()
+    sweep.store(row)
+    names = (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
+    named = [
+        {"trial_id": row["trial_id"], "split": "test", "class_index": index, "class_name": name}
+        for index, name in enumerate(names)
+    ]
+    sweep.write("classes", row["trial_id"], named)
+    return open_results(sweep.folder)
+
+
+@pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A connection to a folder with a tuned cell: five suggestions and a confirmed winner."""
     sweep = Sweep(tmp_path_factory.mktemp("search") / "searched", "searched")

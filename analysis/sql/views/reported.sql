@@ -1,9 +1,11 @@
--- A row is a number that one of the five papers reports, beside what a cell's winner measured.
--- A cell stands beside the numbers of its network, data set and labels and, if these are compared,
--- of its optimizer and learning rate. In the folder of a study's own sweep only the study's numbers
--- count; those without such a cell stay, without a measurement.
+-- A row is a number that one of the five papers reports, beside what the cell's winner measured that
+-- repeats the paper's run (`reported_runs`); counts of parameters stand beside every cell of the
+-- network. A number stays, without a measurement, if no cell repeats its run but one has its network
+-- and data; in the folder of a study's own sweep all numbers of the study stay, and no others count.
 CREATE OR REPLACE VIEW reported AS
-WITH sweeps AS (
+WITH pairs AS MATERIALIZED (FROM reported_runs),
+
+sweeps AS (
     SELECT results, any_value(sweep) AS sweep
     FROM (
         SELECT results, sweep FROM plan
@@ -13,46 +15,30 @@ WITH sweeps AS (
     GROUP BY results
 ),
 
-winners AS (
+winners AS MATERIALIZED (
     SELECT
-        trials.results,
-        trials.cell_id,
-        trials.cell,
-        trials.config_id,
-        trials.role,
-        trials.arch,
-        trials.dataset,
-        trials.labels,
-        trials.optimizer,
-        trials.lr,
-        trials.batch_size,
-        trials.image_size,
-        trials.epochs,
-        trials.config,
-        trials.trial_id,
-        trials.epochs_run::DOUBLE AS epochs_run,
-        trials.train_top1,
-        trials.train_loss,
-        trials.val_top1,
-        trials.val_loss,
-        trials.test_top1,
-        trials.test_loss,
-        trials.test_macro_precision,
-        trials.test_macro_recall,
-        trials.test_macro_f1,
-        trials.train_time_s,
-        trials.epoch_time_s,
-        trials.batch16_latency_ms,
-        trials.trainable_params::DOUBLE AS trainable_params,
-        trials.non_trainable_params::DOUBLE AS non_trainable_params,
-        (trials.trainable_params + trials.non_trainable_params)::DOUBLE AS total_params
+        results,
+        cell_id,
+        trial_id,
+        epochs_run::DOUBLE AS epochs_run,
+        train_top1,
+        train_loss,
+        val_top1,
+        val_loss,
+        test_top1,
+        test_loss,
+        test_macro_precision,
+        test_macro_recall,
+        test_macro_f1,
+        train_time_s,
+        epoch_time_s,
+        batch16_latency_ms,
+        trainable_params::DOUBLE AS trainable_params,
+        non_trainable_params::DOUBLE AS non_trainable_params,
+        (trainable_params + non_trainable_params)::DOUBLE AS total_params
     FROM trials
-    SEMI JOIN best
-        ON best.results = trials.results
-        AND best.cell_id = trials.cell_id
-        AND best.config_id = trials.config_id
-        AND best.role IS NOT DISTINCT FROM trials.role
-    WHERE trials.state = 'complete'
+    SEMI JOIN (SELECT results, unnest(trial_ids) AS trial_id FROM pairs) AS beside
+        ON beside.results = trials.results AND beside.trial_id = trials.trial_id
 ),
 
 -- A row is a number that a trial measured, over the run, in a class or at an epoch.
@@ -81,6 +67,29 @@ measured AS (
             AND classes.trial_id = winners.trial_id
             AND classes.split = 'test'
     ) UNPIVOT (value FOR metric IN (precision, recall, f1))
+    UNION ALL BY NAME
+    SELECT results, cell_id, trial_id, metric, NULL AS class_name, NULL AS epoch, value
+    FROM (
+        SELECT
+            winners.results,
+            winners.cell_id,
+            winners.trial_id,
+            sum(classes.precision * classes.support ORDER BY classes.class_index)
+                / sum(classes.support) AS test_weighted_precision,
+            sum(classes.recall * classes.support ORDER BY classes.class_index)
+                / sum(classes.support) AS test_weighted_recall,
+            sum(classes.f1 * classes.support ORDER BY classes.class_index)
+                / sum(classes.support) AS test_weighted_f1
+        FROM winners
+        JOIN classes
+            ON classes.results = winners.results
+            AND classes.trial_id = winners.trial_id
+            AND classes.split = 'test'
+            AND classes.support > 0
+        GROUP BY winners.results, winners.cell_id, winners.trial_id
+    ) UNPIVOT (value FOR metric IN (
+        test_weighted_precision, test_weighted_recall, test_weighted_f1
+    ))
     UNION ALL BY NAME
     SELECT
         winners.results,
@@ -127,86 +136,76 @@ summary AS (
     GROUP BY results, cell_id, metric, class_name, epoch
 ),
 
-cells_beside AS (
+-- A row is a number of a paper in a folder that has its network and data, or is the study's own.
+wanted AS (
     SELECT
-        results,
-        cell_id,
-        any_value(cell) AS cell,
-        any_value(config_id) AS config_id,
-        any_value(role) AS role,
-        any_value(COLUMNS([
-            'arch', 'dataset', 'labels', 'optimizer', 'lr', 'batch_size', 'image_size', 'epochs',
-            'config'
-        ])),
-        min(epochs_run) AS epochs_run
-    FROM winners
-    GROUP BY results, cell_id
+        numbers.* EXCLUDE (note),
+        numbers.metric LIKE '%_params' AS of_the_network,
+        concat_ws('; ', numbers.note, if(of_the_network, NULL, runs.note)) AS protocol,
+        runs.* EXCLUDE (study, run, note),
+        sweeps.results,
+        here.run IS NOT NULL AS has_network
+    FROM held.reported AS numbers
+    JOIN held.reported_runs AS runs ON runs.study = numbers.study AND runs.run = numbers.run
+    JOIN sweeps
+        ON numbers.study = sweeps.sweep
+        OR sweeps.sweep NOT IN (SELECT study FROM held.reported)
+    LEFT JOIN (SELECT DISTINCT results, study, run FROM pairs) AS here
+        ON here.results = sweeps.results
+        AND here.study = numbers.study
+        AND here.run = numbers.run
+    WHERE here.run IS NOT NULL OR numbers.study = sweeps.sweep
 ),
 
 paired AS (
     SELECT
-        papers.*,
-        sweeps.results,
-        ours.cell_id,
-        ours.cell,
-        ours.config_id,
-        ours.role,
-        ours.arch AS our_arch,
-        if(papers.epoch IS NULL, NULL, least(papers.epoch, ours.epochs_run)) AS our_epoch,
-        CASE WHEN papers.metric NOT LIKE '%_params' THEN concat_ws(
-            '; ',
-            CASE WHEN ours.optimizer <> papers.optimizer
-                THEN printf('optimizer %s (paper: %s)', ours.optimizer, papers.optimizer) END,
-            CASE WHEN ours.lr <> papers.lr
-                THEN printf('lr %g (paper: %g)', ours.lr, papers.lr) END,
-            CASE WHEN ours.batch_size <> papers.batch_size
-                THEN printf('batch size %d (paper: %d)', ours.batch_size, papers.batch_size) END,
-            CASE WHEN ours.image_size <> papers.image_size
-                THEN printf('image size %d (paper: %d)', ours.image_size, papers.image_size) END,
-            CASE WHEN ours.epochs <> papers.epochs
-                THEN printf('epochs %d (paper: %d)', ours.epochs, papers.epochs) END,
-            CASE WHEN ours.epochs_run < papers.epoch THEN printf(
-                'after epoch %d (paper: %d)', ours.epochs_run::BIGINT, papers.epoch
-            ) END,
-            CASE WHEN ours.config ->> '$.activation' <> 'relu' THEN printf(
-                'activation %s (paper: relu)', ours.config ->> '$.activation'
-            ) END,
-            'limit_train ' || (ours.config ->> '$.limit_train'),
-            'limit_test ' || (ours.config ->> '$.limit_test')
-        ) END AS differs
-    FROM held.reported AS papers
-    JOIN sweeps
-        ON papers.study = sweeps.sweep
-        OR sweeps.sweep NOT IN (SELECT study FROM held.reported)
-    LEFT JOIN cells_beside AS ours
-        ON ours.results = sweeps.results
-        AND list_contains(string_split(papers.arch, ' '), ours.arch)
-        AND ours.dataset = papers.dataset
-        AND (papers.labels IS NULL OR ours.labels = papers.labels)
-        AND (
-            papers.optimizer IS NULL
-            OR ours.optimizer = papers.optimizer
-            OR NOT json_exists(ours.cell, '$.optimizer')
-        )
-        AND (
-            papers.lr IS NULL
-            OR ours.lr = papers.lr
-            OR NOT json_exists(ours.cell, '$.lr')
-        )
-    WHERE ours.cell_id IS NOT NULL OR papers.study = sweeps.sweep
+        wanted.* EXCLUDE (arch),
+        coalesce(pairs.arch, wanted.arch) AS arch,
+        pairs.cell_id,
+        pairs.cell,
+        pairs.config_id,
+        pairs.role,
+        if(wanted.epoch IS NULL, NULL, least(wanted.epoch, pairs.epochs_run)) AS our_epoch,
+        CASE
+            WHEN pairs.cell_id IS NULL AND NOT wanted.has_network THEN ['no run of the network']
+            WHEN pairs.cell_id IS NULL THEN [concat_ws(
+                ', ', 'no run with relu', wanted.optimizer, 'lr ' || printf('%g', wanted.lr)
+            )]
+            WHEN wanted.of_the_network THEN pairs.network_settings
+            ELSE list_filter(
+                pairs.differs,
+                -- A quirk of evaluation changes no number of training.
+                lambda text: wanted.split IS DISTINCT FROM 'train' OR NOT regexp_matches(
+                    text,
+                    '^quirk (none|\S+-(test|eval)) \(paper: (none|\S+-(test|eval))\)$'
+                )
+            ) || if(
+                pairs.epochs_run < wanted.epoch,
+                [printf('after epoch %d (paper: %d)', pairs.epochs_run, wanted.epoch)],
+                []
+            )
+        END AS differs
+    FROM wanted
+    LEFT JOIN pairs
+        ON pairs.results = wanted.results
+        AND pairs.study = wanted.study
+        AND pairs.run = wanted.run
+        AND (pairs.same_run OR wanted.of_the_network)
 )
 
 SELECT
     paired.study,
+    paired.run,
+    paired.author,
     paired.item,
-    coalesce(paired.our_arch, paired.arch) AS arch,
+    paired.arch,
     paired.dataset,
     paired.labels,
-    paired.optimizer,
-    paired.lr,
-    paired.batch_size,
-    paired.image_size,
-    paired.epochs,
+    if(paired.of_the_network, NULL, paired.optimizer) AS optimizer,
+    if(paired.of_the_network, NULL, paired.lr) AS lr,
+    if(paired.of_the_network, NULL, paired.batch_size) AS batch_size,
+    if(paired.of_the_network, NULL, paired.image_size) AS image_size,
+    if(paired.of_the_network, NULL, paired.epochs) AS epochs,
     paired.setting,
     paired.epoch,
     paired.split,
@@ -214,7 +213,7 @@ SELECT
     paired.class_name,
     paired.value AS reported,
     paired.standing,
-    paired.protocol,
+    nullif(paired.protocol, '') AS protocol,
     paired.place,
     paired.cell_id,
     paired.cell,
@@ -223,7 +222,7 @@ SELECT
     summary.n,
     summary.measured_mean,
     summary.measured_sd,
-    nullif(paired.differs, '') AS differs,
+    nullif(array_to_string(paired.differs, '; '), '') AS differs,
     paired.results
 FROM paired
 LEFT JOIN summary

@@ -17,10 +17,11 @@ from analysis.charts.tuning import _axis
 from analysis.tables.table_formats import MISSING
 
 # ablation needs cells to compare, ranks blocks, lr-sensitivity and parallel-coordinates several
-# configs of a cell, enhancement the results of `explain`, metric-curves metrics of the sweep file.
+# configs of a cell, enhancement the results of `explain`, metric-curves metrics of the sweep file,
+# confusion-reported a network and data set of zeng-alexnet.
 OF_MORE = (
     *("ablation", "ranks", "lr-sensitivity", "parallel-coordinates", "enhancement"),
-    "metric-curves",
+    *("metric-curves", "confusion-reported"),
 )
 OF_ONE_CELL = [name for name in PLOTS if name not in OF_MORE]
 OF_A_SEARCH = ("lr-sensitivity", "parallel-coordinates")
@@ -28,9 +29,13 @@ STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doc
 
 
 @pytest.fixture(scope="module")
-def svgs(opened, searched, measured, tmp_path_factory):
+def svgs(opened, searched, measured, of_a_paper, tmp_path_factory):
     """Every figure as SVG, by name."""
-    others = {"parallel-coordinates": searched, "metric-curves": measured}
+    others = {
+        "parallel-coordinates": searched,
+        "metric-curves": measured,
+        "confusion-reported": of_a_paper,
+    }
     folder = tmp_path_factory.mktemp("svgs") / "new folder"
     return {
         name: save_plot(others.get(name, opened), name, folder / f"{name}.svg").read_bytes()
@@ -63,6 +68,25 @@ def test_nothing_to_show_is_a_message(blank, tmp_path):
         with pytest.raises(AnalysisError, match=f"nothing to show in {name} yet"):
             save_plot(connection, name, tmp_path / "x.svg")
     assert not (tmp_path / "x.svg").exists()
+
+
+def test_printed_matrices_stand_beside_ours_on_one_scale(of_a_paper):
+    spec = make_plot(of_a_paper, "confusion-reported")
+    titles = [(chart["title"]["text"], chart["title"]["subtitle"]) for chart in spec["concat"]]
+    assert titles[:2] == [
+        ("zeng-alexnet, run 1", "7,539 of 10,000 right (75.39%)"),
+        ("zeng-alexnet, run 2", "7,485 of 10,000 right (74.85%)"),
+    ]
+    assert titles[2][0] == "measured: alexnet_cifar (1 trial)"
+    assert " of 60 right" in titles[2][1]
+    domains = {
+        tuple(layer["encoding"]["color"]["scale"]["domain"])
+        for chart in spec["concat"]
+        for layer in chart["layer"][:1]
+    }
+    assert domains == {(0, 1)}
+    shares = [row for row in data_rows(spec) if row["label"] == "dog" and row["predicted"] == "cat"]
+    assert [row["share"] for row in shares[:2]] == [0.18, 0.105]
 
 
 def test_unknown_names_and_suffixes_give_the_known_ones(opened, tmp_path):
@@ -273,7 +297,8 @@ def test_svg_is_the_same_in_a_new_process(tiny, svgs, tmp_path):
         "connection = connect(sys.argv[1]);"
         "[save_plot(connection, name, f'{sys.argv[2]}/{name}.svg') for name in PLOTS]"
     )
-    others = {"parallel-coordinates", "metric-curves"}  # of other folders
+    # Of other folders.
+    others = {"parallel-coordinates", "metric-curves", "confusion-reported"}
     code = code.replace("in PLOTS]", f"in PLOTS if name not in {others}]")
     command = [sys.executable, "-c", code, str(tiny), str(tmp_path)]
     subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7", "HOME": str(tmp_path)})

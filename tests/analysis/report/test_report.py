@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium")
 # They need a cell with several configs, and metrics beside the usual ones.
-DRAWN = set(PLOTS) - {"parallel-coordinates", "metric-curves"}
+DRAWN = set(PLOTS) - {"parallel-coordinates", "metric-curves", "confusion-reported"}
 
 
 @pytest.fixture(scope="module")
