@@ -43,6 +43,7 @@ VIEWS = (
     "views/reported",
     "views/reported_confusion",
     "views/learning_curves",
+    "views/convergence",
     "views/pareto",
     "views/damaged",
 )

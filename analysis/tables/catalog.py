@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from analysis.results.database import Connection
 from analysis.results.errors import AnalysisError, closest_hint
-from analysis.tables import reported, significance, study_tables, sweep_tables
+from analysis.tables import convergence, reported, significance, study_tables, sweep_tables
 from analysis.tables.code_note import code_note
 from analysis.tables.measures import find_measure
 from analysis.tables.objectives import objective_note
@@ -38,6 +38,10 @@ TABLES: dict[str, tuple[Callable[..., Table], str]] = {
     "ranking": (
         significance.ranking,
         "mean rank of every network over data sets, and what tells them apart",
+    ),
+    "convergence": (
+        convergence.convergence,
+        "how soon and how smoothly every cell's winner came up",
     ),
     "reported": (
         reported.reported,
@@ -72,6 +76,7 @@ TABLES: dict[str, tuple[Callable[..., Table], str]] = {
 }
 # Tables of numbers of the cells' winners that have no column for the winners' role.
 OF_WINNERS = {
+    "convergence",
     *("per-class", "reported", "training-time", "classification-report"),
     *("gap", "label-sets", "scaling", "coarse-from-fine"),
 }
@@ -81,18 +86,29 @@ OF_WINNERS = {
 BY_METRIC = ("comparison", "paired", "ranking")
 
 
-def make_table(connection: Connection, name: str, metric: str | None = None) -> Table:
+def make_table(
+    connection: Connection,
+    name: str,
+    metric: str | None = None,
+    *,
+    threshold: float | None = None,
+) -> Table:
     """Make a ready table; `metric` is the number that cells are compared by (`find_measure`).
 
-    Raises `AnalysisError` for an unknown name, with the known ones.
+    `threshold` is for the table `convergence`. Raises `AnalysisError` for an unknown name, with the
+    known ones, and for a metric or a threshold of a table that has none.
     """
     if name not in TABLES:
         hint = closest_hint(name, TABLES)
         raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
+    if threshold is not None and name != "convergence":
+        raise AnalysisError(f"--threshold is for the table convergence; {name} has none")
     if name in BY_METRIC:
         table = TABLES[name][0](connection, find_measure(connection, metric))
     elif metric is not None:
         raise AnalysisError(f"a metric goes with {', '.join(BY_METRIC)}, not with {name}")
+    elif threshold is not None:
+        table = convergence.convergence(connection, threshold)
     else:
         table = TABLES[name][0](connection)
     if not table.rows:

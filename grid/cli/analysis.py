@@ -59,6 +59,13 @@ def table(
     ] = "table",
     output: Annotated[Path | None, typer.Option("-o", help="Write the table to a file.")] = None,
     metric: Metric = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="VALUE",
+            help="Of convergence: the value to reach, such as 0.6 (default: near the best).",
+        ),
+    ] = None,
     all: All = False,
 ) -> None:
     """Print a ready table; without a name, list them."""
@@ -73,7 +80,7 @@ def table(
             for known_name, (_, meaning) in TABLES.items():
                 print(f"{known_name:26} {meaning}")
             return
-        ready_table = make_table(connect(results, all=all), name, metric)
+        ready_table = make_table(connect(results, all=all), name, metric, threshold=threshold)
         if format == "table" and output is None:
             print_table(ready_table, open_console())
         else:
