@@ -17,6 +17,7 @@ BENCHMARKS = {
     "estimate": "benchmarks.sweeps.bench_estimate",
     "overhead": "benchmarks.sweeps.bench_overhead",
     "replay": "benchmarks.search.bench_replay",
+    "scale": "benchmarks.sweeps.bench_scale",
     "scheduling": "benchmarks.sweeps.bench_scheduling",
     "slurm": "benchmarks.clusters.bench_slurm",
     "storm": "benchmarks.clusters.bench_storm",
