@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from analysis.charts.encodings import Points, domain, plain, varies
+from analysis.charts.leading import MOST_BARS, leading_groups, others_note
 from analysis.charts.style import PALETTE, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
@@ -31,6 +32,7 @@ def final(connection: Connection, measure: Measure | None = None) -> Chart | Non
     records = _measured(connection, measure)
     if not records:
         return None
+    total, records = len(records), records[:MOST_BARS]
     axes = cell_axes(records)
     several = len({row["results"] for row in records}) > 1
     labels = [
@@ -52,9 +54,11 @@ def final(connection: Connection, measure: Measure | None = None) -> Chart | Non
             ]
         )
     ]
-    subtitle = "a bar is a cell's best config; bars end at the mean, ± standard deviation"
-    if measure.lower_is_better:
-        subtitle += f"; best at the top: {measure.sorting}"
+    subtitle = [
+        "a bar is a cell's best config; bars end at the mean, ± standard deviation",
+        *([f"best at the top: {measure.sorting}"] if measure.lower_is_better else []),
+        *others_note(len(records), total, by=measure.sorting),
+    ]
     figure: Chart = alt.hconcat(*panels, spacing=24).properties(
         title=dict(text=_final_title(measure), subtitle=subtitle)
     )
@@ -101,7 +105,9 @@ def ablation(connection: Connection, measure: Measure | None = None) -> Chart | 
     panels = [panel for axis in compared if (panel := _axis_panel(records, axis, axes, measure))]
     if not panels:
         return None
-    subtitle = "bars of one group differ in nothing else that is compared; ± standard deviation"
+    subtitle = ["bars of one group differ in nothing else that is compared; ± standard deviation"]
+    if len(records) > MOST_BARS:
+        subtitle.append(f"of each setting the groups of the best cells, up to {MOST_BARS} bars")
     figure: Chart = (
         alt.vconcat(*panels, spacing=28)
         .resolve_scale(color="independent", yOffset="independent")
@@ -116,7 +122,9 @@ def _axis_panel(records: list[Row], axis: str, axes: list[str], measure: Measure
     groups: dict[str, list[Row]] = {}
     for row in records:
         groups.setdefault(f"{plain(cell_label(row, others))}\n{row['results']}", []).append(row)
-    comparable = {name: group for name, group in groups.items() if len(group) > 1}
+    comparable = leading_groups(
+        {name: group for name, group in groups.items() if len(group) > 1}, MOST_BARS
+    )
     if not comparable:
         return None
     points = [

@@ -13,7 +13,7 @@ from analysis.charts import bars, confusion, curves, enhancement, ranks, scatter
 from analysis.charts.figure_formats import FILE_FORMATS, Spec
 from analysis.charts.style import CONFIG, Chart
 from analysis.results.database import Connection
-from analysis.results.errors import AnalysisError, closest_hint
+from analysis.results.errors import AnalysisError, closest_hint, first_line
 from analysis.tables.measures import find_measure
 
 
@@ -51,7 +51,11 @@ def save_plot(
             f"{path}: cannot write {suffix or 'a file without a suffix'}; "
             f"there are: {', '.join(FILE_FORMATS)}"
         )
-    content = FILE_FORMATS[suffix](make_plot(connection, name, metric))
+    spec = make_plot(connection, name, metric)
+    try:
+        content = FILE_FORMATS[suffix](spec)
+    except ValueError as error:  # what the drawing engine raises
+        raise AnalysisError(f"{name} cannot be drawn: {first_line(error)}") from None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

@@ -17,6 +17,7 @@ from analysis.charts.encodings import (
     tooltips,
     varies,
 )
+from analysis.charts.leading import MOST_LINES, others_note
 from analysis.charts.style import Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
@@ -30,7 +31,7 @@ OVER_TRIALS = "mean ± standard deviation over the trials that reached the epoch
 
 def val_top1(connection: Connection) -> Chart | None:
     """Draw validation accuracy by epoch of every cell's winner, a panel per network."""
-    records = rows(connection, sql("questions/curves"))
+    records = rows(connection, sql("questions/curves"), most=MOST_LINES)
     panel, colour, axes = cell_roles(records)
     others = [axis for axis in axes if axis not in (panel, colour) and varies(records, axis)]
     points = [
@@ -44,14 +45,14 @@ def val_top1(connection: Connection) -> Chart | None:
     if not points:
         return None
     figure: Chart = _panels(points, "val top-1 (%)", axes, colour).properties(
-        title=dict(text="Learning curves", subtitle=OVER_TRIALS)
+        title=dict(text="Learning curves", subtitle=[OVER_TRIALS, *_others(records)])
     )
     return figure
 
 
 def both_splits(connection: Connection) -> Chart | None:
     """Draw accuracy and loss by epoch on train and val of each winner, a panel per network."""
-    records = rows(connection, sql("questions/curves"))
+    records = rows(connection, sql("questions/curves"), most=MOST_LINES)
     _, _, axes = cell_roles(records)
     charts = []
     for measure, factor, title in (("top1", 100.0, "top-1 (%)"), ("loss", 1.0, "loss")):
@@ -65,7 +66,11 @@ def both_splits(connection: Connection) -> Chart | None:
             charts.append(_panels(points, title, axes, "setting", log=log))
     if not charts:
         return None
-    subtitle = [OVER_TRIALS, "train: running mean in training mode, on augmented images"]
+    subtitle = [
+        OVER_TRIALS,
+        "train: running mean in training mode, on augmented images",
+        *_others(records),
+    ]
     figure: Chart = alt.vconcat(*charts).properties(
         title=dict(text="Training and validation", subtitle=subtitle)
     )
@@ -74,7 +79,7 @@ def both_splits(connection: Connection) -> Chart | None:
 
 def metrics(connection: Connection) -> Chart | None:
     """Draw each metric that the sweep asked for by epoch of every cell's winner, on validation."""
-    records = rows(connection, sql("questions/metric_curves"))
+    records = rows(connection, sql("questions/metric_curves"), most=MOST_LINES)
     _, _, axes = cell_roles(records)
     charts = []
     for name in dict.fromkeys(row["name"] for row in records):
@@ -85,14 +90,14 @@ def metrics(connection: Connection) -> Chart | None:
     if not charts:
         return None
     figure: Chart = alt.vconcat(*charts).properties(
-        title=dict(text="Metrics on validation", subtitle=OVER_TRIALS)
+        title=dict(text="Metrics on validation", subtitle=[OVER_TRIALS, *_others(records)])
     )
     return figure
 
 
 def lr_schedule(connection: Connection) -> Chart | None:
     """Draw the learning rate by epoch, and validation accuracy below it, a panel per network."""
-    records = rows(connection, sql("questions/curves"))
+    records = rows(connection, sql("questions/curves"), most=MOST_LINES)
     _, _, axes = cell_roles(records)
     charts = [
         _panels([{**point, "dash": ""} for _, point in points], title, axes, "setting")
@@ -104,11 +109,17 @@ def lr_schedule(connection: Connection) -> Chart | None:
     ]
     if len(charts) < 2:
         return None
-    subtitle = "learning rate at the epoch's last step, of one of the trials"
+    subtitle = ["learning rate at the epoch's last step, of one of the trials", *_others(records)]
     figure: Chart = alt.vconcat(*charts).properties(
         title=dict(text="Learning rate and what it gives", subtitle=subtitle)
     )
     return figure
+
+
+def _others(records: list[Row]) -> list[str]:
+    """Return a line that counts the cells left out; the view `learning_curves` has them all."""
+    shown = len({(row["results"], row["cell_id"]) for row in records})
+    return others_note(shown, records[0]["cells"], by="validation")
 
 
 def _points(records: list[Row], column: str, factor: float) -> list[tuple[Row, Point]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
 import altair as alt
 
 from analysis.charts.encodings import Points, plain
+from analysis.charts.leading import others_note
 from analysis.charts.style import PALETTE, Chart
 from analysis.results.database import Connection
 from analysis.tables import statistics
 from analysis.tables.measures import Measure
-from analysis.tables.significance import Ranked, rank_test, ranked
+from analysis.tables.significance import MOST_VALUES, Ranked, rank_test, ranked
 
 LINE = 54  # points from the top to the line of ranks
 BAR = 11  # points from one bar to the next
@@ -26,17 +28,18 @@ def critical_difference(connection: Connection, measure: Measure | None = None) 
     answer = ranked(connection, measure)
     if answer is None or answer.ranking.critical_difference is None:
         return None
-    ranks = answer.ranking.mean_ranks
-    k = len(ranks)
+    ranks = answer.ranking.mean_ranks[:MOST_VALUES]
+    k = len(ranks) if len(ranks) == len(answer.names) else math.ceil(max(ranks))
     difference = answer.ranking.critical_difference
     bars = [
         {"x": low - 0.008 * (k - 1), "x2": high + 0.008 * (k - 1), "y": y, "y2": y}
         for index, (low, high) in enumerate(statistics.alike(ranks, difference))
         for y in [LINE + BAR * (index + 1)]
     ]
-    names, stems = _names(answer, LINE + BAR * len(bars) + 26)
+    names, stems = _names(answer, ranks, k, LINE + BAR * len(bars) + 26)
     height = max(point["y"] for point in names) + 12
-    ticks = [{"x": rank, "x2": rank, "y": LINE - 6, "y2": LINE} for rank in range(1, k + 1)]
+    step = math.ceil(k / MOST_VALUES)
+    ticks = [{"x": rank, "x2": rank, "y": LINE - 6, "y2": LINE} for rank in range(1, k + 1, step)]
     at = partial(_at, k=k, height=height)
     line: dict[str, Any] = dict(color=INK, strokeWidth=1.2, strokeCap="square")
     text: dict[str, Any] = dict(color=INK, fontSize=12, baseline="middle", limit=320)
@@ -60,7 +63,8 @@ def critical_difference(connection: Connection, measure: Measure | None = None) 
             at(label).mark_text(align="left", dx=8, **{**text, "color": PALETTE[1]}),
         ]
     n = answer.ranking.n
-    title = dict(text=f"Mean ranks of {answer.axis} over {n} blocks", subtitle=_subtitle(answer))
+    subtitle = [*_subtitle(answer), *others_note(len(ranks), len(answer.names), "values", "rank")]
+    title = dict(text=f"Mean ranks of {answer.axis} over {n} blocks", subtitle=subtitle)
     figure: Chart = alt.layer(*layers).properties(
         width=max(300, min(640, 110 * (k - 1))), height=height, title=title
     )
@@ -79,15 +83,18 @@ def _at(data: list[dict[str, Any]], k: int, height: float) -> alt.Chart:
     return chart.encode(**ends, **({} if ends else {"text": "text:N"}))
 
 
-def _names(answer: Ranked, top: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the names at both sides, the better half left, and the lines that lead to them."""
-    ranks = answer.ranking.mean_ranks
-    k = len(ranks)
+def _names(
+    answer: Ranked, ranks: list[float], k: int, top: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the names of these ranks at both sides, the better half left, and the lines to them.
+
+    `k` is the end of the axis.
+    """
     edge = EDGE * (k - 1)
     names, stems = [], []
-    for index, (name, rank) in enumerate(zip(answer.names, ranks, strict=True)):
-        left = index < (k + 1) // 2
-        level = top + NAME * (index if left else k - 1 - index)
+    for index, (name, rank) in enumerate(zip(answer.names, ranks, strict=False)):
+        left = index < (len(ranks) + 1) // 2
+        level = top + NAME * (index if left else len(ranks) - 1 - index)
         end = 1 - edge if left else k + edge
         names.append({"x": end, "y": level, "text": f"{plain(name)} ({rank:.2f})", "left": left})
         stems += [

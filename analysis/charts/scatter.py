@@ -22,6 +22,7 @@ from analysis.charts.encodings import (
     shape_encoding,
     tooltips,
 )
+from analysis.charts.leading import MOST_POINTS, others_note
 from analysis.charts.name_places import Box, mark_box, place_names
 from analysis.charts.pareto_front import front, steps
 from analysis.charts.style import FAINT, PALETTE, SHAPES, Chart
@@ -142,15 +143,16 @@ def _scatter(cells: list[Row], x: Axis, y: Axis) -> Chart | None:
         return None
     colour, shape, axes = _roles(records)
     points = [_point(row, x, y, colour, shape, axes) for row in records]
-    plots: dict[str, list[Point]] = {}
-    for point in sorted(points, key=lambda point: point["plot"]):
-        plots.setdefault(point["plot"], []).append(point)
+    plots = {name: _leading(own, y) for name, own in _by_data_set(points).items()}
+    shown = sum(len(own) for own in plots.values())
     size = ALONE if len(plots) == 1 else BESIDE
     chosen = alt.selection_point(name="chosen", fields=["colour"], on="click", clear="dblclick")
     look = _Look(points, shape, axes, chosen, fronts=y.better != 0)
     drawn = [_plot(own, x, y, size, look).properties(**_sized(size)) for own in plots.values()]
     title = f"{y.short[0].upper()}{y.short[1:]} against {x.short}"
-    heading = dict(text=title, subtitle=[*_subtitle(records, y, look), *_size_note(records)])
+    by = f"the front and {y.short}" if y.better else "test top-1"
+    notes = [*_size_note(records), *others_note(shown, len(records), by=by)]
+    heading = dict(text=title, subtitle=[*_subtitle(records, y, look), *notes])
     if len(drawn) == 1:
         return drawn[0].add_params(chosen).properties(title=heading)
     titled = [
@@ -162,6 +164,22 @@ def _scatter(cells: list[Row], x: Axis, y: Axis) -> Chart | None:
         # The plots share the selection on purpose.
         warnings.filterwarnings("ignore", message="Automatically deduplicated selection")
         return beside.add_params(chosen).properties(title=dict(**heading, offset=20))
+
+
+def _by_data_set(points: list[Point]) -> dict[str, list[Point]]:
+    plots: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda point: point["plot"]):
+        plots.setdefault(point["plot"], []).append(point)
+    return plots
+
+
+def _leading(points: list[Point], y: Axis) -> list[Point]:
+    """Mark a data set's points on the Pareto front; return those that have room, these first."""
+    if y.better:
+        for place in front([(point["cost"], y.better * point["value"]) for point in points]):
+            points[place]["front"] = True
+        points = sorted(points, key=lambda point: (not point["front"], -y.better * point["value"]))
+    return points[:MOST_POINTS]
 
 
 def _sized(size: tuple[int, int]) -> dict[str, int]:
@@ -228,8 +246,6 @@ def _plot(
     corners: list[Point] = []
     if y.better:
         places = [(point["cost"], y.better * point["value"]) for point in points]
-        for place in front(places):
-            points[place]["front"] = True
         corners = [
             {"cost": cost, "best": y.better * best, "order": order}
             for order, (cost, best) in enumerate(steps(places, x_span[1]))

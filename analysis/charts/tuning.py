@@ -9,6 +9,13 @@ from typing import Any
 import altair as alt
 
 from analysis.charts.encodings import Points, colour_encoding, log_scale, plain, tooltips, varies
+from analysis.charts.leading import (
+    MOST_CONFIGS,
+    MOST_LINES,
+    MOST_POINTS,
+    leading_groups,
+    others_note,
+)
 from analysis.charts.style import PALETTE, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
@@ -43,17 +50,50 @@ def lr_sensitivity(connection: Connection) -> Chart | None:
     for row in records:
         name = json.dumps([row["results"], *(plain(cell_value(row, axis)) for axis in axes)])
         groups.setdefault(name, []).append(row)
-    points: list[Point] = []
-    for name, group in groups.items():
-        if len({row["lr"] for row in group if row["value_mean"] is not None}) > 1:
-            points += _group_points(name, group, axes, panel, others)
+    several = {
+        name: group
+        for name, group in groups.items()
+        if len({row["lr"] for row in group if row["value_mean"] is not None}) > 1
+    }
+    shown = _leading_groups(several)
+    points = [
+        point
+        for name, group in shown.items()
+        for point in _group_points(name, group, axes, panel, others)
+    ]
     if not points:
         return None
     goal = _goal(records)
+    counts = [sum(map(len, each.values())) for each in (shown, several)]
+    left_out = others_note(counts[0], counts[1], "configs", "validation")
     figure: Chart = _lr_panels(points, axes, ", ".join(others) or None, goal).properties(
-        title=dict(text="Sensitivity to the learning rate", subtitle=_lr_subtitle(points))
+        title=dict(
+            text="Sensitivity to the learning rate", subtitle=[*_lr_subtitle(points), *left_out]
+        )
     )
     return figure
+
+
+def _leading_groups(groups: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Return the groups with the best configs that a figure has room for, in the given order."""
+    ordered = {name: _best_first(group) for name, group in groups.items()}
+    best = sorted(ordered, key=lambda name: _score(ordered[name][0]), reverse=True)
+    kept = leading_groups({name: ordered[name] for name in best[:MOST_LINES]}, MOST_CONFIGS)
+    configs = {name: {row["config_id"] for row in group} for name, group in kept.items()}
+    return {
+        name: [row for row in group if row["config_id"] in configs[name]]
+        for name, group in groups.items()
+        if name in configs
+    }
+
+
+def _best_first(group: list[Row]) -> list[Row]:
+    return sorted(group, key=_score, reverse=True)
+
+
+def _score(row: Row) -> float:
+    """Return a config's score; that of one whose objective is missing ranks last."""
+    return -math.inf if row["score"] is None else float(row["score"])
 
 
 def _group_points(
@@ -183,7 +223,11 @@ def parallel_coordinates(connection: Connection) -> Chart | None:
     tuned = [group for group in cells.values() if _differing(group)]
     if not tuned:
         return None
-    panels = [_lines(_name(group[0], axes, several), group) for group in tuned[:MOST_CELLS]]
+    drawn = [_best_first(group)[:MOST_POINTS] for group in tuned[:MOST_CELLS]]
+    panels = [
+        _lines(_name(group[0], axes, several), group if len(best) == len(group) else best)
+        for group, best in zip(tuned, drawn, strict=False)
+    ]
     subtitle = [
         "a line is a config as searched, the darker the better; orange: the best that is complete",
         "dashed: pruned, its best epoch until then",
@@ -192,6 +236,8 @@ def parallel_coordinates(connection: Connection) -> Chart | None:
         del subtitle[1]
     if len(tuned) > MOST_CELLS:
         subtitle.append(f"the first {MOST_CELLS} of {len(tuned)} cells")
+    if any(len(group) > MOST_POINTS for group in tuned[:MOST_CELLS]):
+        subtitle.append(f"of each cell the best {MOST_POINTS} configs")
     wide = max(len(_differing(group)) for group in tuned) > 5
     figure: Chart = (
         alt.concat(*panels, columns=1 if wide or len(panels) == 1 else 2, spacing=36)
@@ -277,8 +323,7 @@ def _columns(group: list[Row]) -> dict[str, list[Any]]:
 
 def _line_points(group: list[Row], heights: list[list[float]]) -> list[Point]:
     """Return a point per config and axis; `shade` is the config's rank from the worst."""
-    # A config whose objective is missing in one of its trials ranks last.
-    scores = [-math.inf if row["score"] is None else row["score"] for row in group]
+    scores = [_score(row) for row in group]
     complete = [index for index, row in enumerate(group) if row["state"] == "complete"]
     best = max(complete, key=lambda index: scores[index], default=None)
     return [

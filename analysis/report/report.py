@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 
@@ -22,6 +23,7 @@ from analysis.tables.sweep_tables import trials_text
 from analysis.tables.table_formats import MISSING, Table, format_value, render, to_html
 
 COSTS = [name for name in PLOTS if "-vs-" in name]
+MOST_ROWS = 500  # of a table; the files beside the page have all
 PAIRED_WIDTH = 410  # points; two figures stand side by side
 # Views that a report reads a dozen times.
 HELD = ("best", "winner_trials", "winner_measures", "reported_runs", "reported")
@@ -43,7 +45,7 @@ def write_report(connection: Connection, out_dir: str | Path) -> Path:
         tables = {name: make_table(connection, name) for name in TABLES}
         drawings = dict(zip(figures, process.drawings(), strict=True))
         page = _page(connection, tables, figures, drawings)
-    files = {f"figures/{name}.svg": content.encode() for name, content in drawings.items()}
+    files = {f"figures/{name}.svg": text.encode() for name, text in drawings.items() if text}
     for name, table in tables.items():
         for format, suffix in TABLE_FILES.items():
             files[f"tables/{name}{suffix}"] = render(table, format).encode()
@@ -79,7 +81,7 @@ def _page(
     connection: Connection,
     tables: dict[str, Table],
     figures: dict[str, Spec],
-    drawings: dict[str, str],
+    drawings: dict[str, str | None],
 ) -> str:
     overview = rows(connection, sql("questions/overview"))
     template = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
@@ -129,7 +131,7 @@ def _page(
         sweeps=_sweep_files(connection),
         provenance=_table(tables["provenance"], "provenance"),
         script=script(),
-        specs=embedded(figures),
+        specs=embedded({name: spec for name, spec in figures.items() if drawings[name]}),
     )
 
 
@@ -189,26 +191,32 @@ def _notes(connection: Connection, overview: list[Row]) -> str:
 
 
 def _table(table: Table, name: str) -> str:
+    """Return a table's element, its first rows if there are very many, with links to its files."""
     links = " · ".join(
         f'<a href="tables/{name}{suffix}">{suffix[1:]}</a>' for suffix in TABLE_FILES.values()
     )
+    more = len(table.rows) - MOST_ROWS
+    rest = f'<p class="caption">… and {more:,} more rows in the files</p>\n' if more > 0 else ""
+    shown = replace(table, rows=table.rows[:MOST_ROWS])
     return (
-        f'<div class="table">{to_html(table)}</div>\n'
+        f'<div class="table">{to_html(shown)}</div>\n{rest}'
         f'<p class="caption">{html.escape(table.caption)}</p>\n<p class="files">{links}</p>'
     )
 
 
-def _figure(name: str, drawings: dict[str, str]) -> str:
+def _figure(name: str, drawings: dict[str, str | None]) -> str:
     """Return a figure's element: its SVG, until the script replaces it by the interactive one."""
     if name not in drawings:
         return f'<p class="nothing">Nothing to show in {html.escape(name)} yet.</p>'
+    if not (drawing := drawings[name]):
+        return f'<p class="nothing">{html.escape(name)} is too large to be drawn.</p>'
     return (
-        f'<figure><div class="drawing" data-figure="{name}">{drawings[name]}</div>'
+        f'<figure><div class="drawing" data-figure="{name}">{drawing}</div>'
         f'<p class="files"><a href="figures/{name}.svg">svg</a></p></figure>'
     )
 
 
-def _available_figures(names: Iterable[str], drawings: dict[str, str]) -> str:
+def _available_figures(names: Iterable[str], drawings: dict[str, str | None]) -> str:
     """Return those of the figures that have something to show."""
     return "\n".join(_figure(name, drawings) for name in names if name in drawings)
 

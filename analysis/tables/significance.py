@@ -17,6 +17,9 @@ from analysis.tables.table_formats import MISSING, Column, Kind, Table, format_v
 
 # Accuracies on other images, or of other classes, cannot be compared.
 NOT_PAIRED = ("dataset", "labels")
+# Values that are compared pair by pair, and that a note names of those not told apart; pairs of
+# thousands would take minutes and gigabytes, and nobody reads them.
+MOST_VALUES = 40
 MOST_NAMED = 3  # pairs that a note names; of more pairs only the nearest
 INSIDE = "inside the noise"
 EQUAL = "equal in every block"
@@ -67,7 +70,8 @@ def paired(connection: Connection, measure: Measure | None = None) -> Table:
         if row["role"]:
             roles[name, block] = row["role"]
     means = {name: fmean(values.values()) for name, values in measured.items()}
-    names = sorted(measured, key=lambda name: (-measure.score(means[name]), name))
+    ordered = sorted(measured, key=lambda name: (-measure.score(means[name]), name))
+    names = ordered[:MOST_VALUES]
     pairs = list(itertools.combinations(names, 2))
     answers = [over_shared(measured[a], measured[b]) for a, b in pairs]
     corrected = statistics.holm([answer.p for answer in answers])
@@ -89,9 +93,10 @@ def paired(connection: Connection, measure: Measure | None = None) -> Table:
                 *(answer.p, answer.wilcoxon_p, p, verdict(a, b, answer, p, measure)),
             )
         )
-    return Table(
-        "Paired comparison", _paired_caption(records, axis, len(pairs), measure), columns, lines
-    )
+    caption = _paired_caption(records, axis, len(pairs), measure)
+    if len(names) < len(ordered):
+        caption += f" Only the best {len(names)} of {len(ordered):,} values are paired."
+    return Table("Paired comparison", caption, columns, lines)
 
 
 def _paired_columns(measure: Measure) -> list[Column]:
@@ -241,12 +246,17 @@ def ranking(connection: Connection, measure: Measure | None = None) -> Table:
         nothing = "Nothing to rank: no two values of a compared setting have all else in common."
         return Table("Ranking", nothing, columns, [])
     lines = [
-        (name, rank, mean, answer.ranking.n, ", ".join(_alike(answer, name)) or None)
+        (name, rank, mean, answer.ranking.n, _alike_text(_alike(answer, name)))
         for name, rank, mean in zip(
             answer.names, answer.ranking.mean_ranks, answer.means, strict=True
         )
     ]
     return Table("Ranking", _ranking_caption(answer), columns, lines)
+
+
+def _alike_text(names: list[str]) -> str | None:
+    """Return the values that are not told apart; of very many the number alone."""
+    return f"{len(names):,} values" if len(names) > MOST_VALUES else ", ".join(names) or None
 
 
 def _alike(answer: Ranked, name: str) -> list[str]:

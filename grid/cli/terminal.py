@@ -79,20 +79,33 @@ def print_outcome(summary: Summary, console: Console) -> None:
         f"{counted(summary.ran, 'trial')} in {duration}\n"
     )
     if summary.states.get("complete"):
-        from analysis import AnalysisError, make_table, write_report
-        from analysis.results.database import connect
-
-        connection = connect(summary.folder)
-        print_table(make_table(connection, "comparison"), console)
-        if is_address(summary.folder):
-            print(f"\nreport: cnngrid report {shlex.quote(str(summary.folder))}")
-            return
         try:
-            print(f"\nreport: {write_report(connection, as_folder(summary.folder) / 'report')}")
-        except (OSError, AnalysisError) as error:
-            print(f"cnngrid: no report: {error}", file=sys.stderr)
+            _print_answers(summary, console)
+        except Exception as error:  # the trials are stored, whatever becomes of their page
+            print(f"cnngrid: no report: {_reason(error)}", file=sys.stderr)
     if summary.interrupted or summary.unfinished:
         print("run the same command again to go on", file=sys.stderr)
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error that users can meet, with its type for any other."""
+    from analysis.results.errors import AnalysisError
+    from cnncore.error_text import error_line
+
+    return str(error) if isinstance(error, OSError | AnalysisError) else error_line(error)
+
+
+def _print_answers(summary: Summary, console: Console) -> None:
+    """Print the table `comparison`, write the report and print its path."""
+    from analysis import make_table, write_report
+    from analysis.results.database import connect
+
+    connection = connect(summary.folder)
+    print_table(make_table(connection, "comparison"), console)
+    if is_address(summary.folder):
+        print(f"\nreport: cnngrid report {shlex.quote(str(summary.folder))}")
+        return
+    print(f"\nreport: {write_report(connection, as_folder(summary.folder) / 'report')}")
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -162,8 +162,12 @@ class Sweep:
 
     def store_epochs(self, row: dict[str, Any], epochs: int) -> None:
         """Write a trial's epochs alone, as while it runs."""
+        write(self.folder, "epochs", row["trial_id"], self.epoch_rows(row, epochs))
+
+    def epoch_rows(self, row: dict[str, Any], epochs: int) -> list[dict[str, Any]]:
+        """Return the rows of a trial's epochs."""
         top = row.get("val_top1") or 0.5
-        rows = [
+        return [
             {
                 "trial_id": row["trial_id"],
                 "epoch": epoch,
@@ -180,7 +184,6 @@ class Sweep:
             }
             for epoch in range(1, epochs + 1)
         ]
-        write(self.folder, "epochs", row["trial_id"], rows)
 
 
 def enhancement_rows(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from analysis import AnalysisError, connect, save_plot
+from analysis.charts import svg
 from analysis.charts.catalog import PLOTS, make_plot
 from analysis.charts.curves import epoch_ticks
 from analysis.charts.figure_formats import FILE_FORMATS, script
+from analysis.charts.svg import svg_process
 from analysis.charts.tuning import _axis
 from analysis.tables.table_formats import MISSING
+from tests.analysis.conftest import Sweep, write
 
 # ablation needs cells to compare, ranks blocks, lr-sensitivity and parallel-coordinates several
 # configs of a cell, enhancement the results of `explain`, metric-curves metrics of the sweep file,
@@ -400,3 +403,73 @@ def test_epochs_on_an_axis_are_round_and_evenly_spaced() -> None:
         named = epoch_ticks(last)
         assert 1 <= len(named) <= 7
         assert named[-1] > last * 2 / 3
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """A connection to 90 cells of two trials: three networks at thirty learning rates."""
+    sweep = Sweep(tmp_path_factory.mktemp("crowd") / "crowd", "crowd")
+    trials = []
+    for index in range(180):
+        axes = {"arch": f"net{index % 3}", "lr": 0.001 * (1 + index // 6)}
+        planned = sweep.planned(axes, index // 3 % 2)
+        trials.append(sweep.trial(planned, test_top1=0.5 + index / 1000, lr=axes["lr"]))
+    write(sweep.folder, "trials", "compacted-1", trials)
+    epochs = [row for trial in trials for row in sweep.epoch_rows(trial, 2)]
+    write(sweep.folder, "epochs", "compacted-1", epochs)
+    sweep.write_plan()
+    return connect(sweep.folder)
+
+
+def test_figures_draw_the_best_of_many_cells_and_say_so(crowd, monkeypatch):
+    """`curves` and bars have fewer places than this sweep has cells."""
+    spec = make_plot(crowd, "curves")
+    [points] = spec["datasets"].values()
+    lines = {(point["panel"], point["colour"]) for point in points}
+    assert len(lines) == 40
+    assert {panel for panel, _ in lines} == {"net0", "net1", "net2"}
+    assert "the best 40 of 90 cells by validation" in spec["title"]["subtitle"]
+    spec = make_plot(crowd, "final-bars")
+    [shown, _] = spec["datasets"].values()
+    assert len(shown) == 60
+    assert shown[0]["value"] == pytest.approx(67.75)
+    assert "the best 60 of 90 cells by test top-1" in spec["title"]["subtitle"]
+    monkeypatch.setattr("analysis.charts.scatter.MOST_POINTS", 60)
+    monkeypatch.setattr("analysis.charts.tuning.MOST_CONFIGS", 75)
+    spec = make_plot(crowd, "accuracy-vs-params")
+    assert len(spec["layer"]) < 5, "30 learning rates have no shapes"
+    assert "the best 60 of 90 cells by test top-1" in spec["title"]["subtitle"]
+    spec = make_plot(crowd, "lr-sensitivity")
+    [points] = spec["datasets"].values()
+    assert len(points) == 60
+    assert "the best 60 of 90 configs by validation" in spec["title"]["subtitle"]
+
+
+DEADLY_PROGRAM = """
+import importlib.util, os
+found = importlib.util.spec_from_file_location("svg", {path!r})
+svg = importlib.util.module_from_spec(found)
+found.loader.exec_module(svg)
+draw = svg.to_svg
+svg.to_svg = lambda spec: os._exit(3) if "deadly" in spec else draw(spec)
+svg.main()
+"""
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out_and_the_others_are_drawn(tmp_path, monkeypatch):
+    """The engine refuses the second figure and dies of the fourth."""
+    program = tmp_path / "program.py"
+    program.write_text(DEADLY_PROGRAM.format(path=svg.__file__))
+    monkeypatch.setattr(svg, "__file__", str(program))
+    schema = "https://vega.github.io/schema/vega-lite/v6.1.json"
+    small = {"$schema": schema, "data": {"values": [{"x": 1}]}, "mark": "point"}
+    refused = {**small, "data": {"values": [{"x": 1}], "format": {"type": "csv"}}, "mark": 7}
+    deadly = {**small, "deadly": True}
+    with svg_process() as process:
+        for spec in (small, refused, small, deadly, small):
+            process.draw(spec)
+        first, second, third, fourth, fifth = process.drawings()
+    assert first == third == fifth
+    assert first is not None
+    assert second is None
+    assert fourth is None

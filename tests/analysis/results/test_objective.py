@@ -58,7 +58,7 @@ def test_cell_metrics_are_those_of_the_chosen_epoch_and_curves_have_all(measured
         "best WHERE arch = 'cnn3') ORDER BY ALL"
     ).fetchall()
     assert answer == [(s, n, 2, 0) for s in ("test", "val") for n in ("macro_f1", "mine:cost")]
-    curves = rows(measured, sql("questions/metric_curves"))
+    curves = rows(measured, sql("questions/metric_curves"), most=40)
     epochs = [[row["epoch"] for row in curves if row["name"] == name and row["n"] == 2]
               for name in ("macro_f1", "mine:cost")]  # fmt: skip
     assert epochs == [[1, 2, 3, 4], [2, 3, 4]], "the missing value of epoch 1 is not drawn as one"
