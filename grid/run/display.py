@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 # Without a terminal (a log file, CI): at most one line in this many seconds, and one per trial
 # that did not complete.
 LINE_EVERY_S = 10.0
-# The shortest time between two forecasts: counting a large sweep takes longer than drawing it.
+# Running trials that such a line names.
+LINE_TRIALS = 4
+# Lines of the terminal that the running trials leave to the summary and what stands above it.
+OTHER_LINES = 6
+# The shortest time between two forecasts, and the largest share of a processor that they take:
+# counting a large sweep takes longer than drawing it.
 FORECAST_EVERY_S = 1.0
+FORECAST_SHARE = 0.02
 
 
 @dataclass
@@ -61,7 +67,7 @@ class Display:
     # Trials that wait with a checkpoint.
     _paused: set[str] = field(default_factory=set)
     _last_line: float = 0.0
-    # Time of the last forecast, and its result.
+    # Time of the next forecast, and the result of the last.
     _left: tuple[float, float | None] = (float("-inf"), None)
 
     @property
@@ -171,11 +177,13 @@ class Display:
 
     def time_left_s(self) -> float | None:
         """Forecast the seconds left from the epochs so far; None before the first has ended."""
-        if time.monotonic() - self._left[0] > FORECAST_EVERY_S:
+        if (started := time.monotonic()) > self._left[0]:
             # Copies, because another thread draws.
             work = [replace(cell, started=dict(cell.started)) for cell in self.work.values()]
             left = time_left_s(work, self.stop, self.wanted, self.capacity.slots)
-            self._left = (time.monotonic(), left)
+            ended = time.monotonic()
+            pause_s = max(FORECAST_EVERY_S, (ended - started) / FORECAST_SHARE)
+            self._left = (ended + pause_s, left)
         return self._left[1]
 
     def _record(self, trial: Trial, state: str, progress: Progress | None = None) -> None:
@@ -208,7 +216,7 @@ class Display:
         return ", ".join(parts)
 
     def render(self) -> RenderableType:
-        """Return the whole picture: the summary, and a line per running trial."""
+        """Return the whole picture: the summary, and a line per running trial that has room."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -217,7 +225,9 @@ class Display:
         table = Table.grid(padding=(0, 2))
         table.add_row("", "", "", "", "")
         now = time.monotonic()
-        for running in list(self._running.values()):
+        running_now = list(self._running.values())
+        room = max(self.console.size.height - OTHER_LINES, 1)
+        for running in running_now[:room]:
             last = running.last
             epochs = running.trial.config.epochs
             table.add_row(
@@ -227,6 +237,8 @@ class Display:
                 self._value_text(last) if last else "",
                 format_s(now - running.started),
             )
+        if (more := len(running_now) - room) > 0:
+            table.add_row(Text(f"  ... and {more:,} more"))
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             Text(self.sweep, style="bold"),
@@ -255,11 +267,13 @@ class Display:
         if self._draws or time.monotonic() - self._last_line < LINE_EVERY_S:
             return
         self._last_line = time.monotonic()
-        running = "; ".join(
-            f"{r.label} {r.last.epoch}/{r.last.epochs} {self._short_text(r.last)}"
-            for r in self._running.values()
-            if r.last
-        )
+        seen = [(r.label, r.last) for r in self._running.values() if r.last]
+        named = [
+            f"{label} {last.epoch}/{last.epochs} {self._short_text(last)}"
+            for label, last in seen[:LINE_TRIALS]
+        ]
+        more = [f"and {len(seen) - LINE_TRIALS:,} more"] if len(seen) > LINE_TRIALS else []
+        running = "; ".join([*named, *more])
         self.console.print(
             f"{self.sweep}: {self.summary()}" + (f" [{running}]" if running else ""),
             highlight=False,
