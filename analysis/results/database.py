@@ -25,7 +25,7 @@ from analysis.results.parquet_file import damage_at_ends
 from analysis.results.running import read_claims
 from analysis.results.sql_files import SHIPPED, TABLES, VIEWS, needed, sql
 from analysis.results.table_files import Connection as Connection
-from analysis.results.table_files import damage, folders_of, list_files, load, size_in_bytes
+from analysis.results.table_files import folders_of, list_files, load, size_in_bytes, warnings_about
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -52,7 +52,7 @@ def open_results(*folders: str | Path, all: bool = False) -> Connection:
     else:
         connection.execute("SET VARIABLE prediction_files = $files", {"files": files})
         connection.execute(sql("predictions_in_files"))
-    _warn(damage(connection))
+    _warn(warnings_about(connection))
     return connection
 
 
@@ -62,7 +62,7 @@ def connect(*folders: str | Path, all: bool = False) -> Connection:
     The files of epochs, classes and predictions are read when `rows` first needs them.
     """
     connection = open_database(*folders, all=all)
-    _warn(damage(connection))
+    _warn(warnings_about(connection))
     return connection
 
 
@@ -105,7 +105,8 @@ def _spill_folder() -> str:
 
 def _insert_folders(connection: Connection, folders: Sequence[str | Path]) -> None:
     for position, (name, path) in enumerate(name_folders(folders)):
-        connection.execute("INSERT INTO held.folders VALUES (?, ?, ?)", [name, str(path), position])
+        row = [name, str(path), position, False]
+        connection.execute("INSERT INTO held.folders VALUES (?, ?, ?, ?)", row)
 
 
 def _insert_claims(connection: Connection) -> None:
@@ -166,9 +167,9 @@ def rows(connection: Connection, question: str, **parameters: Any) -> list[dict[
 
 
 def _ask(connection: Connection, question: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    before = damage(connection)
+    before = warnings_about(connection)
     load(connection, *needed(question))
-    _warn([message for message in damage(connection) if message not in before])
+    _warn([message for message in warnings_about(connection) if message not in before])
     cursor = connection.execute(question, parameters or None)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -14,7 +14,7 @@ import duckdb
 from analysis.results.database import open_database
 from analysis.results.errors import AnalysisError, closest_hint, first_line
 from analysis.results.sql_files import needed, view_names
-from analysis.results.table_files import damage, load
+from analysis.results.table_files import load, warnings_about
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def ask(question: str, *folders: str | Path, all: bool = False) -> Answer:
             values = relation.fetchall()
     except duckdb.Error as error:
         raise AnalysisError(_message(error)) from None
-    return Answer(relation, relation.columns, types, values, damage(connection))
+    return Answer(relation, relation.columns, types, values, warnings_about(connection))
 
 
 def _check_is_a_question(statements: Sequence[duckdb.Statement]) -> None:

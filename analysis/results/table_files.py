@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from analysis.results.parquet_file import damage_at_ends
 from analysis.results.sql_files import sql
 
 Connection = DuckDBPyConnection
+# From so many small files of a table on, a question says that merging them would help.
+MANY_FILES = 1_000
 
 
 def folders_of(connection: Connection) -> dict[str, Path]:
@@ -65,8 +69,21 @@ def _load_table(connection: Connection, table: str) -> None:
             connection.execute("USE held")
             connection.table(f"loaded.{table}").create_view(table, replace=True)
             connection.execute("USE main")
+            _note_many_files(connection, files)
             return
     raise AnalysisError(f"cannot read the table {table}: its files keep changing; try again")
+
+
+def _note_many_files(connection: Connection, files: list[tuple[str, str]]) -> None:
+    """Record the folders of which a table has many small files."""
+    counts = Counter(
+        results for results, file in files if not os.path.basename(file).startswith("compacted-")
+    )
+    for results, count in counts.items():
+        if count >= MANY_FILES:
+            connection.execute(
+                "UPDATE held.folders SET many_files = true WHERE results = ?", [results]
+            )
 
 
 def _read(connection: Connection, table: str, files: list[str]) -> duckdb.DuckDBPyRelation:
@@ -146,6 +163,21 @@ def _read_error(connection: Connection, table: str, file: str) -> str | None:
     except duckdb.Error as error:
         return first_line(error) if os.path.exists(file) else None
     return None
+
+
+def warnings_about(connection: Connection) -> list[str]:
+    """Return a message for every file that was left out, and every folder that is slow to read."""
+    slow = connection.execute(
+        "SELECT path FROM held.folders WHERE many_files ORDER BY argument_index"
+    )
+    return [
+        *damage(connection),
+        *(
+            f"{os.path.relpath(path)} has thousands of small files, which are slow to read: "
+            f"cnngrid compact {shlex.quote(os.path.relpath(path))} merges them"
+            for (path,) in slow.fetchall()
+        ),
+    ]
 
 
 def damage(connection: Connection) -> list[str]:

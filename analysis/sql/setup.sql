@@ -5,7 +5,12 @@ CREATE SCHEMA held;   -- one view per table: on empty at first, on loaded once i
 CREATE SCHEMA newest; -- one row per trial, epoch, ...: the newest
 
 CREATE TABLE held.options (all_trials BOOLEAN);
-CREATE TABLE held.folders (results VARCHAR, path VARCHAR, argument_index BIGINT);
+CREATE TABLE held.folders (
+    results VARCHAR,
+    path VARCHAR,
+    argument_index BIGINT,
+    many_files BOOLEAN -- whether a table has thousands of small files
+);
 CREATE TABLE held.damaged (results VARCHAR, table_name VARCHAR, file VARCHAR, reason VARCHAR);
 CREATE TABLE held.running (
     results VARCHAR,

@@ -50,6 +50,9 @@ from grid.trial.provenance import git_commit
 if TYPE_CHECKING:
     from rich.console import Console
 
+# The unit that a driver takes to merge files beside other drivers.
+MERGING = "merging"
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -84,13 +87,25 @@ def run_plan(plan: Plan, options: RunOptions, console: Console) -> Summary:
     store.check_usable(plan.spec.sweep)
     if not options.share:
         with hold(store), stored_code_used(store, plan.sources):
-            return _run_held(plan, options, console, store, None)
+            _merge_files(store)
+            summary = _run_held(plan, options, console, store, None)
+            _merge_files(store)
+            return summary
     with join(store) as name, stored_code_used(store, plan.sources):
         share = Share(store, name)
         try:
-            return _run_held(plan, options, console, store, share)
+            summary = _run_held(plan, options, console, store, share)
+            if share.take(MERGING):
+                _merge_files(store)
+            return summary
         finally:
             share.release()
+
+
+def _merge_files(store: Store) -> None:
+    """Merge the folder's small files; what finished is stored, whether this works or not."""
+    with suppress(StoreError):
+        store.tidy()
 
 
 def _check_options(store: Store, plan: Plan, options: RunOptions) -> None:

@@ -206,7 +206,7 @@ class CellSearch:
         if self._store is not None:
             for row in stale:
                 name = suggestion_name(row["cell_id"], row["suggestion"], row["role"])
-                self._store.files.remove(self._store.table_path("asked", name))
+                self._store.drop_asked(name, row)
 
     def _advance_all(self, ended_at: dict[str, int]) -> list[Trial]:
         """Advance every suggestion by its trials, in the order in which they ended."""

@@ -6,27 +6,34 @@ meets half a file and any process may be killed at any moment.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from analysis.results.parquet_file import looks_whole
 from analysis.results.regular_file import read_small_text
 from grid.errors import ResultsError
 from grid.store.atomic import FULL, STALE_S, remove_temporary
 from grid.store.claims import Claims
+from grid.store.compaction import FEW_FILES, MERGED, age, is_merged, merge, small_files
 from grid.store.files import DiskFiles, Files
-from grid.store.parquet import encode, is_intact, read_files, to_rows
+from grid.store.parquet import encode, is_intact, read_each, read_files, to_rows
 from grid.store.records import columns_to_table, schema, to_table
 
-# Tables with a file per trial, merged by `compact`.
+# Tables with a file per trial.
 PER_TRIAL = ("trials", "epochs", "metrics", "classes", "predictions", "enhancement")
 # Tables of which each run reads every value once, to compare checksums.
 VERIFIED = ("trials", "epochs", "metrics", "classes")
+# Attempts to read a table whose files are being merged.
+READ_ATTEMPTS = 10
 # Names of files: ids and numbers.
 FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 # The key `sweep` at the start of a line, or in a file that is one line of JSON.
@@ -183,13 +190,13 @@ class Store:
     def finished(self, trial_id: str | None = None) -> dict[str, Finished]:
         """Return ended trials, all or one: the newest row of each, loose or compacted."""
         names = [field.name for field in fields(Finished)]
-        rows = self._read("trials", names, of=trial_id)
+        rows = self._read_trials(trial_id, names)
         ended = [Finished(**row) for row in rows if row["trial_id"] and row["ended_at"]]
         return {row.trial_id: row for row in sorted(ended, key=lambda row: row.ended_at)}
 
     def row(self, trial_id: str) -> dict[str, Any] | None:
         """Return the row of an ended trial, None for others. `ended_at` as in `Finished`."""
-        rows = self._read("trials", of=trial_id)
+        rows = self._read_trials(trial_id)
         return max(rows, key=lambda row: int(row["ended_at"])) if rows else None
 
     def paused(self, trial_id: str | None = None) -> dict[str, dict[str, Any]]:
@@ -222,11 +229,10 @@ class Store:
         They come from the newest file of the trial, as a file has all its rows.
         """
         rows: dict[str, list[dict[str, Any]]] = {}
-        for file in sorted(self._files("metrics"), key=_age):
+        for table in self._tables("metrics", of=trial_id):
             part: dict[str, list[dict[str, Any]]] = {}
-            for row in to_rows(read_files([file], schema("metrics"))):
-                if trial_id in (None, row["trial_id"]):
-                    part.setdefault(row["trial_id"], []).append(row)
+            for row in to_rows(table):
+                part.setdefault(row["trial_id"], []).append(row)
             rows |= part
         return rows
 
@@ -237,18 +243,50 @@ class Store:
 
     def asked(self) -> list[dict[str, Any]]:
         """Return every suggestion of every tuned cell, in the order in which it was made."""
-        return sorted(self._read("asked"), key=lambda row: (row["cell_id"], row["suggestion"]))
+        rows = sorted(self._read("asked"), key=lambda row: int(row["asked_at"] or 0))
+        newest = {(row["cell_id"], row["suggestion"], row["role"]): row for row in rows}
+        asked = [row for row in newest.values() if row["params"] is not None]
+        return sorted(asked, key=lambda row: (row["cell_id"], row["suggestion"]))
+
+    def drop_asked(self, name: str, row: Mapping[str, Any]) -> None:
+        """Remove a suggestion; beside merged files a row without `params` says that it is gone."""
+        if any(map(is_merged, self._files("asked"))):
+            key = {column: row[column] for column in ("cell_id", "suggestion", "role")}
+            self.write("asked", name, [{**key, "asked_at": now()}])
+        else:
+            self.files.remove(self.table_path("asked", name))
+
+    def _read_trials(
+        self, trial_id: str | None, columns: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return rows of ended trials; of one trial those of its own file, the newest, if any."""
+        if trial_id is not None:
+            own = str(self.table_path("trials", trial_id))
+            with suppress(FileNotFoundError):
+                if rows := to_rows(read_files([own], schema("trials"), columns)):
+                    return rows
+        return self._read("trials", columns, of=trial_id)
 
     def _read(
         self, table: str, columns: list[str] | None = None, of: str | None = None
     ) -> list[dict[str, Any]]:
         """Return rows of a table, of all trials or of one, with times in microseconds."""
-        files = self._files(table)
-        if of is not None:
-            own = str(self.table_path(table, of))
-            files = [file for file in files if file == own or "compacted-" in file]
-        rows = to_rows(read_files(files, schema(table), columns))
-        return [row for row in rows if of is None or row["trial_id"] == of]
+        return [row for part in self._tables(table, columns, of) for row in to_rows(part)]
+
+    def _tables(
+        self, table: str, columns: list[str] | None = None, of: str | None = None
+    ) -> list[pa.Table]:
+        """Return the rows of each file of a table, the merged files first, by their number."""
+        for attempt in range(READ_ATTEMPTS):
+            files = sorted(self._files(table), key=age)
+            if of is not None:
+                own = str(self.table_path(table, of))
+                files = [file for file in files if file == own or is_merged(file)]
+            if attempt == READ_ATTEMPTS - 1:
+                files = [file for file in files if os.path.exists(file)]
+            with suppress(FileNotFoundError):  # merged a moment ago
+                return list(read_each(files, schema(table), columns, of))
+        return []
 
     def _files(self, table: str) -> list[str]:
         return self.files.list_paths(table, ".parquet")
@@ -260,7 +298,8 @@ class Store:
         damaged = []
         for table in (*PER_TRIAL, "paused", "plan", "asked"):
             for path in map(Path, self._files(table)):
-                if not looks_whole(path) or (table in VERIFIED and not is_intact(path)):
+                whole = looks_whole(path) or not path.exists()  # merged a moment ago
+                if not whole or (table in VERIFIED and not is_intact(path)):
                     self.files.set_aside(path)
                     damaged.append(path)
         return damaged
@@ -272,47 +311,29 @@ class Store:
     # -- compaction ------------------------------------------------------------------------
 
     def compact(self) -> dict[str, int]:
-        """Merge the files of ended trials; return how many files each table lost.
+        """Merge the files of ended trials and of suggestions; return how many of each table.
 
-        Safe to kill: the merged file is complete before the first of its parts is removed, and
-        readers take the newest row of a trial, so a trial that is read twice counts once.
+        Files of trials that run again stay as they are. No other process may merge meanwhile.
         """
-        self.files.fetch_folders(PER_TRIAL)
-        ended = set(self.finished())
-        removed = {}
-        for table in PER_TRIAL:
+        self.files.fetch_folders(MERGED)
+        ended = self.finished().keys() - self.claims.all().keys()
+        merged = {}
+        for table in MERGED:
             parts = [
                 path
-                for path in map(Path, self._files(table))
-                if path.stem in ended and looks_whole(path)
+                for path in small_files(self.files, table)
+                if table == "asked" or path.stem in ended
             ]
-            if len(parts) < 2:
-                continue
-            content = encode(table, read_files([str(path) for path in parts], schema(table)))
-            name = f"compacted-{self._next_number(table)}"
-            self.files.write(self.table_path(table, name), content)
-            self.files.remove(*parts)
-            removed[table] = len(parts)
-        return removed
+            if count := merge(self.files, table, parts):
+                merged[table] = count
+        return merged
 
     def tidy(self) -> None:
-        """Merge files while trials run, unless trials would have to wait for their transfer."""
-        if self.files.all_on_disk:
+        """Merge files if there are many, unless their transfer would have to be waited for."""
+        if self.files.all_on_disk and any(
+            len(small_files(self.files, table)) >= FEW_FILES for table in MERGED
+        ):
             self.compact()
-
-    def _next_number(self, table: str) -> int:
-        numbers = [
-            int(match.group(1))
-            for path in self._files(table)
-            if (match := re.search(r"compacted-(\d+)\.parquet$", path))
-        ]
-        return max(numbers, default=0) + 1
-
-
-def _age(file: str) -> tuple[bool, int]:
-    """Return a key that sorts a table's files by age: compacted ones first, by their number."""
-    match = re.search(r"compacted-(\d+)\.parquet$", file)
-    return match is None, int(match.group(1)) if match else 0
 
 
 def now() -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,29 +45,67 @@ def encode(table: str, rows: pa.Table) -> memoryview:
 
 
 def read_files(
-    files: Iterable[str], schema: pa.Schema, columns: list[str] | None = None
+    files: Iterable[str],
+    schema: pa.Schema,
+    columns: list[str] | None = None,
+    of: str | None = None,
 ) -> pa.Table:
     """Return the rows of files as one table; columns that an older file lacks are null.
 
-    With `columns`, the table has these alone.
-
-    A file that cannot be read is logged and left out. Files are read one by one, and no
-    `empty_table`: `pyarrow.dataset` and that import pandas, which takes longer than this.
+    With `columns`, the table has these alone; with `of`, the rows of this trial alone. A file that
+    cannot be read is logged and left out. Raises `FileNotFoundError` for a file that is gone.
     """
-    if columns is not None:
-        schema = pa.schema([schema.field(name) for name in columns])
-    parts = [pa.Table.from_batches([], schema=schema)]
+    parts = list(read_each(files, schema, columns, of))
+    return pa.concat_tables([_empty(_some(schema, columns)), *parts])
+
+
+def read_each(
+    files: Iterable[str],
+    schema: pa.Schema,
+    columns: list[str] | None = None,
+    of: str | None = None,
+) -> Iterator[pa.Table]:
+    """Yield the rows of each file as `read_files` has them.
+
+    Files are read one by one: `pyarrow.dataset` imports pandas, which takes longer than this.
+    """
+    wanted = _some(schema, columns)
     for file in files:
         try:
             with pq.ParquetFile(
                 file, memory_map=True, pre_buffer=False, page_checksum_verification=True
             ) as opened:
-                parts.append(fit(opened.read(columns=columns, use_threads=False), schema))
-        except FileNotFoundError:  # compacted a moment ago
-            continue
+                part = fit(_rows(opened, columns, of), wanted)
+        except FileNotFoundError:
+            raise
         except (pa.ArrowException, OSError) as error:
             log.warning("%s: cannot be read (%s); left out", file, str(error).splitlines()[0])
-    return pa.concat_tables(parts)
+        else:
+            yield part
+
+
+def _some(schema: pa.Schema, columns: list[str] | None) -> pa.Schema:
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
+
+
+def _empty(schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_batches([], schema=schema)  # `empty_table` imports pandas
+
+
+def _rows(opened: pq.ParquetFile, columns: list[str] | None, of: str | None) -> pa.Table:
+    """Return the rows of an open file, of all trials or of one.
+
+    The other columns are read only if the file has the trial: Python objects of every row of a
+    large folder would take seconds and gigabytes.
+    """
+    if of is None:
+        return opened.read(columns=columns, use_threads=False)
+    import pyarrow.compute as pc
+
+    own = pc.equal(opened.read(columns=["trial_id"], use_threads=False)["trial_id"], of)
+    if not pc.any(own).as_py():
+        return _empty(opened.schema_arrow)
+    return opened.read(columns=columns, use_threads=False).filter(own)
 
 
 def is_intact(path: Path) -> bool:

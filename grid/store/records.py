@@ -245,7 +245,7 @@ ASKED: tuple[Column, ...] = (
         TEXT,
         config_id="config",
         config="the whole resolved config, JSON",
-        params="the tuned axes' values, JSON",
+        params="the tuned axes' values, JSON; null: the suggestion no longer counts",
         role="searched or confirmed",
         sampled_by="the sampler; `fallback` where it knew no new point",
         told="what the sampler was told since the last suggestion, JSON: number, state, score, "

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -429,6 +430,18 @@ def test_wrong_folders_are_refused(tiny, tmp_path):
 def test_a_folder_with_odd_characters_is_only_a_path(fresh, tmp_path):
     folder = fresh().folder.rename(tmp_path / "it's [a] *test* {x} %s")
     assert count(open_results(folder), "trials") == 24
+
+
+def test_a_folder_of_very_many_small_files_says_what_helps(tiny, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResultsWarning)
+        connect(tiny)
+    monkeypatch.setattr("analysis.results.table_files.MANY_FILES", 5)
+    with pytest.warns(ResultsWarning, match="tiny has thousands of small files") as caught:
+        rows(connect(tiny), "SELECT count(*) FROM epochs")
+    assert len(caught) == 1
+    [warning] = ask("SELECT count(*) FROM trials", tiny).warnings
+    assert warning.endswith("tiny merges them")
 
 
 @pytest.mark.slow
