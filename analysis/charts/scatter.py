@@ -150,7 +150,7 @@ def _scatter(cells: list[Row], x: Axis, y: Axis) -> Chart | None:
     look = _Look(points, shape, axes, chosen, fronts=y.better != 0)
     drawn = [_plot(own, x, y, size, look).properties(**_sized(size)) for own in plots.values()]
     title = f"{y.short[0].upper()}{y.short[1:]} against {x.short}"
-    by = f"the front and {y.short}" if y.better else "test top-1"
+    by = y.short if y.better else "test top-1"  # the front stays in any case
     notes = [*_size_note(records), *others_note(shown, len(records), by=by)]
     heading = dict(text=title, subtitle=[*_subtitle(records, y, look), *notes])
     if len(drawn) == 1:

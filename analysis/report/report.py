@@ -25,8 +25,6 @@ from analysis.tables.table_formats import MISSING, Table, format_value, render, 
 COSTS = [name for name in PLOTS if "-vs-" in name]
 MOST_ROWS = 500  # of a table; the files beside the page have all
 PAIRED_WIDTH = 410  # points; two figures stand side by side
-# Views that a report reads a dozen times.
-HELD = ("best", "winner_trials", "winner_measures", "reported_runs", "reported")
 TABLE_FILES = {"csv": ".csv", "markdown": ".md"}
 
 
@@ -37,7 +35,7 @@ def write_report(connection: Connection, out_dir: str | Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AnalysisError(f"{out}: cannot be made ({error.strerror})") from None
-    with svg_process() as process, held(connection, *HELD):
+    with svg_process() as process, held(connection):
         figures = {}
         for name, spec in _figures(connection):
             figures[name] = spec

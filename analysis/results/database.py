@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from analysis.results.errors import ResultsWarning
 from analysis.results.opened_folders import name_folders
 from analysis.results.parquet_file import damage_at_ends
 from analysis.results.running import read_claims
-from analysis.results.sql_files import SHIPPED, TABLES, VIEWS, needed, sql
+from analysis.results.sql_files import COUNTED, SHIPPED, TABLES, VIEWS, needed, sql, views_in
 from analysis.results.table_files import Connection as Connection
 from analysis.results.table_files import folders_of, list_files, load, size_in_bytes, warnings_about
 
@@ -83,6 +84,8 @@ def open_database(*folders: str | Path, all: bool) -> Connection:
         connection.execute(sql(f"stored/{table}"))
         connection.table(f"empty.{table}").create_view(table)
     connection.execute("USE main")
+    for table in COUNTED:
+        connection.execute(sql(f"stored/{table}"))
     for name, files in SHIPPED.items():
         connection.execute(sql(f"shipped/{name}"), {"files": [str(file) for file in files]})
     _insert_folders(connection, folders)
@@ -120,7 +123,7 @@ def _insert_claims(connection: Connection) -> None:
 
 
 def _create_views(connection: Connection) -> None:
-    for name in TABLES:
+    for name in (*TABLES, *COUNTED):
         connection.execute(sql(f"newest/{name}"))
     for name in VIEWS:
         connection.execute(sql(name))
@@ -138,38 +141,68 @@ def _warn(messages: list[str]) -> None:
         warnings.warn(message, ResultsWarning, stacklevel=level)
 
 
+# Views that many questions of a table or a page read, in the order in which they build on each
+# other; while `held`, each is computed once.
+HELD = (
+    *("best", "winner_trials", "winner_measures", "reported_runs", "reported"),
+    "learning_curves",
+)
+
+
+@dataclass
+class _Held:
+    """What `held` keeps of a connection: answers by question, and the views held as tables."""
+
+    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    views: list[str] = field(default_factory=list)
+
+
+_held: dict[int, _Held] = {}
+
+
 @contextmanager
-def held(connection: Connection, *views: str) -> Iterator[None]:
-    """Hold these views as tables for a while; `rows` answers repeated questions from memory."""
-    for view in views:
-        load(connection, *needed(f"FROM {view}"))
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {view} AS FROM main.{view}")
-    _answers[id(connection)] = {}
+def held(connection: Connection) -> Iterator[None]:
+    """Let `rows` answer repeated questions from memory for a while; views of `HELD` too.
+
+    A block inside another does nothing more.
+    """
+    if id(connection) in _held:
+        yield
+        return
+    kept = _held[id(connection)] = _Held()
     try:
         yield
     finally:
-        del _answers[id(connection)]
-        for view in views:
+        del _held[id(connection)]
+        for view in kept.views:
             connection.execute(f"DROP TABLE temp.{view}")
-
-
-# Answers of `rows` so far, by connection and question, while `held`.
-_answers: dict[int, dict[str, list[dict[str, Any]]]] = {}
 
 
 def rows(connection: Connection, question: str, **parameters: Any) -> list[dict[str, Any]]:
     """Return the answer to a question of this package, a dict a row; read the files it needs."""
-    answers = _answers.get(id(connection), {})
+    kept = _held.get(id(connection))
+    if kept is None:
+        return _ask(connection, question, parameters)
     key = question + repr(parameters)
-    if key not in answers:
-        answers[key] = _ask(connection, question, parameters)
-    return list(answers[key])
+    if key not in kept.answers:
+        _load(connection, question)
+        for view in HELD:
+            if view not in kept.views and view in views_in(question):
+                connection.execute(f"CREATE TEMP TABLE {view} AS FROM main.{view}")
+                kept.views.append(view)
+        kept.answers[key] = _ask(connection, question, parameters)
+    return list(kept.answers[key])
 
 
-def _ask(connection: Connection, question: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+def _load(connection: Connection, question: str) -> None:
+    """Read the files that a question needs; warn of what is new about them."""
     before = warnings_about(connection)
     load(connection, *needed(question))
     _warn([message for message in warnings_about(connection) if message not in before])
+
+
+def _ask(connection: Connection, question: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    _load(connection, question)
     cursor = connection.execute(question, parameters or None)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,14 @@ class Answer:
     relation: duckdb.DuckDBPyRelation
     columns: list[str]
     types: list[str]
-    rows: list[tuple[Any, ...]]
     warnings: list[str]
+
+    @cached_property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows; made when they are first asked for, as they can be many."""
+        if any("TIME ZONE" in type_ for type_ in self.types):  # DuckDB needs pytz, Arrow does not
+            return [tuple(row.values()) for row in self.relation.to_arrow_table().to_pylist()]
+        return self.relation.fetchall()
 
     def write_parquet(self, path: str | Path) -> None:
         """Write the answer as a Parquet file, with its types."""
@@ -47,15 +54,11 @@ def ask(question: str, *folders: str | Path, all: bool = False) -> Answer:
     try:
         statements = connection.extract_statements(question)
         _check_is_a_question(statements)
-        relation = connection.sql(question)
-        types = [str(type_) for type_ in relation.types]
-        if any("TIME ZONE" in type_ for type_ in types):  # DuckDB needs pytz for these, Arrow not
-            values = [tuple(row.values()) for row in relation.to_arrow_table().to_pylist()]
-        else:
-            values = relation.fetchall()
+        relation = connection.sql(question).materialize()
     except duckdb.Error as error:
         raise AnalysisError(_message(error)) from None
-    return Answer(relation, relation.columns, types, values, warnings_about(connection))
+    types = [str(type_) for type_ in relation.types]
+    return Answer(relation, relation.columns, types, warnings_about(connection))
 
 
 def _check_is_a_question(statements: Sequence[duckdb.Statement]) -> None:

@@ -15,9 +15,11 @@ from analysis.results.column_types import column_kinds, misfits
 from analysis.results.errors import AnalysisError, first_line
 from analysis.results.opened_folders import complete
 from analysis.results.parquet_file import damage_at_ends
-from analysis.results.sql_files import sql
+from analysis.results.sql_files import COUNTED, sql
 
 Connection = DuckDBPyConnection
+# Files that are read in one go.
+MOST_AT_ONCE = 500
 # From so many small files of a table on, a question says that merging them would help.
 MANY_FILES = 1_000
 
@@ -48,23 +50,21 @@ def load(connection: Connection, *tables: str) -> None:
 
 def _load_table(connection: Connection, table: str) -> None:
     """Read the files of a table; columns that this version does not know are kept."""
+    folder = COUNTED.get(table, table)
     for _ in range(5):  # files are renamed and merged while a sweep runs
-        files = list(list_files(connection, table))
+        files = list(list_files(connection, folder))
         if not files:
             return
         try:
-            connection.execute("USE loaded")
-            _read(connection, table, [file for _, file in files]).create(table)
+            _create_table(connection, table, [file for _, file in files])
         except duckdb.Error as error:
-            connection.execute("USE main")
-            if not _set_damaged_aside(connection, table, files) and files == list(
-                list_files(connection, table)
+            if not _set_damaged_aside(connection, folder, files) and files == list(
+                list_files(connection, folder)
             ):
                 raise AnalysisError(f"cannot read the table {table}: {first_line(error)}") from None
         else:
             if _set_misfits_aside(connection, table, files):
                 connection.execute(f"DROP TABLE loaded.{table}")
-                connection.execute("USE main")
                 continue
             connection.execute("USE held")
             connection.table(f"loaded.{table}").create_view(table, replace=True)
@@ -72,6 +72,31 @@ def _load_table(connection: Connection, table: str) -> None:
             _note_many_files(connection, files)
             return
     raise AnalysisError(f"cannot read the table {table}: its files keep changing; try again")
+
+
+def _create_table(connection: Connection, table: str, files: list[str]) -> None:
+    """Read files into `loaded`, some at a time: what DuckDB keeps of each takes 130 KB."""
+    parts = [files[start : start + MOST_AT_ONCE] for start in range(0, len(files), MOST_AT_ONCE)]
+    if len(parts) == 1:
+        connection.execute(f"CREATE TABLE loaded.{table} AS {_text(table)}", _given(table, files))
+        return
+    names = [f"temp.part_{number}" for number in range(len(parts))]
+    try:
+        for name, part in zip(names, parts, strict=True):
+            connection.execute(f"CREATE TABLE {name} AS {_text(table)}", _given(table, part))
+        every = " UNION ALL BY NAME ".join(f"FROM {name}" for name in names)
+        connection.execute(f"CREATE TABLE loaded.{table} AS {every}")
+    finally:
+        for name in names:
+            connection.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def _text(table: str) -> str:
+    return sql("read_confused" if table in COUNTED else "read_files").rstrip().rstrip(";")
+
+
+def _given(table: str, files: list[str]) -> dict[str, str | list[str]]:
+    return {"empty": f"empty.{COUNTED.get(table, table)}", "files": files}
 
 
 def _note_many_files(connection: Connection, files: list[tuple[str, str]]) -> None:
@@ -87,8 +112,7 @@ def _note_many_files(connection: Connection, files: list[tuple[str, str]]) -> No
 
 
 def _read(connection: Connection, table: str, files: list[str]) -> duckdb.DuckDBPyRelation:
-    parameters = {"empty": f"empty.{table}", "files": files}
-    return connection.sql(sql("read_files"), params=parameters)
+    return connection.sql(_text(table), params=_given(table, files))
 
 
 def list_files(connection: Connection, table: str) -> Iterator[tuple[str, str]]:
@@ -141,7 +165,7 @@ def _set_misfits_aside(connection: Connection, table: str, files: list[tuple[str
         [file for _, file in files],
         lambda file: _read(connection, table, [file]),
     )
-    _record_damage(connection, table, files, reasons)
+    _record_damage(connection, COUNTED.get(table, table), files, reasons)
     return bool(reasons)
 
 
@@ -169,13 +193,13 @@ def warnings_about(connection: Connection) -> list[str]:
     """Return a message for every file that was left out, and every folder that is slow to read."""
     slow = connection.execute(
         "SELECT path FROM held.folders WHERE many_files ORDER BY argument_index"
-    )
+    ).fetchall()
     return [
         *damage(connection),
         *(
             f"{os.path.relpath(path)} has thousands of small files, which are slow to read: "
             f"cnngrid compact {shlex.quote(os.path.relpath(path))} merges them"
-            for (path,) in slow.fetchall()
+            for (path,) in slow
         ),
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from analysis.results.database import Connection
+from analysis.results.database import Connection, held
 from analysis.results.errors import AnalysisError, closest_hint
 from analysis.tables import convergence, reported, significance, study_tables, sweep_tables
 from analysis.tables.code_note import code_note
@@ -103,18 +103,19 @@ def make_table(
         raise AnalysisError(f"there is no table {name}{hint}; there are: {', '.join(TABLES)}")
     if threshold is not None and name != "convergence":
         raise AnalysisError(f"--threshold is for the table convergence; {name} has none")
-    if name in BY_METRIC:
-        table = TABLES[name][0](connection, find_measure(connection, metric))
-    elif metric is not None:
+    if metric is not None and name not in BY_METRIC:
         raise AnalysisError(f"a metric goes with {', '.join(BY_METRIC)}, not with {name}")
-    elif threshold is not None:
-        table = convergence.convergence(connection, threshold)
-    else:
-        table = TABLES[name][0](connection)
-    if not table.rows:
-        return table
-    role = significance.role_note(connection) if name in OF_WINNERS else ""
-    ranks = name in OF_WINNERS | {"paired", "ranking"}
-    objective = objective_note(connection) if ranks else ""
-    captions = (table.caption, role, objective, code_note(connection))
+    with held(connection):
+        if name in BY_METRIC:
+            table = TABLES[name][0](connection, find_measure(connection, metric))
+        elif threshold is not None:
+            table = convergence.convergence(connection, threshold)
+        else:
+            table = TABLES[name][0](connection)
+        if not table.rows:
+            return table
+        role = significance.role_note(connection) if name in OF_WINNERS else ""
+        ranks = name in OF_WINNERS | {"paired", "ranking"}
+        objective = objective_note(connection) if ranks else ""
+        captions = (table.caption, role, objective, code_note(connection))
     return replace(table, caption=" ".join(filter(None, captions)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from analysis.tables.table_formats import MISSING, Column, Kind
@@ -11,17 +12,24 @@ from analysis.tables.table_formats import MISSING, Column, Kind
 Row = dict[str, Any]
 
 
+@lru_cache(maxsize=100_000)
+def _cell(text: str | None) -> dict[str, Any]:
+    """Return a cell's values by axis; not to be changed, as every later caller gets them."""
+    values: dict[str, Any] = json.loads(text or "{}")
+    return values
+
+
 def cell_axes(records: Iterable[Row]) -> list[str]:
     """Return the compared axes of the rows' cells, in the order of the sweep file."""
     axes: dict[str, None] = {}
     for row in records:
-        axes.update(dict.fromkeys(json.loads(row["cell"] or "{}")))
+        axes.update(dict.fromkeys(_cell(row["cell"])))
     return list(axes)
 
 
 def cell_value(row: Row, axis: str) -> Any:
     """Return a cell's value of an axis: a number, text, or None without a value."""
-    value = json.loads(row["cell"] or "{}").get(axis)
+    value = _cell(row["cell"]).get(axis)
     return value if value is None or isinstance(value, (str, int, float)) else compact(value)
 
 

@@ -59,7 +59,7 @@ def status(
     if as_json:
         print(_json(cells, claims, drivers, per_hour, left_s))
         return
-    print_table(coverage, open_console())
+    print_table(coverage, open_console(), "--json has all")
     for claim in claims:
         print(on_one_line(_claim_line(claim)))
     for line in _busy_machines(claims):

@@ -6,12 +6,16 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from analysis.results.location import as_folder, is_address
 from grid.cli.output import plain
 from grid.screen import print, print_warning, shown
+
+# Rows of a table that a terminal gets.
+MOST_ROWS = 200
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,15 +105,19 @@ def _print_answers(summary: Summary, console: Console) -> None:
     from analysis.results.database import connect
 
     connection = connect(summary.folder)
-    print_table(make_table(connection, "comparison"), console)
+    command = f"cnngrid table {shlex.quote(str(summary.folder))} comparison --format csv"
+    print_table(make_table(connection, "comparison"), console, command)
     if is_address(summary.folder):
         print(f"\nreport: cnngrid report {shlex.quote(str(summary.folder))}")
         return
     print(f"\nreport: {write_report(connection, as_folder(summary.folder) / 'report')}")
 
 
-def print_table(table: Table, console: Console) -> None:
-    """Print a table of the analysis, with its title and its caption."""
+def print_table(table: Table, console: Console, all_rows: str = "--format csv has all") -> None:
+    """Print a table of the analysis, with its title and its caption.
+
+    A terminal gets the first rows; `all_rows` says where the others are.
+    """
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -121,9 +129,14 @@ def print_table(table: Table, console: Console) -> None:
     rich_table = RichTable(box=box.SIMPLE_HEAD, title=heading, title_justify="left")
     for column, title in zip(table.columns, table.titles(), strict=True):
         rich_table.add_column(cell(title), justify="right" if column.right else "left")
-    for row in table.text_rows():
+    # To lay out a row takes a millisecond, and nobody scrolls through thousands.
+    more = len(table.rows) - MOST_ROWS if console.is_terminal else 0
+    shown_rows = replace(table, rows=table.rows[:MOST_ROWS]) if more > 0 else table
+    for row in shown_rows.text_rows():
         rich_table.add_row(*map(cell, row))
     print_rich(rich_table, console)
+    if more > 0:
+        console.print(f"... {more:,} more rows: {all_rows}", highlight=False, markup=False)
     if table.caption:
         console.print(Text(table.caption, style="dim"))
 

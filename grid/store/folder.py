@@ -245,11 +245,11 @@ class Store:
         """Return every suggestion of every tuned cell, in the order in which it was made."""
         rows = sorted(self._read("asked"), key=lambda row: int(row["asked_at"] or 0))
         newest = {(row["cell_id"], row["suggestion"], row["role"]): row for row in rows}
-        asked = [row for row in newest.values() if row["params"] is not None]
+        asked = [row for row in newest.values() if row["trial_ids"] is not None]
         return sorted(asked, key=lambda row: (row["cell_id"], row["suggestion"]))
 
     def drop_asked(self, name: str, row: Mapping[str, Any]) -> None:
-        """Remove a suggestion; beside merged files a row without `params` says that it is gone."""
+        """Remove a suggestion; beside merged files a row without `trial_ids` says that it went."""
         if any(map(is_merged, self._files("asked"))):
             key = {column: row[column] for column in ("cell_id", "suggestion", "role")}
             self.write("asked", name, [{**key, "asked_at": now()}])

@@ -245,14 +245,14 @@ ASKED: tuple[Column, ...] = (
         TEXT,
         config_id="config",
         config="the whole resolved config, JSON",
-        params="the tuned axes' values, JSON; null: the suggestion no longer counts",
+        params="the tuned axes' values, JSON",
         role="searched or confirmed",
         sampled_by="the sampler; `fallback` where it knew no new point",
         told="what the sampler was told since the last suggestion, JSON: number, state, score, "
         "epoch",
     ),
     Column("draw", INT, "which draw of the sampler this is, from 0: duplicates are passed over"),
-    Column("trial_ids", pa.list_(TEXT), "one per seed and fold"),
+    Column("trial_ids", pa.list_(TEXT), "one per seed and fold; null: it no longer counts"),
     Column("told_order", pa.list_(INT), "suggestions the sampler had been told, in that order"),
     *_columns(TIME, asked_at="when"),
     *_columns(

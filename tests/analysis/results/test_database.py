@@ -20,7 +20,7 @@ import pytest
 from analysis import AnalysisError, ResultsWarning, ask, connect, open_results
 from analysis.results.database import rows
 from analysis.results.sql_files import TABLES, view_names
-from analysis.results.table_files import damage
+from analysis.results.table_files import damage, load
 from grid.store.records import TABLES as RECORDS
 
 SQL_TYPES = {
@@ -229,8 +229,8 @@ def test_own_file_of_classes_and_predictions_wins_then_the_last_compacted(blank,
     assert connection.execute("SELECT recall FROM classes").fetchall() == [(1.0 + own,)]
 
 
-def every_view(folder):
-    connection = open_results(folder)
+def every_view(folder, opening=open_results):
+    connection = opening(folder)
     return {
         view: sorted(map(str, connection.execute(f"FROM {view}").fetchall()))
         for view in view_names()
@@ -248,6 +248,21 @@ def test_compacting_changes_no_view(fresh):
         for part in parts[::2]:  # killed half-way through removing them
             part.unlink()
     assert every_view(sweep.folder) == before
+
+
+def test_files_that_are_read_some_at_a_time_give_the_same(fresh, monkeypatch):
+    sweep = fresh()
+    before = every_view(sweep.folder)
+    monkeypatch.setattr("analysis.results.table_files.MOST_AT_ONCE", 5)
+    assert every_view(sweep.folder) == before
+    assert every_view(sweep.folder, counted) == before
+
+
+def counted(folder):
+    """Open a folder with its predictions counted while they are read."""
+    connection = connect(folder)
+    load(connection, "epochs", "metrics", "classes", "enhancement", "confused", "predictions")
+    return connection
 
 
 def test_temporary_and_hidden_files_are_not_read(fresh):

@@ -99,9 +99,12 @@ def test_an_answer_is_written_as_parquet_with_its_types(tiny, tmp_path):
 
 def test_only_tables_that_a_question_needs_are_read():
     assert needed("SELECT * FROM best") == ["trials"]
-    assert needed("SELECT * FROM confusion") == ["trials", "predictions"] or needed(
-        "SELECT * FROM confusion"
-    ) == ["predictions"]
+    assert needed("SELECT * FROM confusion") == ["confused"], "not ten million predictions"
+    assert needed("SELECT predicted FROM predictions") == ["predictions"]
+    assert "epochs" not in needed("SELECT epochs, trials.epochs FROM trials WHERE epochs > 3")
+    assert "epochs" in needed("SELECT 1 FROM (SELECT a FROM trials ORDER BY a) AS t, epochs")
+    assert "epochs" in needed("SELECT '(' FROM trials -- )\n, epochs WHERE ')' = (FROM metrics)")
+    assert "metrics" in needed("WITH x AS (SELECT a FROM trials WHERE b) SELECT 1 FROM x, metrics")
     assert "epochs" in needed('FROM "Learning_Curves"')
     assert "predictions" not in needed("FROM pareto JOIN learning_curves USING (cell_id)")
     assert set(needed("FROM query_table('con' || 'fusion')")) == set(TABLES)
