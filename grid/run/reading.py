@@ -20,6 +20,7 @@ EVERY_S = 10.0
 # A bar is drawn anew this often, and a rate is told once it was measured for a second.
 BAR_EVERY_S = 0.2
 LEAST_MEASURED_S = 1.0
+BAR_WIDTH = 10
 
 
 @contextmanager
@@ -119,10 +120,14 @@ class _Bar:
 
 def _progress(console: Console) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
+    # A long name is cut off, so that the bar and the time left stay on a narrow terminal.
+    name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[counts]}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=name),
+        BarColumn(BAR_WIDTH, table_column=Column(min_width=BAR_WIDTH)),
+        TextColumn("{task.fields[counts]}", markup=False, table_column=Column(no_wrap=True)),
         console=console,
+        expand=True,
     )

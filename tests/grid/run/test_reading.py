@@ -35,7 +35,7 @@ def test_a_rate_and_the_time_left_are_shown_as_lines_and_as_a_bar(
     shown = []
     for terminal in (False, True):
         printed = io.StringIO()
-        console = Console(file=printed, width=200, force_terminal=terminal)
+        console = Console(file=printed, width=80 if terminal else 200, force_terminal=terminal)
         with reading.reading_shown(console):
             # What was there at the start says nothing of the rate.
             for at, done in ((0.0, 1_000), (1.0, 1_200), (10.0, 3_000), (30.0, 7_000)):
