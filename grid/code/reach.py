@@ -18,7 +18,7 @@ from pathlib import Path
 from grid.code.modules import Modules, OwnModule, hidden_text, own_file
 from grid.code.normal_form import digest
 from grid.code.parsed import Parsed, Target, bindings, parse
-from grid.code.read_files import content_digest, named_files, reads
+from grid.code.read_files import FILE, content_digest, named_files, reads
 from grid.code.syntax import chains, import_targets, imported_by_text, resolved
 
 # Names whose use can reach any definition of a file.
@@ -102,7 +102,7 @@ class Reach:
             for target, inner in parsed.imports[name]:
                 yield f"{name} from {target} {inner or ''}"
         for text, files in sorted(self._files[module.name].items()):
-            yield f"file {text} {' '.join(map(content_digest, files))}"
+            yield f"{FILE} {'+'.join(map(content_digest, files))} {text}"
 
     def unwatched(self) -> list[str]:
         """Return the places of reached code that reads a file whose path the code does not tell."""

@@ -20,6 +20,8 @@ _WRITING = frozenset(
         *("to_csv", "to_json", "to_parquet", "savefig", "FileHandler", "SummaryWriter", "mkdir"),
     }
 )
+# First word of the part of a fingerprint that is a file: then come its digest and its path.
+FILE = "file"
 # Larger files are not read for a fingerprint, in bytes.
 LARGEST = 256 * 2**20
 
@@ -42,11 +44,17 @@ def named_files(node: ast.AST, folders: list[Path]) -> Iterator[tuple[str, Path]
 
 
 def content_digest(file: Path) -> str:
-    """Return a hash of a file's bytes; of a very large one, of its size."""
+    """Return a hash of a file's bytes; of a very large one, its size."""
     if (size := file.stat().st_size) > LARGEST:
-        return f"{size} bytes"
+        return f"{size}-bytes"
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def file_of(part: str) -> str | None:
+    """Return the path of the file that a part of a fingerprint stands for, None if for none."""
+    kind, _, rest = part.partition(" ")
+    return rest.partition(" ")[2] or None if kind == FILE else None
 
 
 def reads(node: ast.AST) -> Iterator[int]:

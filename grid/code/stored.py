@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncore.own_modules import ABOUT, in_use, use
+from grid.code.read_files import file_of
 from grid.code.sources import NAME, Sources, folder_name, own_names
 from grid.errors import StoreError
 from grid.store.folder import Store
@@ -140,13 +141,18 @@ def changed_files(stored: StoredCode, ran: RanCode, today: Sources | None) -> st
     for name in ran.names if today else ():
         before = {module: parts for module, *parts in about.get("reached", {}).get(name, ())}
         now = {module: parts for module, *parts in today.reached.get(name, ())} if today else {}
-        if before:
-            every = {*before, *now}
-            changed |= {module for module in every if before.get(module) != now.get(module)}
+        for module in {*before, *now} if before else ():
+            parts = {*before.get(module, ())} ^ {*now.get(module, ())}
+            changed |= {file_of(part) or module for part in parts}
+            if not parts and before.get(module) != now.get(module):  # in another order
+                changed.add(module)
     if not changed or today is None:
         return "its code was"
     paths = {module.name: module.path for module in today.modules}
-    files = [paths.get(module, f"{module} (gone)") for module in sorted(changed)]
+    earlier = {module for reached in about.get("reached", {}).values() for module, *_ in reached}
+    files = [
+        paths.get(name, f"{name} (gone)" if name in earlier else name) for name in sorted(changed)
+    ]
     more = f" and {len(files) - 2} more files" if files[2:] else ""
     return f"{', '.join(files[:2])}{more} {'were' if files[1:] else 'was'}"
 

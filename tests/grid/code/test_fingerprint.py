@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from grid.code import normal_form
 from grid.code.modules import forget_listings
 from grid.code.normal_form import digest
 from grid.code.sources import OwnCode, OwnCodeError
+from grid.code.stored import RanCode, changed_files
 
 FILES = {
     "nets.py": '''
@@ -331,7 +334,13 @@ def test_a_file_that_code_names_counts_by_its_content_and_others_are_remarked_on
         (folder / "sizes.json").write_text(content)
         code = OwnCode()
         found.append(code.fingerprint("own:net"))
+        if (now := code.sources(["own:net"])) and len(found) == 1:
+            before = now
     assert (found[0] != found[1]) == bool(watched)
+    if watched:  # the message names the file, not the code that reads it
+        stored: Any = SimpleNamespace(about=lambda folder: before.about())
+        text = changed_files(stored, RanCode(("own:net",), None, 0, folder="x"), now)
+        assert text in ("sizes.json was", "own_data/sizes.json was")
     assert code.unwatched("own:net") == (["own.py:5"] if watched is False else [])
 
 
