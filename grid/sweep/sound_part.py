@@ -59,7 +59,9 @@ def _can_go(data: dict[Any, Any], path: KeyPath) -> bool:
         meant = key if key in TrialConfig.model_fields else closest_key(key)
         return meant is None or meant in INDEPENDENT
     if section in SweepSpec.model_fields:
-        return section in ("metrics", "seeds", "keep", "resources", "checkpoint_s", "disk_gib")
+        # `tune.drop` is checked against the seeds.
+        alone = () if data.get("tune") else ("seeds",)
+        return section in ("metrics", "keep", "resources", "checkpoint_s", "disk_gib", *alone)
     return bool(path)
 
 

@@ -421,3 +421,31 @@ def test_a_gap_is_in_the_unit_of_the_objective() -> None:
         "but got 1.5"
     ]
     parse_sweep(gap.replace("  epochs: 3\n", "  epochs: 3\n  objective: val_loss\n"), "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sound"),
+    [
+        ("lr: 0.1", "lr: fast", True),
+        ("epochs: 2", "epohcs: 2", True),
+        ("seeds: [0]", "seeds: [zero]", True),
+        ("[sgd, adam]", "[sgd, adom]", True),
+        ("image_size: 32", "image_sice: 32", False),
+        ("dataset: digits", "dataset: [digits]", False),
+        ("seeds: [0]", "seeds: [zero]\ntune: {trials: 2, axes: {momentum: [0, 0.9]}}", False),
+        ("[sgd, adam]", "[sgd, adom]\nexclude: [{optimizer: adam}]", False),
+    ],
+)
+def test_a_faulty_file_is_checked_further_if_nothing_else_depends_on_the_fault(
+    old: str, new: str, sound: bool
+) -> None:
+    text = (
+        "sweep: s\ncompare:\n  optimizer: [sgd, adam]\nfixed:\n  arch: cnn3\n  dataset: digits\n"
+        "  image_size: 32\n  lr: 0.1\n  epochs: 2\nseeds: [0]\n"
+    )
+    assert parse_sweep(text).sweep == "s"
+    with pytest.raises(SweepError) as caught:
+        parse_sweep(text.replace(old, new))
+    assert (caught.value.sound is not None) == sound
+    if sound:
+        assert {"lr", "epochs"} <= caught.value.sound.fixed.keys()
