@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Room reserved for a running trial's rows, far more than they take.
 ROWS_BYTES = MIB
+# The folder is measured anew at least once in this many starts, as others may write into it.
+MEASURE_EVERY = 50
 # A complete trial in the ranking of its cell: minus its score, the time of its end, its id.
 Ranked = tuple[float, int, str]
 
@@ -50,6 +52,10 @@ class Keeper:
     # Every trial of the plan that was ever handed out or suggested, ended or not.
     _members: set[str] = field(default_factory=set)
     _noted: bool = False
+    # The most bytes that the folder takes once all trials since it was last measured have taken
+    # theirs, and the number of these trials. Before it is measured there is no bound.
+    _bound: float = math.inf
+    _starts: int = 0
 
     def restore(self, finished: Mapping[str, Finished]) -> None:
         """Rank the complete trials of the folder; remove the checkpoints that `keep` excludes."""
@@ -85,11 +91,17 @@ class Keeper:
         if self.plan.spec.disk_gib is None:
             return True
         self._members.add(trial.trial_id)
+        budget = int(self.plan.spec.disk_gib * GIB)
+        self._bound += self.sizes(trial).most + ROWS_BYTES
+        self._starts += 1
+        if self._bound <= budget and self._starts < MEASURE_EVERY:
+            return True
         on_disk = taken_by_trial(self.store.folder / "checkpoints")
         reserved = {t.trial_id: self.sizes(t).most + ROWS_BYTES for t in (*running, trial)}
         more = sum(max(0, size - on_disk.get(name, 0)) for name, size in reserved.items())
         now = taken(self.store.folder)
-        excess = now + more - int(self.plan.spec.disk_gib * GIB)
+        excess = now + more - budget
+        self._bound, self._starts = now + more, 0
         if excess <= 0:
             return True
         victims = self._least_worth(on_disk)

@@ -1,8 +1,10 @@
 """Checkpoints that stay: the best of each cell, within a budget, over restarts."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +12,11 @@ import pytest
 from analysis import open_results
 from analysis.results.database import rows
 from grid import load_sweep, make_plan
-from grid.cost.disk import trial_sizes
+from grid.cost.disk import Sizes, trial_sizes
 from grid.errors import StoreError
+from grid.run.checkpoints import Keeper
 from grid.store.folder import Store
-from grid.store.usage import GIB, taken
+from grid.store.usage import GIB, MIB, taken
 from tests.small_sweeps import call_main, metrics, run_local
 
 Write = Callable[..., Path]
@@ -126,6 +129,35 @@ def test_a_budget_is_held_by_removing_the_worst_weights_of_a_cell(
     assert order[0] in kept_trials(folder)
     assert 1 < len(kept_trials(folder)) < 5
     assert metrics(folder) == metrics(tmp_path / "free" / "small")
+
+
+def test_the_folder_is_measured_once_its_trials_may_have_filled_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def measure(folder: Path) -> int:
+        measured.append(started)
+        return taken(folder)
+
+    monkeypatch.setattr("grid.run.checkpoints.taken", measure)
+    plan: Any = SimpleNamespace(spec=SimpleNamespace(disk_gib=1.0, keep_top=None))
+    size = Sizes(last=50 * MIB, best=50 * MIB)
+    keeper = Keeper(plan, Store(tmp_path), lambda trial: size, set, print)
+    started = 0
+    for started in range(1, 31):
+        trial: Any = SimpleNamespace(trial_id=f"t{started}")
+        assert keeper.has_room(trial, [])
+        (tmp_path / "checkpoints" / trial.trial_id).mkdir(parents=True)
+    # 101 MiB may be taken by each, and nothing was.
+    assert measured == [1, 11, 21]
+    (tmp_path / "checkpoints" / "t1" / "best.pt").write_bytes(bytes(1000))
+    sparse = tmp_path / "checkpoints" / "t2" / "best.pt"
+    sparse.touch()
+    os.truncate(sparse, GIB)
+    last: Any = SimpleNamespace(trial_id="last")
+    assert not keeper.has_room(last, [trial])
+    assert len(measured) == 4
 
 
 @pytest.mark.slow
