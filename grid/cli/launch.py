@@ -81,7 +81,8 @@ def launch_slurm(
         results=results,
         same_code=same_code,
     )
-    cpus = cpus_per_node or spec.resources.cpus * max(gpus, 1)
+    trials = gpus * spec.resources.trials_per_gpu
+    cpus = cpus_per_node or spec.resources.cpus * max(trials, 1)
     options = (gpu_request, time, partition, account, qos, constraint, tuple(extra or ()))
     settings = Launch(
         as_shared_folder(results),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cnncore.processors import machine_cpus
 from grid.errors import GridError
+from grid.phrases import counted
 from grid.sweep.spec import Resources
 
 
@@ -51,7 +52,7 @@ def check_thread_limit(resources: Resources) -> None:
 
 
 def gpus_per_trial(resources: Resources, device: str) -> float:
-    """Return the share of a GPU that a trial asks Ray for; `auto` is a whole one."""
+    """Return the share of a GPU that a trial has, from 0 to 1; `auto` is a whole one."""
     if device != "cuda":
         return 0.0
     return 1.0 if resources.gpus == "auto" else float(resources.gpus)
@@ -65,17 +66,20 @@ def count_slots(resources: Resources, slots: int | None, device: str) -> int:
         raise GridError(
             f"resources.cpus: a trial wants {resources.cpus} CPU cores, this machine has {cpus}"
         )
+    short = f"{counted(cpus, 'CPU core')}, and a trial takes {resources.cpus} (resources.cpus)"
     if device == "cuda":
         import torch
 
-        most = min(most, int(torch.cuda.device_count() / gpus_per_trial(resources, device)))
+        gpus = torch.cuda.device_count()
+        if (fit := gpus * resources.trials_per_gpu) < most:
+            most, share = fit, gpus_per_trial(resources, device)
+            short = f"{counted(gpus, 'GPU')}, and a trial takes {share:g} of one (resources.gpus)"
     if slots is None:
         return most
     if slots > most:
         raise GridError(
-            f"--slots {slots}: {slots} trials of {resources.cpus} CPU "
-            f"core{'s' if resources.cpus > 1 else ''} each do not fit; this machine takes {most} "
-            "at a time"
+            f"--slots {slots}: this machine takes {counted(most, 'trial')} at a time: it has "
+            f"{short}"
         )
     return slots
 

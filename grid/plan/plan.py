@@ -21,7 +21,7 @@ from grid.plan.own_transforms import OwnTransforms
 from grid.plan.resolve import Inspect, Resolver, Values
 from grid.sweep.axes import Choice, finite_points, holds
 from grid.sweep.checks import FIRST_CONFIRM_SEED, gap_problems
-from grid.sweep.spec import STARTUP_TRIALS, SweepSpec
+from grid.sweep.spec import STARTUP_TRIALS, Resources, SweepSpec
 from grid.sweep.yaml_source import KeyPath
 
 # Points of a cell are counted only up to this many combinations of its axes' values.
@@ -119,7 +119,7 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about settings that are allowed but most often a mistake."""
-        texts = [*self.remarks, *self.resolver.remarks()]
+        texts = [*self.remarks, *self.resolver.remarks(), *share_notes(self.spec.resources)]
         if places := self.resolver.code.unwatched():
             texts.append(
                 f"{shortened(', '.join(places))}: reads a file whose path is no text in the code, "
@@ -146,6 +146,20 @@ class Plan:
     def folder(self) -> str:
         """Name of the results folder; with changes it carries four hex digits of them."""
         return folder_name(self.spec, self.changes)
+
+
+def share_notes(resources: Resources) -> list[str]:
+    """Return a remark on a share of a GPU that leaves a part of each GPU unused."""
+    if resources.gpus in ("auto", 0):
+        return []
+    share, trials = float(resources.gpus), resources.trials_per_gpu
+    unused = 1 - trials * share
+    if unused < 0.015:  # 0.33 is meant as a third
+        return []
+    return [
+        f"resources.gpus {share:g}: {counted(trials, 'trial')} at a time on a GPU, and "
+        f"{unused:.0%} of it stays unused; {1 / trials:.4g} uses all of it"
+    ]
 
 
 def replicates(seeds: Iterable[int], folds: int | None) -> tuple[tuple[int, int | None], ...]:

@@ -78,7 +78,8 @@ class ClusterCapacity(Capacity):
             )
         if self._wanted and self._wanted > self._room:
             raise GridError(
-                f"--slots {self._wanted}: the cluster takes {self._room} trials at a time"
+                f"--slots {self._wanted}: the cluster takes {counted(self._room, 'trial')} at a "
+                f"time: {self._short(have)}"
             )
         self.slots = self._wanted or self._room
 
@@ -99,7 +100,21 @@ class ClusterCapacity(Capacity):
 
     def _measure(self, have: Mapping[str, float]) -> int:
         """Return the number of trials that fit the cluster's resources."""
-        room = int(have.get("CPU", 0) // self._resources.cpus)
-        if gpus := gpus_per_trial(self._resources, self.device):
-            room = min(room, int(have.get("GPU", 0) / gpus))
-        return room
+        return min(self._rooms(have).values())
+
+    def _rooms(self, have: Mapping[str, float]) -> dict[str, int]:
+        """Return the number of trials that fit by CPU cores, and by GPUs if they use them."""
+        rooms = {"CPU": int(have.get("CPU", 0) // self._resources.cpus)}
+        if self.device == "cuda":
+            rooms["GPU"] = int(have.get("GPU", 0)) * self._resources.trials_per_gpu
+        return rooms
+
+    def _short(self, have: Mapping[str, float]) -> str:
+        """Describe the resource that allows the fewest trials."""
+        rooms = self._rooms(have)
+        if rooms.get("GPU", rooms["CPU"]) < rooms["CPU"]:
+            share = gpus_per_trial(self._resources, self.device)
+            gpus = counted(int(have.get("GPU", 0)), "GPU")
+            return f"it has {gpus}, and a trial takes {share:g} of one (resources.gpus)"
+        cores = counted(int(have.get("CPU", 0)), "CPU core")
+        return f"it has {cores}, and a trial takes {self._resources.cpus} (resources.cpus)"

@@ -181,11 +181,32 @@ class Rule(Section):
     set: dict[str, Any]
 
 
+# The least share of a GPU: each process holds some hundred MiB of its own there.
+LEAST_SHARE = 0.01
+
+
+def check_share(share: float) -> float:
+    """Return a share of a GPU. Raises `ValueError` if a trial could not use it."""
+    if share and not LEAST_SHARE <= share <= 1:
+        raise ValueError(
+            "a trial trains on one GPU or a share of one, never on several: give auto, 0, or a "
+            f"share from {LEAST_SHARE:g} to 1, but got {share:.10g}"
+        )
+    return share
+
+
 class Resources(Section):
-    """Resources of one trial: CPU threads, and a number or fraction of a GPU."""
+    """Resources of one trial: CPU threads, and a GPU, a share of one, or none (0)."""
 
     cpus: Annotated[Whole, Field(gt=0, le=10_000)] = 1
-    gpus: Literal["auto"] | NonNegativeFloat = "auto"
+    gpus: Literal["auto"] | Annotated[NonNegativeFloat, AfterValidator(check_share)] = "auto"
+
+    @property
+    def trials_per_gpu(self) -> int:
+        """Trials at a time on one GPU, if they use it: none is spread over two."""
+        share = self.gpus if self.gpus != "auto" else 1.0
+        # 1 / 0.07 and the like must not come out a little below a whole number.
+        return int(1 / share + 1e-9) if share else 1
 
 
 class Top(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -308,8 +309,10 @@ def trial_request(cpus: int, gpus: float) -> Callable[[dict[str, Any]], Any]:
     """Return the resources that a trial asks Ray for: its share of a GPU, or all of it if alone."""
 
     def request(config: dict[str, Any]) -> Any:
-        whole = max(1.0, gpus) if gpus and config["assignment"].alone else gpus
-        return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": whole} if whole else {})}])
+        share = 1.0 if gpus and config["assignment"].alone else gpus
+        # Ray counts in ten-thousandths: rounded up, seven sevenths would not fit a GPU.
+        share = math.floor(share * 10_000) / 10_000
+        return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": share} if share else {})}])
 
     return request
 

@@ -79,6 +79,12 @@ def test_ray_is_told_of_gpus_however_slurm_is_asked_for_them(
     assert [line for line in script.splitlines() if "#SBATCH --g" in line] == [f"#SBATCH {asked}"]
 
 
+def test_a_node_gets_cores_for_all_trials_on_its_gpus(cnngrid: Command, write_sweep: Write) -> None:
+    sweep = write_sweep(resources={"cpus": 2, "gpus": 0.3})
+    script = cnngrid("launch", "slurm", sweep, "--dry-run", "--gpus-per-node", "2").stdout
+    assert "export cpus=12 gpus=2\n" in script  # three trials on each GPU
+
+
 @pytest.mark.parametrize(
     ("changes", "words", "message"),
     [

@@ -47,6 +47,13 @@ def test_the_slots_of_a_cluster_follow_its_nodes(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_no_trial_is_spread_over_two_gpus() -> None:
+    """Two GPUs have room for 3.33 shares of 0.6, but each takes one."""
+    capacity = ClusterCapacity(Resources(gpus=0.6), None, lambda text: None)
+    capacity.join(lambda: {"CPU": 16.0, "GPU": 2.0})
+    assert capacity.slots == 2
+
+
 def test_more_slots_than_were_asked_for_are_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.0)
     have = {"CPU": 4.0}
@@ -63,7 +70,18 @@ def test_more_slots_than_were_asked_for_are_never_used(monkeypatch: pytest.Monke
     [
         ({"CPU": 1.0}, None, "no room for one trial (2 CPU cores, 0 GPUs)"),
         ({"CPU": 4.0, "GPU": 0.5}, None, "no room for one trial (2 CPU cores, 1 GPUs)"),
-        ({"CPU": 4.0}, 3, "--slots 3: the cluster takes 2 trials at a time"),
+        (
+            {"CPU": 4.0},
+            3,
+            "--slots 3: the cluster takes 2 trials at a time: it has 4 CPU cores, and a trial "
+            "takes 2 (resources.cpus)",
+        ),
+        (
+            {"CPU": 64.0, "GPU": 1.0},
+            3,
+            "--slots 3: the cluster takes 1 trial at a time: it has 1 GPU, and a trial takes 1 of "
+            "one (resources.gpus)",
+        ),
     ],
 )
 def test_a_cluster_that_is_too_small_is_refused(

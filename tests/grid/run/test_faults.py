@@ -159,7 +159,8 @@ def test_a_trial_that_must_be_alone_asks_for_a_whole_gpu() -> None:
 
     assert requested_resources(0.25, False) == {"CPU": 2, "GPU": 0.25}
     assert requested_resources(0.25, True) == {"CPU": 2, "GPU": 1}
-    assert requested_resources(2, True) == {"CPU": 2, "GPU": 2}
+    # Rounded up to Ray's four digits, seven sevenths would take more than a GPU.
+    assert requested_resources(1 / 7, False) == {"CPU": 2, "GPU": 0.1428}
     assert requested_resources(0, True) == {"CPU": 2}
 
 

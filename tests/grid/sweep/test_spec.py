@@ -198,6 +198,10 @@ def test_one_fault_is_one_line() -> None:
     assert problems(GOOD + "resources: {gpus: x}\n") == [
         "a.yaml:13: resources.gpus: unknown value 'x'; known: auto"
     ]
+    assert problems(GOOD + "resources: {gpus: 2}\n") == [
+        "a.yaml:13: resources.gpus: a trial trains on one GPU or a share of one, never on several: "
+        "give auto, 0, or a share from 0.01 to 1, but got 2"
+    ]
     assert problems(GOOD.replace("epochs: 3", "epochs: 3\n  normalize: {mean: [1, 1, 1]}")) == [
         "a.yaml:13: fixed.normalize: std: is required"
     ]
