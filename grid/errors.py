@@ -55,6 +55,12 @@ class Superseded(GridError):
     exit_code = 1
 
 
+class BrokenDevice(GridError):
+    """GPU that this process can use no more: its trial is lost, and the process is given up."""
+
+    exit_code = 1
+
+
 class HeadLost(GridError):
     """Loss of a running sweep's Ray cluster; finished trials are kept."""
 

@@ -93,7 +93,10 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context for "bf16" mixed precision (torch chooses the operations) or "fp32"."""
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+    """Return the context for "bf16" mixed precision (torch chooses the operations), or for none.
+
+    "fp32" and "tf32" differ by a setting of the process (`cnncore/training/float32.py`).
+    """
+    if precision not in ("fp32", "tf32", "bf16"):
+        raise ValueError(f"precision must be fp32, tf32 or bf16, got {precision!r}")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

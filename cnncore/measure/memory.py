@@ -15,10 +15,14 @@ from cnncore.error_text import error_message
 
 MIB = 2**20
 UNITS_MIB = {"bytes": 2**-20, "KiB": 2**-10, "MiB": 1.0, "GiB": 2.0**10}
-# Libraries below PyTorch, and its allocator for the CPU, raise a plain RuntimeError.
+# CUDA and the libraries below PyTorch, and its allocator for the CPU, raise other errors. cuBLAS
+# says that it is not initialized if there is no room for its handle; cuDNN 9 has the longer names.
 OUT_OF_MEMORY_MESSAGES = (
+    "CUDA error: out of memory",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
     "can't allocate memory",
 )
 

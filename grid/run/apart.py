@@ -9,7 +9,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from cnncore.fresh_process import fresh_process
-from grid.errors import StoreError, Superseded
+from grid.errors import BrokenDevice, StoreError, Superseded
 from grid.store.folder import Store
 from grid.trial.assignment import Assignment, Progress
 
@@ -63,7 +63,7 @@ def serve(descriptor: str) -> None:
                     break
         except (EOFError, ConnectionError):
             pass  # the driver wants it to end, or has ended
-        except (StoreError, Superseded) as problem:
+        except (StoreError, Superseded, BrokenDevice) as problem:
             driver.send(problem)
         finally:
             trial.close()

@@ -20,6 +20,7 @@ from cnncore.config import TrialConfig, network_options
 from cnncore.data.progress import show_progress
 from cnncore.error_text import error_line, error_report
 from cnncore.measure.device import device_memory_mib, device_name
+from cnncore.measure.device_errors import broken_device_error
 from cnncore.measure.energy import energy_meter
 from cnncore.measure.evaluate import class_rows, predict, prediction_columns
 from cnncore.measure.latency import measure_latency
@@ -40,7 +41,7 @@ from cnncore.training.train import Diverged, EpochResult, train
 from cnncore.training.train_state import TrainState, chosen_model
 from grid.code.stored import imported_packages, open_code
 from grid.code.versions import versions
-from grid.errors import StoppedAtOnce, StoreError, Superseded
+from grid.errors import BrokenDevice, StoppedAtOnce, StoreError, Superseded
 from grid.plan.ids import config_json
 from grid.store.atomic import remove, storing
 from grid.store.folder import Store, now
@@ -64,6 +65,7 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
     now and then after a step (`within_epoch`). Closing it earlier writes a checkpoint of that
     moment; the caller writes the row if the trial ends there (`write_pruned`). An exception of the
     trial itself makes it `failed`, a loss that is not a number `diverged`; `StoreError` passes.
+    Raises `BrokenDevice` if this process can use its GPU no more: it must run no further trial.
 
     Settings of the process that the network changes hold for this trial alone: whoever runs between
     its steps and after it has those from before.
@@ -102,18 +104,21 @@ def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None
                 except BaseException as error:
                     if hasattr(error, "ray_terminate_msg"):
                         raise  # Ray ends this process on SIGTERM, by a `SystemExit` with this mark
-                    retry, reason = (
-                        is_out_of_memory(error) and not assignment.alone,
-                        _reason(assignment, attempt, error),
-                    )
+                    fault = broken_device_error(error)
+                    retry = is_out_of_memory(error) and not assignment.alone
+                    reason = error_line(fault) if fault else _reason(assignment, attempt, error)
                     if not retry:
                         _write_log(store, assignment, error)
+                    broken = fault is not None
+                    del fault
                     break
                 if progress is None:
                     return
                 yield progress
     finally:
         machine.stop()
+    if broken:
+        raise BrokenDevice(reason)
     # Outside the handler, because the traceback holds the network and its batches.
     release_unused_memory()
     yield attempt.retry_alone(reason) if retry else attempt.end("failed", reason, started)

@@ -1,5 +1,6 @@
 """Trials that hang, die, or run out of memory, on a real Ray and without: the rest goes on."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from tests.small_sweeps import SMALL, metrics, run_local
 Write = Callable[..., Path]
 
 # Faults of a trial's process. `greedy` always runs out of memory, `crowded` once and while another
-# trial runs; `stops` hangs and `trips` runs out of memory once, in the eighth step.
+# trial runs; `stops` hangs and `trips` runs out of memory once, in the eighth step; `breaks` breaks
+# its process's GPU once, `asserts` always, and then every network of that process fails.
 NETWORKS = """
 import os, signal
 from pathlib import Path
@@ -44,6 +46,14 @@ class Faulty(nn.Module):
             if self.how == "trips":
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             os.kill(os.getpid(), signal.SIGSTOP)
+        broken = HERE / f"broken-{os.getpid()}"
+        if self.how == "breaks" and self.steps == 8 and first:
+            marker.touch()
+            broken.touch()
+        if self.how == "asserts":
+            broken.touch()
+        if broken.exists():
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
         claims = HERE.glob("results/small/run/trials/*.json")
         others = [c for c in claims if \'"heartbeat": 0\' not in c.read_text()]
         if self.how == "greedy" or self.how == "crowded" and (first or len(others) > 1):
@@ -54,6 +64,8 @@ class Faulty(nn.Module):
 def dies(classes): return Faulty(classes, "dies")
 def stops(classes): return Faulty(classes, "stops")
 def trips(classes): return Faulty(classes, "trips")
+def breaks(classes): return Faulty(classes, "breaks")
+def asserts(classes): return Faulty(classes, "asserts")
 def crowded(classes): return Faulty(classes, "crowded")
 def greedy(classes): return Faulty(classes, "greedy")
 """
@@ -91,7 +103,7 @@ def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(
     cnngrid_process: Callable[..., subprocess.CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = ("stops", "dies", "crowded", "greedy")
+    names = ("stops", "dies", "breaks", "crowded", "greedy")
     sweep = faulty(write_sweep, tmp_path, *names, max_attempts=3, hung_after_s=12)
     result = cnngrid_process("run", sweep, "--slots", "2")
     folder = tmp_path / "results" / "small"
@@ -99,7 +111,8 @@ def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(
     assert "Traceback" not in result.stderr
     trials = by_network(folder)
     assert {name: row["state"] for name, row in trials.items()} == {
-        "stops": "complete", "dies": "failed", "crowded": "complete", "greedy": "failed"
+        "stops": "complete", "dies": "failed", "breaks": "complete", "crowded": "complete",
+        "greedy": "failed",
     }  # fmt: skip
 
     # It hung once, was killed and resumed from its last checkpoint, with the same numbers.
@@ -114,14 +127,19 @@ def test_hung_dead_and_hungry_trials_are_run_again_or_fail_and_the_rest_goes_on(
     assert last >= 2
     assert [row["attempt"] for row in trained] == [1, 1, last, last]
     monkeypatch.chdir(tmp_path)
-    again = faulty(write_sweep, tmp_path, "stops", "crowded")
-    ids = {trials[name]["trial_id"] for name in ("stops", "crowded")}
+    again = faulty(write_sweep, tmp_path, "stops", "breaks", "crowded")
+    ids = {trials[name]["trial_id"] for name in ("stops", "breaks", "crowded")}
     disturbed = [row for row in metrics(folder)["trials"] if row["trial_id"] in ids]
     assert disturbed == undisturbed(again, tmp_path, data_dir)
 
     assert trials["dies"]["reason"].startswith("given up after 3 attempts: ")
     assert "its process died (killed, by the kernel where" in trials["dies"]["reason"]
     assert trials["dies"]["attempts"] == 3
+    # The process with the broken GPU ended, so no other trial met it.
+    assert trials["breaks"]["attempts"] == 2
+    fault = "AcceleratorError: CUDA error: device-side assert triggered"
+    lost = f"lost: faulty_networks:breaks seed 0 ({trials['breaks']['trial_id']})"
+    assert f"{lost}: {fault}" in messages
     # Alone on the device, `crowded` had enough memory; `greedy` still had not.
     for name in ("crowded", "greedy"):
         assert f"again: faulty_networks:{name} seed 0" in messages
@@ -145,6 +163,44 @@ def test_out_of_memory_without_ray_is_tried_once_more_too(
     assert trials["greedy"]["reason"].startswith("out of memory, with nothing else on the device")
     trips = [row for row in metrics(tmp_path / "cut" / "small")["trials"] if row["epochs_run"]]
     assert trips == undisturbed(faulty(write_sweep, tmp_path, "trips"), tmp_path, data_dir)
+
+
+@pytest.mark.slow
+def test_a_broken_gpu_without_ray_costs_its_trial_an_attempt_and_no_other_trial_anything(
+    write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = faulty(write_sweep, tmp_path, "breaks", "asserts", max_attempts=2)
+    summary = run_local(sweep, tmp_path / "cut", data_dir)
+    assert summary.states == {"complete": 1, "failed": 1}
+    trials = by_network(tmp_path / "cut" / "small")
+    fault = "AcceleratorError: CUDA error: device-side assert triggered"
+    assert trials["asserts"]["reason"] == f"given up after 2 attempts: {fault}"
+    assert (trials["breaks"]["attempts"], trials["asserts"]["attempts"]) == (2, 2)
+    # One broke this process's GPU; each attempt at the other broke that of a process of its own.
+    assert len({str(path) for path in tmp_path.glob("broken-*")}) == 3
+    rows_cut = [row for row in metrics(tmp_path / "cut" / "small")["trials"] if row["epochs_run"]]
+    next(tmp_path.glob("broken-" + str(os.getpid()))).unlink()
+    whole = undisturbed(faulty(write_sweep, tmp_path, "breaks"), tmp_path, data_dir)
+    assert rows_cut == whole
+
+
+def test_an_actor_with_a_broken_gpu_is_a_lost_process(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from types import SimpleNamespace
+
+    from grid.run.ray_tune.tune import _cause
+
+    error = tmp_path / "error.txt"
+    error.write_text(
+        "Failure # 1 (occurred at 2026-01-01_00-00-00)\nray::TrialActor.train()\n  File ...\n"
+        "grid.errors.BrokenDevice: AcceleratorError: CUDA error: device-side assert triggered\n"
+    )
+    cause = _cause(SimpleNamespace(error_file=error, pickled_error_file=error))
+    assert (cause.what, cause.reason) == (
+        "process",
+        "AcceleratorError: CUDA error: device-side assert triggered",
+    )
 
 
 @pytest.mark.ray
