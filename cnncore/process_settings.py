@@ -211,14 +211,33 @@ def _precision_owners() -> Iterator[Any]:
         yield from (getattr(backend, part, None) for part in ("matmul", "conv", "rnn"))
 
 
-def _precisions() -> tuple[str, list[Any]]:
+def _precisions() -> tuple[str | None, bool | None, list[Any]]:
     owners = [getattr(owner, "fp32_precision", None) for owner in _precision_owners()]
-    return torch.get_float32_matmul_precision(), owners
+    return _matmul_precision(), _allows_tf32(), owners
 
 
-def _put_precisions(value: tuple[str, list[Any]]) -> None:
-    torch.set_float32_matmul_precision(value[0])
-    for owner, precision in zip(_precision_owners(), value[1], strict=True):
+def _matmul_precision() -> str | None:
+    """Return the precision by torch's older interface, None if the newer one contradicts it."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+def _allows_tf32() -> bool | None:
+    """Return cuDNN's switch of the older interface, None if the newer one contradicts it."""
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:
+        return None
+
+
+def _put_precisions(value: tuple[str | None, bool | None, list[Any]]) -> None:
+    if value[0] is not None:
+        torch.set_float32_matmul_precision(value[0])
+    if value[1] is not None:
+        torch.backends.cudnn.allow_tf32 = value[1]
+    for owner, precision in zip(_precision_owners(), value[2], strict=True):
         if precision is not None:
             owner.fp32_precision = precision
 

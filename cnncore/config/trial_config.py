@@ -148,7 +148,7 @@ class TrialConfig(ConfigPart):
     # Null is `val_top1`; one for a whole sweep, because everything that ranks goes by it.
     objective: Annotated[str, AfterValidator(check_objective)] | None = None
     batch_size: Count = 128
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool | None = None
 
     @model_validator(mode="before")

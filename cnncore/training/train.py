@@ -22,6 +22,7 @@ from cnncore.models.classifier_head import feature_norms
 from cnncore.models.logits import check_logits
 from cnncore.seeding import derive_seed, seed_epoch
 from cnncore.training.ema import update_ema
+from cnncore.training.float32 import use_float32
 from cnncore.training.glibc_allocator import keep_freed_memory
 from cnncore.training.loss import build_loss
 from cnncore.training.memory_format import to_channels_last
@@ -98,13 +99,15 @@ def start(
     """Return the state before the first step; moves `model` to `device` and `channels_last`.
 
     `seed` determines the order, augmentation and dropout of every step. The weights stay as they
-    are; `pretrained` names the pre-trained ones. Sets PyTorch's deterministic mode as `config`
-    says and, on a CPU, calls `keep_freed_memory`.
+    are; `pretrained` names the pre-trained ones. Sets PyTorch's deterministic mode and its 32-bit
+    arithmetic as `config` says and, on a CPU, calls `keep_freed_memory`. Raises `ValueError` if the
+    device does not have the precision.
     """
     if device.type == "cpu":
         keep_freed_memory()
     if torch.are_deterministic_algorithms_enabled() != bool(config.deterministic):
         torch.use_deterministic_algorithms(bool(config.deterministic))
+    use_float32(config.precision, device)
     model.to(device)
     to_channels_last(model)
     return TrainState(

@@ -102,15 +102,21 @@ def _processor() -> CheckResult:
 
 
 def _gpu() -> CheckResult:
-    """Report the GPUs; a machine without any passes."""
+    """Report the GPUs; a machine without any passes, one that cannot be used does not."""
     try:
         torch = importlib.import_module("torch")
     except Exception:
         return CheckResult("gpu", True, "unknown without torch")
-    if not torch.cuda.is_available():
+    from cnncore.training.float32 import before_ampere
+    from grid.cost.devices import gpu_names, may_have_gpu, why_no_gpu
+
+    if torch.cuda.is_available():
+        old = "; no TF32, and bf16 in software: use precision fp32" if before_ampere() else ""
+        return CheckResult("gpu", True, f"{gpu_names()}{old}")
+    if not (sys.platform.startswith("linux") and may_have_gpu()):
         return CheckResult("gpu", True, "none; trials run on the CPU")
-    names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
-    return CheckResult("gpu", True, ", ".join(names))
+    remedy = "gpus: auto takes the CPU, so resources.gpus: 0 is the same"
+    return CheckResult("gpu", False, f"it cannot be used: {why_no_gpu()}", remedy)
 
 
 def _data() -> CheckResult:

@@ -11,6 +11,7 @@ from analysis.results.location import inside
 from cnncore.config import TrialConfig
 from grid.cost.absent import absent_class_notes, weights_notes
 from grid.cost.decoding import decoding_notes
+from grid.cost.devices import device_notes
 from grid.cost.disk import DiskNeed, disk_need
 from grid.cost.measured import speed_key
 from grid.cost.probe import probe
@@ -183,18 +184,19 @@ def _left(plan: Plan, store: Store, planned: list[tuple[TrialConfig, str | None]
 def with_tried_networks(plan: Plan, results: Path | str) -> Plan:
     """Try the networks of the trials that are left; return the plan with remarks on them.
 
-    Raises `SweepError` with the problem of each network that cannot be trained, and of each metric
-    of the user's.
+    Raises `SweepError` with the problem of each network that cannot be trained, of each metric of
+    the user's, and of a precision that this machine does not have.
     """
     store = open_store(inside(results, plan.folder))
     store.files.fetch_tables()
     device = pick_device(plan.spec.resources)
+    notes = device_notes(plan, device)
     done = count_as_done(store.finished(), plan)
     tried = try_networks(plan, unfinished_configs(plan, done), device)
     if problems := metric_problems(plan.resolver) + tried.placed(plan.resolver):
         position = plan.spec.source.position
         raise SweepError([f"{position(path)}: {text}" for path, text in problems])
-    return replace(plan, remarks=tuple(tried.remarks()))
+    return replace(plan, remarks=(*notes, *tried.remarks()))
 
 
 def _rehearse(search: Search, replicates: int) -> None:

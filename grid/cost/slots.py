@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from heapq import heapreplace
-from pathlib import Path
 
 from cnncore.processors import machine_cpus
+from grid.cost.devices import count_gpus, may_have_gpu, why_no_gpu
 from grid.errors import GridError
 from grid.phrases import counted
 from grid.sweep.spec import Resources
@@ -17,28 +16,19 @@ from grid.sweep.spec import Resources
 def pick_device(resources: Resources) -> str:
     """Return `cuda` if a GPU exists and the sweep does not refuse it, else `cpu`."""
     wants_gpu = resources.gpus == "auto" or resources.gpus > 0
-    if wants_gpu and _may_have_gpu():
+    why = "no GPU's driver"
+    if wants_gpu and may_have_gpu():
         import torch
 
         if torch.cuda.is_available():
             return "cuda"
+        why = why_no_gpu()
     if resources.gpus != "auto" and resources.gpus > 0:
         raise GridError(
-            f"resources.gpus: {resources.gpus:g} of a GPU a trial, but PyTorch finds no GPU here; "
-            "set it to 0 or auto"
+            f"resources.gpus: {resources.gpus:g} of a GPU a trial, but PyTorch finds no GPU here "
+            f"({why}); set it to 0 or auto"
         )
     return "cpu"
-
-
-def _may_have_gpu() -> bool:
-    """Check for a GPU's device file: without one torch, a second's import, is not needed."""
-    return not sys.platform.startswith("linux") or any(
-        list(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES
-    )
-
-
-# NVIDIA's driver makes the first, AMD's the second, WSL the third.
-GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")
 
 
 def check_thread_limit(resources: Resources) -> None:
@@ -68,9 +58,7 @@ def count_slots(resources: Resources, slots: int | None, device: str) -> int:
         )
     short = f"{counted(cpus, 'CPU core')}, and a trial takes {resources.cpus} (resources.cpus)"
     if device == "cuda":
-        import torch
-
-        gpus = torch.cuda.device_count()
+        gpus = count_gpus()
         if (fit := gpus * resources.trials_per_gpu) < most:
             most, share = fit, gpus_per_trial(resources, device)
             short = f"{counted(gpus, 'GPU')}, and a trial takes {share:g} of one (resources.gpus)"

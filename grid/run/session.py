@@ -21,6 +21,7 @@ from cnncore.data import prepare_dataset
 from grid.code.stored import store_aliases, stored_code_used
 from grid.cost.absent import absent_class_notes
 from grid.cost.decoding import decoding_notes
+from grid.cost.devices import device_notes
 from grid.cost.forecast import planned_work
 from grid.cost.slots import check_thread_limit, count_slots, pick_device
 from grid.errors import GridError, StoreError
@@ -297,6 +298,9 @@ def _make_driver(
         print_note(console, f"{name}: left {images} unreadable image(s) out")
     note = partial(print_note, console)
     capacity = _capacity(plan, options, note)
+    if not options.address:  # the cluster's machines have other devices
+        for text in device_notes(plan, capacity.device):
+            note(text)
     tried = _try_networks(plan, options, restored, capacity.device, note)
     display = Display(
         console,

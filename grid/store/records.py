@@ -57,7 +57,7 @@ TRIALS: tuple[Column, ...] = (
         weight_decay="weight decay; null if the optimizer has none",
     ),
     *_columns(INT, batch_size="images per step", image_size="side of the network's input, pixels"),
-    *_columns(TEXT, precision="fp32 or bf16"),
+    *_columns(TEXT, precision="fp32, tf32 or bf16"),
     *_columns(
         INT,
         seed="the integer from which every random stream comes",

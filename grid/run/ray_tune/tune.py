@@ -17,6 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper as TuneStopper
 
+from grid.cost.devices import count_gpus
 from grid.cost.slots import gpus_per_trial
 from grid.errors import GridError, StoreError, Superseded
 from grid.run.capacity import ClusterCapacity
@@ -52,7 +53,10 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch, or evaluate at the end."""
+        """Train an epoch, or evaluate at the end.
+
+        Raises `BrokenDevice`, for which Tune ends this process.
+        """
         try:
             progress = next(self._steps)
         except StoreError as problem:
@@ -264,7 +268,12 @@ def run_tune(driver: Driver, scratch: Path) -> None:
     limit_s = spec.hung_after_s and max(spec.hung_after_s, driver.store.claims.silence_s)
     handle, watchdog = DriverHandle(driver), Watchdog(driver.store, limit_s)
     with (
-        _ray(scratch, driver.options.address, driver.capacity.slots * resources.cpus),
+        _ray(
+            scratch,
+            driver.options.address,
+            driver.capacity.slots * resources.cpus,
+            count_gpus() if driver.capacity.device == "cuda" else 0,
+        ),
         _tune_files(driver, scratch) as storage,
         head_watched(driver, driver.options.address or ""),
     ):
@@ -345,12 +354,17 @@ def _cause(trial: Any) -> Cause:
         return Cause("process", exit_words(text))
     # An exception of the trial itself would be its result, so this one is of its process.
     lines = text.strip().splitlines()
+    if broken := re.search(r"^grid\.errors\.BrokenDevice: (.*)", text, re.MULTILINE):
+        return Cause("process", broken.group(1))
     return Cause("start", lines[-1] if lines else "Ray does not say why")
 
 
 @contextlib.contextmanager
-def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
-    """Start a Ray of our own with a token of its own, or join that at `address`; both quiet."""
+def _ray(scratch: Path, address: str | None, cpus: int, gpus: int) -> Iterator[None]:
+    """Start a Ray of our own with a token of its own, or join that at `address`; both quiet.
+
+    Ray's own count of GPUs may be another than PyTorch's, and trials would wait for ever.
+    """
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # At the end Tune would name lost trials as incomplete, though the driver ran them again.
@@ -369,7 +383,7 @@ def _ray(scratch: Path, address: str | None, cpus: int) -> Iterator[None]:
     else:
         own: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(scratch / "ray")}
         with hangup_ignored():
-            ray.init(num_cpus=cpus, **own, **quiet)
+            ray.init(num_cpus=cpus, num_gpus=gpus, **own, **quiet)
     try:
         yield
     finally:
