@@ -29,6 +29,7 @@ from cnncore.training.memory_format import to_channels_last
 from cnncore.training.optimizers.build import build_optimizer, set_rate
 from cnncore.training.optimizers.modes import to_eval_mode, to_train_mode
 from cnncore.training.own_epoch import import_epoch, train_own_epoch
+from cnncore.training.repeatable import use_deterministic
 from cnncore.training.schedule import learning_rate
 from cnncore.training.train_state import (
     BestSoFar,
@@ -105,8 +106,7 @@ def start(
     """
     if device.type == "cpu":
         keep_freed_memory()
-    if torch.are_deterministic_algorithms_enabled() != bool(config.deterministic):
-        torch.use_deterministic_algorithms(bool(config.deterministic))
+    use_deterministic(bool(config.deterministic), device)
     use_float32(config.precision, device)
     model.to(device)
     to_channels_last(model)

@@ -7,6 +7,7 @@ answers, a line of JSON for each.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from cnncore.data.augment.own_transform import try_transform
 from cnncore.error_text import defined_at, error_line, is_own_file, own_line
+from cnncore.measure.device import prepare_process
 from cnncore.measure.memory import is_out_of_memory
 from cnncore.measure.own_metrics import check_metric_function
 from cnncore.models.builder import build_model, import_network
@@ -34,6 +36,7 @@ from cnncore.training.memory_format import to_channels_last
 from cnncore.training.optimizers.tried import try_optimizer
 from cnncore.training.own_check import try_epoch, try_loss
 from cnncore.training.own_signatures import try_schedule, try_signature
+from cnncore.training.repeatable import repeatable_only
 
 # Last operations of networks that return probabilities, as autograd names them.
 PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
@@ -63,12 +66,14 @@ def check(
     freeze: bool,
     copied: bool,
     device: str,
+    deterministic: bool = False,
 ) -> dict[str, Any]:
     """Build a network and pass images through it; return its `problem`, or None, and `notes`.
 
     On the device `meta` nothing is computed; a network that cannot go there goes to `device`. As in
     a trial, what importing and building change is put back at once. `tried` is false if the memory
-    did not suffice: others may have had it.
+    did not suffice: others may have had it. With `deterministic`, operations that a GPU does not
+    repeat are a problem too.
     """
     notes: list[str] = []
 
@@ -83,10 +88,12 @@ def check(
             with unchanged():
                 model = build_on_meta(build) if place == "meta" else build()
             if place != "meta":
+                prepare_process(place)
                 model.to(place)
             if freeze:
                 freeze_features(model)
-            notes = pass_images(model, classes, image_size, copied=copied)
+            with repeatable_only() if deterministic else contextlib.nullcontext():
+                notes = pass_images(model, classes, image_size, copied=copied)
         except BaseException as error:  # `sys.exit` too: it is the network's own
             if place == device:
                 if is_out_of_memory(error):

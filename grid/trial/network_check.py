@@ -134,7 +134,9 @@ def _tried(
         classes = class_names(config, facts.classes, facts.class_count)
         for part in new:
             parts[part.identity] = part
-            more = {"classes": len(classes), "device": device}
+            more: dict[str, Any] = {"classes": len(classes), "device": device}
+            if part.key == "arch" and device == "cuda" and config.deterministic:
+                more["deterministic"] = True
             # An optimizer knows no images.
             more = {} if part.key == "optimizer" else more
             requests.append({**part.request, **more})

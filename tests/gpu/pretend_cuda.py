@@ -23,6 +23,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from cnncore.training.repeatable import UNREPEATABLE
+
 CUDA = torch.device("cuda", 0)
 ROOT = Path(__file__).resolve().parents[2]
 # Operations with index tensors that may lie on the CPU.
@@ -44,6 +46,11 @@ class Log:
     waits: Counter[tuple[str, str]] = field(default_factory=Counter)  # by reason and place
     ops: Counter[str] = field(default_factory=Counter)  # launched operations by name
     seeds: list[int] = field(default_factory=list)
+    emptied: int = 0  # calls of torch.cuda.empty_cache
+    # Bytes that came from the host, by type, as they cross the bus.
+    host_bytes: Counter[str] = field(default_factory=Counter)
+    stream_waits: int = 0  # waits of one stream for another
+    fraction: float = 1.0  # the process's limit of memory
     synchronised: int = 0  # explicit calls of torch.cuda.synchronize
 
     def wait(self, why: str) -> None:
@@ -59,9 +66,32 @@ class Log:
         """Forget waits and launches."""
         self.waits.clear()
         self.ops.clear()
+        self.host_bytes.clear()
 
 
 LOG = Log()
+
+
+class Event:
+    """An event; everything before it is done, as the CPU computes at once."""
+
+    def record(self, stream: Any = None) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+class Stream:
+    """A queue of launches, beside the one that computes."""
+
+    def __init__(self, device: Any = None) -> None:
+        pass
+
+    def wait_event(self, event: Event) -> None:
+        LOG.stream_waits += 1
+
+
 FILE = Path(__file__).name
 
 
@@ -141,6 +171,9 @@ class OnCuda(torch.Tensor):
         LOG.wait("tolist")
         return plain(self).tolist()
 
+    def record_stream(self, stream: Any) -> None:
+        pass
+
     def pin_memory(self, *args: Any) -> Any:
         raise RuntimeError(
             "cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned"
@@ -219,6 +252,9 @@ def _check(name: str, func: Any, args: Any, kwargs: Any) -> None:
         return
     flat, _ = tree_flatten((args, kwargs))
     tensors = [x for x in flat if isinstance(x, torch.Tensor)]
+    short = str(func).removeprefix("aten.").removesuffix(".default")
+    if torch.are_deterministic_algorithms_enabled() and short in UNREPEATABLE:
+        raise RuntimeError(f"{short}_cuda does not have a deterministic implementation")
     if any(isinstance(x, torch.Generator) for x in flat):
         raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
     if name in INDEXING:
@@ -242,10 +278,22 @@ def _count_copy(name: str, args: Any, kwargs: Any) -> None:
         non_blocking = kwargs.get("non_blocking", False)
     if isinstance(source, OnCuda) == to:
         return
-    pinned = getattr(source, "_pinned", False)
-    if to and non_blocking and pinned:
+    if to:
+        # PyTorch converts on the side that the copy comes from (`copy_requires_temporaries`).
+        dtype = args[0].dtype if name == "aten::copy_" else kwargs.get("dtype") or source.dtype
+        LOG.host_bytes[str(dtype)] += source.numel() * dtype.itemsize
+    if to and non_blocking and is_pinned(source):
         return
     LOG.wait("copy from host" if to else "copy to host")
+
+
+# Pinned memory, by the address of its storage; held so that no other tensor gets the address.
+_PINNED: dict[int, torch.Tensor] = {}
+
+
+def is_pinned(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor, or a view of one, was made in pinned memory."""
+    return tensor.untyped_storage().data_ptr() in _PINNED
 
 
 # The state of the device's generator.
@@ -294,6 +342,10 @@ class Moves(TorchFunctionMode):
             with device_generator() if name.startswith("rand") else contextlib.nullcontext():
                 output = func(*args, **kwargs)
             return on_cuda(output)
+        if kwargs.pop("pin_memory", False):  # which needs a real device
+            pinned: torch.Tensor = func(*args, **kwargs)
+            _PINNED[pinned.untyped_storage().data_ptr()] = pinned
+            return pinned
         return func(*args, **kwargs)
 
     def _move(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -333,7 +385,10 @@ class Moves(TorchFunctionMode):
                 non_blocking = rest[0] or non_blocking
         form = kwargs.pop("memory_format", None) or torch.preserve_format
         if where.type == "cuda":
-            if not (non_blocking and getattr(tensor, "_pinned", False)):
+            LOG.host_bytes[str(dtype or tensor.dtype)] += (
+                tensor.numel() * (dtype or tensor.dtype).itemsize
+            )
+            if not (non_blocking and is_pinned(tensor)):
                 LOG.wait("copy from host")
             return ToCuda.apply(tensor, dtype, form)
         LOG.wait("copy to host")
@@ -392,11 +447,20 @@ def pretend_cuda(devices: int = 1, memory_mib: int = 80_000) -> Iterator[Log]:
         "device_count": lambda: devices,
         "current_device": lambda: 0,
         "synchronize": synchronize,
-        "empty_cache": lambda: None,
+        "Stream": Stream,
+        "Event": Event,
+        "stream": lambda stream: contextlib.nullcontext(),
+        "current_stream": Stream,
+        "empty_cache": lambda: setattr(LOG, "emptied", LOG.emptied + 1),
         "mem_get_info": lambda device=None: (total, total),
         "get_device_properties": lambda device=None: properties,
         "get_device_name": lambda device=None: "Pretended",
         "get_device_capability": lambda device=None: (9, 0),
+        "memory_reserved": lambda device=None: 0,
+        "get_per_process_memory_fraction": lambda device=None: LOG.fraction,
+        "set_per_process_memory_fraction": lambda share, device=None: setattr(
+            LOG, "fraction", share
+        ),
         "max_memory_allocated": lambda device=None: 50 * 2**20,
         "reset_peak_memory_stats": lambda device=None: None,
         "get_rng_state": lambda device="cuda": _GENERATOR["state"].clone(),
@@ -407,7 +471,9 @@ def pretend_cuda(devices: int = 1, memory_mib: int = 80_000) -> Iterator[Log]:
         "is_bf16_supported": lambda including_emulation=True: True,
     }
     _seed(0)
+    _PINNED.clear()
     LOG.clear()
+    LOG.fraction, LOG.emptied, LOG.stream_waits = 1.0, 0, 0
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     with contextlib.ExitStack() as stack:
         for name, value in cuda.items():
