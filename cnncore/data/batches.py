@@ -22,12 +22,20 @@ from cnncore.data.augment.distortion import Distortion, distorts
 from cnncore.data.augment.mobilenet_crop import Window
 from cnncore.data.augment.operations import centre_crop
 from cnncore.data.augment.own_transform import OwnTransforms, has_own
+from cnncore.data.copied_ahead import copied_ahead
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
 
-# Pixels in an evaluation batch: on a GPU 1,024 images of 32x32; on a CPU 128 images, because their
-# activations stay in its caches (a third less time for `mobilenet_small`).
-EVAL_PIXELS = {"cuda": 2**20, "cpu": 2**17}
+# Pixels in an evaluation batch on a CPU, 128 images of 32x32: their activations stay in its caches
+# (a third less time for `mobilenet_small`).
+EVAL_PIXELS_CPU = 2**17
+# On a GPU 1,024 images of 32x32, and of larger ones as many as take an eighth of the memory.
+EVAL_PIXELS = 2**20
+EVAL_MEMORY = 1 / 8
+# Activations that a network holds at once in evaluation, per pixel of its input: input and output
+# of the widest layer. VGG's second convolution has the most of the catalog, 2 x 64 floats; twice
+# that leaves room for the workspace of cuDNN.
+EVAL_BYTES_PER_PIXEL = 1024
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 Change = Callable[[Tensor], Tensor]
@@ -258,6 +266,8 @@ class TrainSplit:
             starts = range(first, n, self.batch_size)
             places = (order[start : start + self.batch_size] for start in starts)
             batches = self._own.batches(batches, places, seed, number)
+        if image_device != self._device and self._device.type == "cuda":
+            batches = copied_ahead(batches, self.batch_size, self._device)
         changes = Changes(
             *(self._augment, self._window, n, self._input, seed, number, self._device),
             self.batch_size,
@@ -280,6 +290,19 @@ def balanced_draw(random: np.random.Generator, labels: Labels) -> Indices:
     return chosen
 
 
+def eval_batch_size(pixels: int, device: torch.device, gpu_share: float) -> int:
+    """Return the images of an evaluation batch, each of so many pixels in all its views.
+
+    It depends on the GPU's memory and the trial's share of it, not on what is free at the moment:
+    a batch of another size may give other last digits.
+    """
+    if device.type != "cuda":
+        return max(16, EVAL_PIXELS_CPU // pixels)
+    memory = torch.cuda.get_device_properties(device).total_memory * gpu_share * EVAL_MEMORY
+    fit = int(memory) // EVAL_BYTES_PER_PIXEL // pixels
+    return max(16, EVAL_PIXELS // pixels, min(fit, 1024))
+
+
 class EvalSplit:
     """Batches in a fixed order, normalised and resized; none if the split has no image.
 
@@ -300,15 +323,15 @@ class EvalSplit:
         window: bool = False,
         seed: int = 0,
         view: EvalView = WHOLE,
+        gpu_share: float = 1.0,
     ) -> None:
         self._augment, self._window, self._seed = augment, window, seed
         self._view, self._image_size = view, image_size
         self.indices = indices
         self.labels = labels[indices]
         side = images.shape[1]
-        pixels = EVAL_PIXELS.get(device.type, 2**20)
         seen = max(side, self._resized) ** 2 * (2 if view.mirror else 1)
-        self.batch_size = max(1, min(len(indices), max(16, pixels // seen)))
+        self.batch_size = max(1, min(len(indices), eval_batch_size(seen, device, gpu_share)))
         self._images = images
         self._device = device
         self._input = InputStage(side, image_size, self.batch_size, normalization, device)
@@ -329,12 +352,17 @@ class EvalSplit:
         changes = Changes(
             *(self._augment, self._window, n, self._input, self._seed, 0, self._device), size
         )
-        augmented = self._augmented(indices) if self._augment else None
-        for start in range(0, n, size):
+        parts = [slice(start, start + size) for start in range(0, n, size)]
+        if self._augment:
+            stored = self._augmented(indices)
+        else:
+            stored = (self._images.index_select(0, indices[part]) for part in parts)
+        if self._images.device != self._device and self._device.type == "cuda":
+            stored = copied_ahead(stored, size, self._device)
+        for part in parts:
             self.before_batch()
-            part = slice(start, start + size)
-            images = next(augmented) if augmented else self._images.index_select(0, indices[part])
-            change, resize = changes.for_batch(start)
+            images = next(stored)
+            change, resize = changes.for_batch(part.start)
             yield self.views(self._input(images, change, resize or self._crop)), labels[part]
 
     def views(self, images: Tensor) -> Tensor:
@@ -381,4 +409,4 @@ class EvalSplit:
 
         The values equal those of `batches`, without a mirrored view; the result is a copy.
         """
-        return self._input(raw.to(self._images.device), resize=self._crop).clone()
+        return self._input(raw.to(self._device), resize=self._crop).clone()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cnncore.config import QUIRK_AUGMENT, Enhance, MeanStd, TrialConfig
+from cnncore.config import QUIRK_AUGMENT, MeanStd, TrialConfig
 from cnncore.data.arrays import Labels
-from cnncore.data.augment.enhancement import enhanced
 from cnncore.data.augment.own_transform import has_own
 from cnncore.data.batches import EvalSplit, EvalView, Normalization, TrainSplit
 from cnncore.data.cache import ImageData
 from cnncore.data.errors import DataError
+from cnncore.data.resident import split_images
 from cnncore.data.split_indices import split_indices
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
@@ -24,8 +21,6 @@ from cnncore.seeding import derive_seed
 # torchvision's constants for networks trained on ImageNet.
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-# Largest share of a CUDA device's free memory for the images of a split.
-RESIDENT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -46,10 +41,12 @@ def open_splits(
     data: ImageData,
     device: torch.device,
     fold: tuple[int, int] | None = None,
+    gpu_share: float = 1.0,
 ) -> Splits:
     """Return the splits of a config (`split_indices`), with their batches on `device`.
 
-    `image_size` defaults to that of the data. Raises `DataError` if classes are to be drawn equally
+    `image_size` defaults to that of the data. Evaluation batches are as large as suits the trial's
+    share of a GPU. Raises `DataError` if classes are to be drawn equally
     often and one of them has no image.
     """
     indices = split_indices(config, data, fold)
@@ -62,8 +59,8 @@ def open_splits(
             )
     # Transforms of the user's run on the CPU.
     place = torch.device("cpu") if has_own(config.augment) else device
-    train_images = device_images(data, "train", place, config.enhance)
-    test_images = device_images(data, "test", device, config.enhance)
+    train_images = split_images(data, "train", place, config.enhance)
+    test_images = split_images(data, "test", device, config.enhance)
     size = config.image_size or data.train_images.shape[1]
     normalization = _normalization(config, data)
     window = config.quirk == "hu-mobilenet-crop"
@@ -81,6 +78,7 @@ def open_splits(
             window=window,
             seed=derive_seed(config.split_seed, name),
             view=EvalView(config.eval_crop, mirror=config.tta == "flip"),
+            gpu_share=gpu_share,
         )
 
     return Splits(
@@ -101,31 +99,6 @@ def open_splits(
         test=eval_split("test", test_images, data.test_labels, indices.test),
         class_names=data.class_names,
     )
-
-
-@functools.lru_cache(maxsize=4)
-def device_images(
-    data: ImageData,
-    split: Literal["train", "test"],
-    device: torch.device,
-    enhance: Enhance | None = None,
-) -> Tensor:
-    """Return the images from which batches are made, shared by all trials of the process.
-
-    `split` "train" includes the validation images. On a CPU the result is the read-only memory map,
-    unless the images are enhanced. On a CUDA device they are copied to the device's memory, unless
-    they take more than `RESIDENT_SHARE` of its free memory.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        images = torch.from_numpy(data.train_images if split == "train" else data.test_images)
-    if enhance is not None:
-        images = enhanced(images, enhance)
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        if images.nbytes < RESIDENT_SHARE * free:
-            return images.to(device)
-    return images
 
 
 def _scaled(normalization: Normalization, factor: float) -> Normalization:

@@ -26,10 +26,10 @@ class EnergyMeter:
 def energy_meter(device: torch.device) -> EnergyMeter | None:
     """Return a running meter, or None if the energy cannot be measured.
 
-    That is so on a CPU, without the package nvidia-ml-py, and if the driver does not count energy
-    (GPUs before Volta).
+    That is so on a CPU, without the package nvidia-ml-py, if the driver does not count energy (GPUs
+    before Volta), and for a slice of a GPU (MIG): the driver counts that of the whole.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or "MIG" in torch.cuda.get_device_name(device):
         return None
     try:
         import pynvml

@@ -14,6 +14,9 @@ import torch
 from cnncore.error_text import error_message
 
 MIB = 2**20
+# Room for a process's CUDA context and the kernels that it loads: about 500 MiB are often seen on
+# data-centre GPUs; never measured here.
+CONTEXT_MIB = 600
 UNITS_MIB = {"bytes": 2**-20, "KiB": 2**-10, "MiB": 1.0, "GiB": 2.0**10}
 # CUDA and the libraries below PyTorch, and its allocator for the CPU, raise other errors. cuBLAS
 # says that it is not initialized if there is no room for its handle; cuDNN 9 has the longer names.
@@ -73,6 +76,19 @@ def free_memory_mib(device: torch.device) -> float:
         used = int((group / "memory.current").read_text())
         free = min(free, (int((group / "memory.max").read_text()) - used) / MIB)
     return free
+
+
+def limit_memory(device: torch.device, share: float | None) -> None:
+    """Let this process allocate no more than its share of a GPU.
+
+    So a trial runs itself out of memory and never its neighbour. The context, which PyTorch's
+    allocator does not count, is taken off a share below 1. Does nothing on a CPU (share None).
+    """
+    if device.type != "cuda" or share is None:
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    context = CONTEXT_MIB * MIB / total if share < 1 else 0.0
+    torch.cuda.set_per_process_memory_fraction(max(share - context, share / 2), device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

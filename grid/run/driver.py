@@ -12,6 +12,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from grid.cost.slots import gpus_per_trial
 from grid.errors import GridError, StoreError
 from grid.lock.heartbeat import POLL_S
 from grid.plan.ids import Trial
@@ -162,9 +163,15 @@ class Driver:
             continued_from=start.trial_id if (start := self.lineage.start(trial)) else None,
             heartbeat_s=min(HEARTBEAT_S, spec.hung_after_s / 4 or HEARTBEAT_S),
             alone=trial.trial_id in self.ran_out_of_memory,
+            gpu_share=self._gpu_share(),
             slot=self.capacity.take(trial.trial_id),
             metrics=self.plan.metrics,
         )
+
+    def _gpu_share(self) -> float | None:
+        """Return the share of a GPU that a trial has; without Ray one trial runs at a time."""
+        share = gpus_per_trial(self.plan.spec.resources, self.capacity.device)
+        return 1.0 if share and self.options.local else share or None
 
     def _vacate(self, trial_id: str) -> Trial:
         """Free the slot of a trial that no longer runs."""

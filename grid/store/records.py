@@ -108,8 +108,9 @@ TRIALS: tuple[Column, ...] = (
         latency_ms_p95="95th percentile of the same",
         batch16_latency_ms="median time of one forward pass at batch 16",
         peak_memory_mib="most device memory allocated; on a CPU the process's peak",
-        energy_j="energy of the device over training; null where it cannot be read",
+        energy_j="energy of the device over training; null where it cannot be read or was shared",
         checkpoint_mib="size of the weights",
+        gpu_share="share of its GPU that it had at least, 1 is all of it; null on a CPU",
     ),
     *_columns(
         TEXT,

@@ -37,10 +37,17 @@ class Assignment:
     heartbeat_s: float = 10.0
     # The trial ran out of memory before and has the device to itself now.
     alone: bool = False
+    # Share of a GPU that the plan gives each trial; None on a CPU.
+    gpu_share: float | None = None
     # Its rank among the trials that run at the same time, from 0.
     slot: int | None = None
     # Metrics that the sweep asks for beside the usual ones, by name.
     metrics: tuple[str, ...] = ()
+
+    @property
+    def own_share(self) -> float | None:
+        """Share of its GPU that this attempt has; None on a CPU."""
+        return 1.0 if self.gpu_share and self.alone else self.gpu_share
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ class Attempt:
             **config_columns(assignment.trial, assignment.sweep),
             "attempts": number,
             "threads": assignment.threads,
+            "gpu_share": assignment.own_share,
             "host": host(),
             "git_commit": assignment.git_commit,
             "started_at": started_at,

@@ -12,6 +12,7 @@ from cnncore.config import network_options, own_training_names
 from cnncore.data import ImageData, Splits, load_planned, open_splits
 from cnncore.data.sources.kinds import name_from
 from cnncore.functions import import_function
+from cnncore.measure.device import prepare_process
 from cnncore.models import build_model
 from cnncore.models.builder import import_network
 from cnncore.models.classifier_head import freeze_features
@@ -43,6 +44,7 @@ def open_trial(
     device: str,
     module_path: str | None,
     skip_unreadable: bool,
+    gpu_share: float | None = None,
     data: ImageData | None = None,
 ) -> ReadyTrial:
     """Load the data and build the network; its weights are pre-trained or follow from the seed.
@@ -55,6 +57,7 @@ def open_trial(
     """
     config, seed = trial.config, trial.seed
     assert config.image_size is not None  # the plan fills it in
+    prepare_process(device)
     look_up_in(module_path)
     use_threads(threads)
     torch_device = torch.device(device)
@@ -64,7 +67,7 @@ def open_trial(
         planned = config.model_copy(update={"dataset": name})
         data = load_planned(planned, data_dir, skip_unreadable=skip_unreadable)
     fold = None if trial.fold is None or trial.folds is None else (trial.fold, trial.folds)
-    splits = open_splits(config, data, torch_device, fold)
+    splits = open_splits(config, data, torch_device, fold, gpu_share or 1.0)
     # What a module draws when it is imported belongs to the trial, whichever process it is.
     seed_everything(derive_seed(seed, "import"))
     with unchanged() as by_import:

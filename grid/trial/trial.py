@@ -8,8 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 
@@ -18,14 +19,16 @@ from cnncore.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoi
 from cnncore.complexity import count_parameters, describe_network
 from cnncore.config import TrialConfig, network_options
 from cnncore.data.progress import show_progress
+from cnncore.data.resident import drop_resident
 from cnncore.error_text import error_line, error_report
-from cnncore.measure.device import device_memory_mib, device_name
+from cnncore.measure.device import device_memory_mib, device_name, prepare_process
 from cnncore.measure.device_errors import broken_device_error
 from cnncore.measure.energy import energy_meter
 from cnncore.measure.evaluate import class_rows, predict, prediction_columns
 from cnncore.measure.latency import measure_latency
 from cnncore.measure.memory import (
     is_out_of_memory,
+    limit_memory,
     needed_mib,
     peak_memory_mib,
     release_unused_memory,
@@ -70,6 +73,7 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
     Settings of the process that the network changes hold for this trial alone: whoever runs between
     its steps and after it has those from before.
     """
+    prepare_process(assignment.device)
     before, steps = ProcessSettings(), _run(assignment, store)
     with random_states_kept():
         try:
@@ -83,45 +87,78 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
             before.put_back()
 
 
+@dataclass(frozen=True)
+class _Fault:
+    """How a trial ended that is not complete, and why."""
+
+    kind: Literal["diverged", "failed", "out of memory", "broken device"]
+    reason: str
+
+
 def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None]:
     """Run the trial under the settings that it finds and makes."""
     started, own = time.perf_counter(), os.getpid()
     attempt = Attempt.begin(assignment, store)
     attempt.machine = machine = BusyWatch(assignment.threads)
     machine.start()
+    fault = None
     try:
         # The steps do not see this generator's own end, so whatever they raise is the trial's.
         with contextlib.closing(_steps(assignment, store, attempt, started)) as steps:
             while True:
                 try:
                     with _exits_raise(), _only_in(own):
-                        progress = next(steps, None)
+                        progress = next(steps)
                 except (StoreError, Superseded, StoppedAtOnce):
                     raise
-                except Diverged as problem:
-                    yield attempt.end("diverged", f"{problem}", started)
-                    return
                 except BaseException as error:
                     if hasattr(error, "ray_terminate_msg"):
                         raise  # Ray ends this process on SIGTERM, by a `SystemExit` with this mark
-                    fault = broken_device_error(error)
-                    retry = is_out_of_memory(error) and not assignment.alone
-                    reason = error_line(fault) if fault else _reason(assignment, attempt, error)
-                    if not retry:
+                    fault = _fault(assignment, attempt, error)
+                    if fault.kind in ("failed", "broken device"):
                         _write_log(store, assignment, error)
-                    broken = fault is not None
-                    del fault
                     break
-                if progress is None:
-                    return
+                if progress.done:
+                    break
                 yield progress
     finally:
         machine.stop()
-    if broken:
-        raise BrokenDevice(reason)
     # Outside the handler, because the traceback holds the network and its batches.
-    release_unused_memory()
-    yield attempt.retry_alone(reason) if retry else attempt.end("failed", reason, started)
+    _leave_device(assignment, fault)
+    if fault is None:
+        yield progress
+    elif fault.kind == "out of memory":
+        yield attempt.retry_alone(fault.reason)
+    else:
+        yield attempt.end(fault.kind, fault.reason, started)
+
+
+def _fault(assignment: Assignment, attempt: Attempt, error: BaseException) -> _Fault:
+    if isinstance(error, Diverged):
+        return _Fault("diverged", f"{error}")
+    if (broken := broken_device_error(error)) is not None:
+        return _Fault("broken device", error_line(broken))
+    retry = is_out_of_memory(error) and not assignment.alone
+    return _Fault("out of memory" if retry else "failed", _reason(assignment, attempt, error))
+
+
+def _leave_device(assignment: Assignment, fault: _Fault | None) -> None:
+    """Return the memory that the trial had: its process may wait long for the next one.
+
+    Raises `BrokenDevice` if the process can use its GPU no more.
+    """
+    if fault and fault.kind == "broken device":
+        raise BrokenDevice(fault.reason)
+    if fault is None and assignment.device == "cpu":
+        return
+    try:
+        if fault and fault.kind == "out of memory":
+            drop_resident()
+        release_unused_memory()
+    except RuntimeError as error:
+        if broken_device_error(error) is None:
+            raise
+        raise BrokenDevice(error_line(error)) from None
 
 
 @contextlib.contextmanager
@@ -175,6 +212,9 @@ def _steps(
 ) -> Generator[Progress, None, None]:
     config = assignment.trial.config
     attempt.claim(started)
+    limit_memory(torch.device(assignment.device), assignment.own_share)
+    if assignment.alone:
+        drop_resident()
     look_up_in(assignment.module_path)
     _use_code(assignment, store, attempt)
     measures = open_measures(assignment.metrics, config.objective)
@@ -187,6 +227,8 @@ def _steps(
             device=assignment.device,
             module_path=assignment.module_path,
             skip_unreadable=assignment.skip_unreadable,
+            # The plan's, also for a trial that runs alone: batches of evaluation stay the same.
+            gpu_share=assignment.gpu_share,
         )
     data, splits, state, device = trial.data, trial.splits, trial.state, trial.device
     for split in (splits.train, splits.val, splits.test):
@@ -203,9 +245,11 @@ def _steps(
         checkpoint_mib=_size_mib(state.model),
     )
     attempt.renew_if_due(started)
-    energy = energy_meter(device)
     reset_peak_memory(device)
     earlier_j = _resume(assignment, store, attempt, state)
+    # Energy is of the whole GPU, its neighbours included, and of all epochs or none.
+    counts = earlier_j is not None and attempt.row["gpu_share"] == 1
+    energy = energy_meter(device) if counts else None
     checkpointed = time.perf_counter()
     if state.epoch:
         # The row of a resumed trial, also if the early stop of a shorter trial ends this one too.
@@ -226,7 +270,7 @@ def _steps(
         if isinstance(event, EpochResult):
             attempt.add_epoch(event)
             attempt.update(state.best_epoch, splits.train.images_until, started)
-            attempt.row["energy_j"] = earlier_j + energy.joules() if energy else None
+            attempt.row["energy_j"] = (earlier_j or 0.0) + energy.joules() if energy else None
         saved = is_epoch and event.epoch in assignment.pause_epochs
         if saved or time.perf_counter() - checkpointed >= assignment.checkpoint_s:
             _save(assignment, store, attempt, state)
@@ -292,10 +336,12 @@ def _size_mib(model: torch.nn.Module) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
 
 
-def _resume(assignment: Assignment, store: Store, attempt: Attempt, state: TrainState) -> float:
+def _resume(
+    assignment: Assignment, store: Store, attempt: Attempt, state: TrainState
+) -> float | None:
     """Load the trial's last checkpoint, else that of the shorter trial it continues.
 
-    Returns the energy so far, in joules.
+    Returns the energy so far, in joules; None if it was not measured.
     """
     folder = store.checkpoints(assignment.trial.trial_id)
     if folder.is_symlink():  # not ours: its target stays as it is
@@ -320,7 +366,11 @@ def _resume(assignment: Assignment, store: Store, attempt: Attempt, state: Train
             payload.get("metrics", []),
             payload["continued_from"] if own else trial_id,
         )
-        return float(payload["energy_j"] or 0.0)
+        shares = [attempt.row["gpu_share"], payload.get("gpu_share")]
+        attempt.row["gpu_share"] = min((s for s in shares if s is not None), default=None)
+        energy_j = payload["energy_j"]
+        # Within the first epoch there is none yet.
+        return energy_j if energy_j is not None or payload["epochs"] else 0.0
     return 0.0
 
 
@@ -332,6 +382,7 @@ def _save(assignment: Assignment, store: Store, attempt: Attempt, state: TrainSt
         "epochs": [{**row, "ended_at": row["ended_at"].isoformat()} for row in attempt.epochs],
         "metrics": attempt.metrics,
         "energy_j": attempt.row.get("energy_j"),
+        "gpu_share": attempt.row["gpu_share"],
         "continued_from": attempt.row.get("continued_from"),
     }
     _write_checkpoint(store, store.last_checkpoint(assignment.trial.trial_id), payload)

@@ -55,6 +55,7 @@ CREATE TABLE empty.trials (
     peak_memory_mib DOUBLE,
     energy_j DOUBLE,
     checkpoint_mib DOUBLE,
+    gpu_share DOUBLE,
     host VARCHAR,
     device VARCHAR,
     git_commit VARCHAR,

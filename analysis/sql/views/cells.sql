@@ -1,8 +1,21 @@
 -- A row is a config of a cell: n complete trials, and the mean, standard deviation and 95 % t
--- interval of every metric over them. A NaN counts as missing. Sums are in the
--- order of trial_id, so that every answer is the same to the last bit.
+-- interval of every metric over them. A NaN counts as missing, and so do times of a trial that
+-- shared its GPU: they contain its neighbours. Sums are in the order of trial_id, so that every
+-- answer is the same to the last bit.
 CREATE OR REPLACE VIEW cells AS
-WITH measured AS (
+WITH timed AS (
+    SELECT * REPLACE (
+        CASE WHEN whole THEN train_time_s END AS train_time_s,
+        CASE WHEN whole THEN epoch_time_s END AS epoch_time_s,
+        CASE WHEN whole THEN train_images_per_s END AS train_images_per_s,
+        CASE WHEN whole THEN latency_ms_p50 END AS latency_ms_p50,
+        CASE WHEN whole THEN latency_ms_p95 END AS latency_ms_p95,
+        CASE WHEN whole THEN batch16_latency_ms END AS batch16_latency_ms
+    )
+    FROM (SELECT *, coalesce(gpu_share, 1) >= 1 AS whole FROM trials WHERE state = 'complete')
+),
+
+measured AS (
     SELECT
         results,
         cell_id,
@@ -19,8 +32,7 @@ WITH measured AS (
             'latency_ms_p50', 'latency_ms_p95', 'batch16_latency_ms',
             'peak_memory_mib', 'energy_j'
         ]), 'nan'::DOUBLE)
-    FROM trials
-    WHERE state = 'complete'
+    FROM timed
 ),
 
 summary AS (

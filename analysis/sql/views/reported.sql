@@ -30,9 +30,10 @@ winners AS MATERIALIZED (
         test_macro_precision,
         test_macro_recall,
         test_macro_f1,
-        train_time_s,
-        epoch_time_s,
-        batch16_latency_ms,
+        -- Times on a shared GPU contain its other trials.
+        CASE WHEN coalesce(gpu_share, 1) >= 1 THEN train_time_s END AS train_time_s,
+        CASE WHEN coalesce(gpu_share, 1) >= 1 THEN epoch_time_s END AS epoch_time_s,
+        CASE WHEN coalesce(gpu_share, 1) >= 1 THEN batch16_latency_ms END AS batch16_latency_ms,
         trainable_params::DOUBLE AS trainable_params,
         non_trainable_params::DOUBLE AS non_trainable_params,
         (trainable_params + non_trainable_params)::DOUBLE AS total_params

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from scipy import stats
 
-from analysis import connect
+from analysis import connect, make_table
 from analysis.results.database import rows
 
 
@@ -46,6 +46,20 @@ def test_nan_and_null_count_as_missing(blank):
     assert cell["val_top1_sd"] == pytest.approx(statistics.stdev([0.9, 0.8]))
     assert cell["energy_j_mean"] is None
     assert cell["test_ece_mean"] is None
+
+
+def test_times_on_a_shared_gpu_do_not_count(blank):
+    sweep = blank()
+    for seed, (share, epoch_s) in enumerate([(1.0, 2.0), (0.5, 30.0), (None, 4.0)]):
+        times = {"epoch_time_s": epoch_s, "latency_ms_p50": epoch_s, "wall_time_s": epoch_s}
+        row = sweep.trial(sweep.planned({"arch": "cnn3"}, seed), gpu_share=share, **times)
+        sweep.store(row)
+    sweep.write_plan()
+    connection = connect(sweep.folder)
+    (cell,) = rows(connection, "FROM cells")
+    assert (cell["n"], cell["epoch_time_s_mean"], cell["latency_ms_p50_mean"]) == (3, 3.0, 3.0)
+    assert cell["wall_time_s_mean"] == 12.0
+    assert "1 of the trials shared a GPU" in make_table(connection, "comparison").caption
 
 
 @pytest.mark.parametrize("df", [1, 2, 5, 30, 31, 60, 200])
