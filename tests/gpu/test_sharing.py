@@ -1,5 +1,6 @@
 """Trials that share a GPU, or follow one another on it: memory, energy, data of earlier ones."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,41 @@ def test_a_trial_that_began_on_a_cpu_has_no_energy(
     steps.close()  # type: ignore[attr-defined]
     *_, last = start(store, data_dir, gpu_share=1.0)
     assert (last.row["attempts"], last.row["energy_j"]) == (2, None)
+
+
+def test_a_trial_that_runs_out_of_memory_leaves_no_images_on_the_gpu(
+    gpu: torch.device, store: Store, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one that has the GPU to itself begin beside those of earlier trials."""
+    at_start: list[int] = []
+
+    def full(*arguments: Any, **options: Any) -> Iterator[Any]:
+        at_start.append(len(resident._RESIDENT))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        yield
+
+    monkeypatch.setattr(trial_module, "train", full)
+    (last,) = start(store, data_dir, gpu_share=1.0)
+    assert last.retry_alone is not None
+    assert not resident._RESIDENT
+    split_images(load_dataset("digits", data_dir, 16), "train", gpu)
+    (last,) = start(store, data_dir, gpu_share=1.0, alone=True)
+    assert last.row["reason"].startswith("out of memory, with nothing else on the device")
+    assert at_start == [2, 2]
+
+
+def test_cublas_has_a_workspace_that_repeats_unless_the_user_has_set_one(
+    gpu: torch.device, store: Store, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given, used in ((None, ":4096:8"), (":16:8", ":16:8")):
+        if given is None:
+            monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+        else:
+            monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+        steps = start(store, data_dir)
+        next(steps)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == used
+        steps.close()  # type: ignore[attr-defined]
 
 
 def test_images_of_earlier_trials_go_where_a_trial_wants_the_room(

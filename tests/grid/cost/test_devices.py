@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from grid.cost.devices import count_gpus, device_notes, gpu_names
 from grid.cost.slots import pick_device
 from grid.errors import GridError, SweepError
 from grid.plan.plan import Plan
+from grid.run.driver import Driver
 from grid.sweep.spec import Resources
 
 Write = Callable[..., Path]
@@ -128,3 +130,25 @@ def test_slices_of_a_gpu_are_counted_and_named(
     assert "MIG 1g.5gb (a slice: its energy cannot be told" in gpu_names()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0a1b")
     assert count_gpus() == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "local", "share"),
+    [
+        ("auto", "cuda", False, 1.0),
+        (0.25, "cuda", False, 0.25),
+        (0.25, "cuda", True, 1.0),  # one trial at a time
+        ("auto", "cpu", False, None),
+        ("auto", "cpu", True, None),
+    ],
+)
+def test_a_trial_is_told_its_share(
+    gpus: str | float, device: str, local: bool, share: float | None
+) -> None:
+    spec = SimpleNamespace(resources=Resources(gpus=gpus))
+    driver = SimpleNamespace(
+        plan=SimpleNamespace(spec=spec),
+        capacity=SimpleNamespace(device=device),
+        options=SimpleNamespace(local=local),
+    )
+    assert Driver._gpu_share(driver) == share  # type: ignore[arg-type]

@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from grid import load_sweep, make_plan
 from grid.api import use_own_modules
 from grid.code import asked
+from grid.code.sweep_code import SweepCode
 from grid.errors import SweepError
 from grid.trial.network_check import try_networks, unfinished_configs
 from tests.small_sweeps import run_local, trial_rows
@@ -68,9 +70,9 @@ def sweep(write_sweep, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def write(*names: str) -> Path:
+    def write(*names: str, **keys: Any) -> Path:
         archs = [f"own_tried:{name}" for name in names]
-        return write_sweep(compare={"arch": archs}, fixed={**FIXED, "lr": 0.01}, seeds=[0])
+        return write_sweep(compare={"arch": archs}, fixed={**FIXED, "lr": 0.01, **keys}, seeds=[0])
 
     return write
 
@@ -211,3 +213,20 @@ def test_a_second_plan_of_ones_own_parts_starts_no_process(
         tried(path, data_dir)
     # What has another problem is said at once, so the optimizer is tried too.
     assert started[3:] == [["signature", "schedule"], ["transform"] * 2, ["optimizer"]]
+
+
+def test_a_gpu_in_deterministic_mode_is_a_question_of_its_own(sweep, data_dir, monkeypatch):
+    questions: list[dict[str, Any]] = []
+
+    def answers(self, requests):
+        questions.extend(requests)
+        return [{"problem": None, "notes": []} for _ in requests]
+
+    monkeypatch.setattr(SweepCode, "answers", answers)
+    for deterministic in (True, False):
+        path = sweep("good", deterministic=deterministic)
+        plan = make_plan(load_sweep(path), data_dir=data_dir)
+        for device in ("cpu", "cuda"):
+            try_networks(plan, unfinished_configs(plan, ()), device)
+    asked_for = [question.get("deterministic", False) for question in questions]
+    assert asked_for == [False, True, False, False]
