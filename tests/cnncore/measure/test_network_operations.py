@@ -26,6 +26,7 @@ def test_products_and_weights_are_those_of_a_real_pass(arch, side, options) -> N
     assert sum(op.macs for op in network.operations) == complexity.macs
     assert network.trainable == parameters.trainable
     assert network.elements == parameters.trainable + parameters.non_trainable
+    assert complexity.activations is not None
     # A network keeps at least what its convolutions and linear layers wrote.
     assert network.activation_bytes >= 4 * complexity.activations
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -143,7 +144,7 @@ def test_slices_of_a_gpu_are_counted_and_named(
     ],
 )
 def test_a_trial_is_told_its_share(
-    gpus: str | float, device: str, local: bool, share: float | None
+    gpus: Literal["auto"] | float, device: str, local: bool, share: float | None
 ) -> None:
     spec = SimpleNamespace(resources=Resources(gpus=gpus))
     driver = SimpleNamespace(

@@ -100,12 +100,13 @@ def test_a_preset_plans_without_data_weights_or_network_and_runs_nothing(
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     spec = load_sweep(preset)
-    dataset = str(spec.fixed["dataset"])
-    # Digits come with scikit-learn.
-    assert (f"{dataset} is not here" in result.stdout) == (dataset in ("cifar10", "cifar100"))
-    assert ("put the images there" in result.stdout) == (dataset == "flowers")
+    datasets = {str(name) for name in spec.compare.get("dataset", [spec.fixed.get("dataset")])}
+    for dataset in datasets:  # digits come with scikit-learn
+        absent = dataset in ("cifar10", "cifar100")
+        assert (f"{dataset} is not here" in result.stdout) == absent
+    assert ("put the images there" in result.stdout) == ("flowers" in datasets)
     # Ids depend on files that are not here.
-    assert ("  ------------  " in result.stdout) == (dataset == "flowers")
+    assert ("  ------------  " in result.stdout) == ("flowers" in datasets)
     weights = "pretrained" in {*spec.fixed, *spec.compare}
     assert ("its ImageNet weights are not here" in result.stdout) == weights
     assert "to run:" in result.stdout
