@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import re
 import resource
 import sys
@@ -89,6 +90,13 @@ def limit_memory(device: torch.device, share: float | None) -> None:
     total = torch.cuda.get_device_properties(device).total_memory
     context = CONTEXT_MIB * MIB / total if share < 1 else 0.0
     torch.cuda.set_per_process_memory_fraction(max(share - context, share / 2), device)
+
+
+def total_memory_mib(device: torch.device) -> float:
+    """Return the whole memory of a device, in MiB; for a CPU that of the machine."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory) / MIB
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MIB
 
 
 def is_out_of_memory(error: BaseException) -> bool:

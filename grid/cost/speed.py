@@ -163,3 +163,10 @@ def memory_bytes(network: NetworkOperations, config: TrialConfig) -> float:
     copies = (config.ema is not None) + (config.select == "best")
     weights = 4 * (network.elements * (1 + copies) + network.trainable * (1 + moments))
     return weights + network.activation_bytes * config.batch_size
+
+
+def least_memory_bytes(network: NetworkOperations, config: TrialConfig) -> float:
+    """Return a lower bound of `memory_bytes`: weights, gradients, and the largest output."""
+    output = max((op.written_bytes for op in network.operations), default=0.0)
+    share = 0.5 if config.precision == "bf16" else 1.0
+    return 4.0 * (network.elements + network.trainable) + share * output * config.batch_size

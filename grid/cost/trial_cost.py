@@ -15,7 +15,7 @@ from cnncore.error_text import error_line, own_line
 from grid.code.stored import code_used
 from grid.cost.machine import BUSY, device_key, machine_speed
 from grid.cost.measured import Measurement, read_measurements, speed_key
-from grid.cost.speed import Speed, memory_bytes
+from grid.cost.speed import Speed, least_memory_bytes, memory_bytes
 from grid.errors import GridError
 from grid.plan.plan import Plan
 from grid.plan.planned_data import SplitSizes, data_of, sizes_key, split_sizes
@@ -112,7 +112,7 @@ class TrialCosts:
         return self._sizes[key]
 
     def of(self, config: TrialConfig) -> TrialCost:
-        """Return the cost of a config. Raises `GridError` if its network cannot be built."""
+        """Return the cost of a config. Raises `GridError` if it cannot be trained here."""
         try:
             with code_used(self.plan.resolver.code.earlier_folder(config)):
                 return self._of(config)
@@ -121,13 +121,14 @@ class TrialCosts:
         except (Exception, SystemExit) as error:
             place = f" ({line})" if (line := own_line(error)) else ""
             raise GridError(
-                f"{config.arch} on {config.dataset} with image_size {config.image_size} cannot be "
-                f"built on this machine: {error_line(error)}{place}"
+                f"{_described(config)} cannot be trained on this machine: "
+                f"{error_line(error)}{place}"
             ) from None
 
     def _of(self, config: TrialConfig) -> TrialCost:
         network = self.network(config)
         memory_mib = memory_bytes(network, config) / MIB
+        self._check_memory(config, network)
         speed = self.speed(config.precision)
         known = self.measured(config)
         counted = self._counted(config, network, speed, memory_mib)
@@ -148,6 +149,20 @@ class TrialCosts:
             basis="trials" if fixed else "probe",
             samples=len(known),
         )
+
+    def _check_memory(self, config: TrialConfig, network: NetworkOperations) -> None:
+        """Raise `GridError` for a network that this machine certainly has no room for."""
+        from cnncore.measure.memory import total_memory_mib
+
+        import torch  # isort: skip
+
+        needed_mib = least_memory_bytes(network, config) / MIB
+        if needed_mib > (has_mib := total_memory_mib(torch.device(self.device))):
+            raise GridError(
+                f"{_described(config)} cannot be trained on this machine: it needs "
+                f"{needed_mib:,.0f} MiB or more of {has_mib:,.0f}; make the network, image_size or "
+                "batch_size smaller"
+            )
 
     def _counted(
         self, config: TrialConfig, network: NetworkOperations, speed: Speed, memory_mib: float
@@ -212,6 +227,13 @@ class TrialCosts:
                 use_threads(self.threads)
                 self._inputs[key] = input_seconds(config, stored_side, torch.device(self.device))
         return self._inputs[key]
+
+
+def _described(config: TrialConfig) -> str:
+    return (
+        f"{config.arch} on {config.dataset} with image_size {config.image_size} and batch_size "
+        f"{config.batch_size}"
+    )
 
 
 def factors(parts: Iterable[tuple[float, Basis]]) -> tuple[float, float]:
