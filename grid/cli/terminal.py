@@ -14,8 +14,9 @@ from analysis.results.location import as_folder, is_address
 from grid.cli.output import plain
 from grid.screen import print, print_warning, shown
 
-# Rows of a table that a terminal gets.
+# Rows of a table that a terminal gets, and that rich lays out.
 MOST_ROWS = 200
+LINE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,6 +119,21 @@ def print_table(table: Table, console: Console, all_rows: str = "--format csv ha
 
     A terminal gets the first rows; `all_rows` says where the others are.
     """
+    from rich.text import Text
+
+    more = len(table.rows) - MOST_ROWS
+    if more > 0 and not console.is_terminal and console.encoding == "utf-8":
+        console.file.write("".join(f"{line}\n" for line in _plain_lines(table)))
+    elif more > 0 and console.is_terminal:
+        print_rich(_rich_table(replace(table, rows=table.rows[:MOST_ROWS]), console), console)
+        console.print(f"... {more:,} more rows: {all_rows}", highlight=False, markup=False)
+    else:
+        print_rich(_rich_table(table, console), console)
+    if table.caption:
+        console.print(Text(table.caption, style="dim"))
+
+
+def _rich_table(table: Table, console: Console) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -129,16 +145,32 @@ def print_table(table: Table, console: Console, all_rows: str = "--format csv ha
     rich_table = RichTable(box=box.SIMPLE_HEAD, title=heading, title_justify="left")
     for column, title in zip(table.columns, table.titles(), strict=True):
         rich_table.add_column(cell(title), justify="right" if column.right else "left")
-    # To lay out a row takes a millisecond, and nobody scrolls through thousands.
-    more = len(table.rows) - MOST_ROWS if console.is_terminal else 0
-    shown_rows = replace(table, rows=table.rows[:MOST_ROWS]) if more > 0 else table
-    for row in shown_rows.text_rows():
+    for row in table.text_rows():
         rich_table.add_row(*map(cell, row))
-    print_rich(rich_table, console)
-    if more > 0:
-        console.print(f"... {more:,} more rows: {all_rows}", highlight=False, markup=False)
-    if table.caption:
-        console.print(Text(table.caption, style="dim"))
+    return rich_table
+
+
+def _plain_lines(table: Table) -> Iterator[str]:
+    """Yield the lines that rich prints into a file, which takes it a millisecond a row."""
+    from rich.cells import cell_len
+
+    lines = [[shown(text) for text in row] for row in (table.titles(), *table.text_rows())]
+    sizes = [[cell_len(text) for text in row] for row in lines]
+    widths = [max(column) for column in zip(*sizes, strict=True)]
+    width = sum(widths) + 3 * len(widths) + 1
+    if table.title:
+        yield shown(table.title).ljust(width)
+    yield " " * width
+    for row, lengths in zip(lines, sizes, strict=True):
+        padding = [" " * (w - length) for w, length in zip(widths, lengths, strict=True)]
+        cells = [
+            space + text if column.right else text + space
+            for column, text, space in zip(table.columns, row, padding, strict=True)
+        ]
+        yield f"  {'   '.join(cells)}  "
+        if row is lines[0]:
+            yield f" {LINE * (width - 2)} "
+    yield " " * width
 
 
 def print_rich(table: RichTable, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from analysis.tables.table_formats import Column, Table
 from grid.cli.output import plain
+from grid.cli.terminal import print_table
 from tests.small_sweeps import environment, trial_rows
 
 # `cnngrid` with a report that takes no time.
@@ -69,3 +73,30 @@ def test_a_sweep_ends_with_its_report_whatever_becomes_of_its_output(
         value = re.search(r"\d+[.]\d+ [+]- \d+[.]\d+", row)
         assert value
         assert value.end() == head.index("test top-1 (%)") + len("test top-1 (%)")
+
+
+def long_table(rows: int) -> Table:
+    columns = [Column("a", "alpha"), Column("n", "n", "count"), Column("word", "word")]
+    wide = "\N{CJK UNIFIED IDEOGRAPH-4E2D}"
+    content = [(f"x{row}" * (row % 3), row * 37, wide * (row % 5) + "\x1b") for row in range(rows)]
+    return Table("A table", "Its caption.", columns, [*content, (None, None, None)])
+
+
+def printed(table: Table, *, terminal: bool) -> str:
+    text = io.StringIO()
+    print_table(table, Console(file=text, force_terminal=terminal, width=80))
+    return text.getvalue()
+
+
+def test_a_long_table_goes_into_a_file_as_a_short_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_rich = printed(long_table(100), terminal=False)
+    monkeypatch.setattr("grid.cli.terminal.MOST_ROWS", 50)
+    monkeypatch.setattr("grid.cli.terminal.print_rich", None)
+    assert printed(long_table(100), terminal=False) == by_rich
+
+
+def test_a_terminal_gets_the_first_rows_of_a_long_table_and_is_told_of_the_rest() -> None:
+    text = printed(long_table(20_000), terminal=True)
+    assert "... 19,801 more rows: --format csv has all" in text
+    assert len(text.splitlines()) < 210
+    assert "more rows" not in printed(long_table(150), terminal=True)
