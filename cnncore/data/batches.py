@@ -22,7 +22,7 @@ from cnncore.data.augment.distortion import Distortion, distorts
 from cnncore.data.augment.mobilenet_crop import Window
 from cnncore.data.augment.operations import centre_crop
 from cnncore.data.augment.own_transform import OwnTransforms, has_own
-from cnncore.data.copied_ahead import copied_ahead
+from cnncore.data.copied_ahead import copied_ahead, crosses_bus
 from cnncore.data.stratify import Indices
 from cnncore.seeding import derive_seed
 
@@ -266,7 +266,7 @@ class TrainSplit:
             starts = range(first, n, self.batch_size)
             places = (order[start : start + self.batch_size] for start in starts)
             batches = self._own.batches(batches, places, seed, number)
-        if image_device != self._device and self._device.type == "cuda":
+        if crosses_bus(self._images, self._device):
             batches = copied_ahead(batches, self.batch_size, self._device)
         changes = Changes(
             *(self._augment, self._window, n, self._input, seed, number, self._device),
@@ -357,7 +357,7 @@ class EvalSplit:
             stored = self._augmented(indices)
         else:
             stored = (self._images.index_select(0, indices[part]) for part in parts)
-        if self._images.device != self._device and self._device.type == "cuda":
+        if crosses_bus(self._images, self._device):
             stored = copied_ahead(stored, size, self._device)
         for part in parts:
             self.before_batch()

@@ -12,6 +12,12 @@ from torch import Tensor
 AHEAD = 1
 
 
+def crosses_bus(images: Tensor, device: torch.device) -> bool:
+    """Check whether batches of these images must be copied to a GPU."""
+    # By type, because `cuda` and `cuda:0` are one device and two names.
+    return images.device.type == "cpu" and device.type == "cuda"
+
+
 def copied_ahead(batches: Iterator[Tensor], size: int, device: torch.device) -> Iterator[Tensor]:
     """Yield copies on a CUDA device of uint8 batches `(at most size, side, side, 3)`.
 
