@@ -30,6 +30,7 @@ from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_value
 from analysis.tables.measures import Measure, default_measure, measured_cells
+from analysis.tables.shared_gpus import shared_gpu_note
 from analysis.tables.table_formats import Spread
 
 Point = dict[str, Any]
@@ -63,6 +64,9 @@ EPOCH_TIME = Axis("epoch_time_s", "training time per epoch (s)", "time per epoch
 TRAINING_TIME = Axis("train_time_s", "training time of a trial (s)", "training time")
 LATENCY = Axis("latency_ms_p50", "latency, batch 1 (ms)", "latency")
 BATCH16 = Axis("batch16_latency_ms", "latency, batch 16 (ms)", "latency of 16 images")
+
+# Costs that trials on a shared GPU do not have.
+TIMES = {EPOCH_TIME, TRAINING_TIME, LATENCY, BATCH16}
 
 
 def accuracy_vs_params(connection: Connection, measure: Measure | None = None) -> Chart | None:
@@ -107,7 +111,7 @@ def _of_measure(connection: Connection, cost: Axis, measure: Measure | None) -> 
         {**row, **_with_values(row, measure.name, values)}
         for row in rows(connection, sql("questions/costs"))
     ]
-    return _scatter(records, cost, axis)
+    return _scatter(connection, records, cost, axis)
 
 
 def _with_values(
@@ -119,20 +123,20 @@ def _with_values(
 
 def epoch_time_vs_params(connection: Connection) -> Chart | None:
     """Draw the training time of an epoch of every cell's winner over its trainable parameters."""
-    return _scatter(rows(connection, sql("questions/costs")), PARAMS, EPOCH_TIME)
+    return _scatter(connection, rows(connection, sql("questions/costs")), PARAMS, EPOCH_TIME)
 
 
 def latency_vs_params(connection: Connection) -> Chart | None:
     """Draw the latency of every cell's winner over its trainable parameters."""
-    return _scatter(rows(connection, sql("questions/costs")), PARAMS, LATENCY)
+    return _scatter(connection, rows(connection, sql("questions/costs")), PARAMS, LATENCY)
 
 
 def batch16_latency_vs_params(connection: Connection) -> Chart | None:
     """Draw the latency of every cell's winner at batch 16 over its trainable parameters."""
-    return _scatter(rows(connection, sql("questions/costs")), PARAMS, BATCH16)
+    return _scatter(connection, rows(connection, sql("questions/costs")), PARAMS, BATCH16)
 
 
-def _scatter(cells: list[Row], x: Axis, y: Axis) -> Chart | None:
+def _scatter(connection: Connection, cells: list[Row], x: Axis, y: Axis) -> Chart | None:
     """Draw points with error bars (± one standard deviation), one per cell, named by colour.
 
     Data sets, whose accuracies say nothing about each other, have a plot each. If more or less of
@@ -151,7 +155,9 @@ def _scatter(cells: list[Row], x: Axis, y: Axis) -> Chart | None:
     drawn = [_plot(own, x, y, size, look).properties(**_sized(size)) for own in plots.values()]
     title = f"{y.short[0].upper()}{y.short[1:]} against {x.short}"
     by = y.short if y.better else "test top-1"  # the front stays in any case
-    notes = [*_size_note(records), *others_note(shown, len(records), by=by)]
+    shared = shared_gpu_note(connection) if {x, y} & TIMES else ""
+    left_out = others_note(shown, len(records), by=by)
+    notes = [*_size_note(records), *left_out, *([shared] if shared else [])]
     heading = dict(text=title, subtitle=[*_subtitle(records, y, look), *notes])
     if len(drawn) == 1:
         return drawn[0].add_params(chosen).properties(title=heading)

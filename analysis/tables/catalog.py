@@ -15,6 +15,7 @@ from analysis.tables import convergence, reported, significance, study_tables, s
 from analysis.tables.code_note import code_note
 from analysis.tables.measures import find_measure
 from analysis.tables.objectives import objective_note
+from analysis.tables.shared_gpus import shared_gpu_note
 from analysis.tables.table_formats import Table
 
 # Name -> (its function, a line about its content).
@@ -81,6 +82,9 @@ OF_WINNERS = {
     *("gap", "label-sets", "scaling", "coarse-from-fine"),
 }
 
+# Tables with times of trials, which those on a shared GPU do not have.
+OF_TIMES = {"comparison", "reported", "training-time"}
+
 
 # Tables that compare cells by one number, which `metric` can name.
 BY_METRIC = ("comparison", "paired", "ranking")
@@ -117,5 +121,6 @@ def make_table(
         role = significance.role_note(connection) if name in OF_WINNERS else ""
         ranks = name in OF_WINNERS | {"paired", "ranking"}
         objective = objective_note(connection) if ranks else ""
-        captions = (table.caption, role, objective, code_note(connection))
+        shared = shared_gpu_note(connection) if name in OF_TIMES else ""
+        captions = (table.caption, shared, role, objective, code_note(connection))
     return replace(table, caption=" ".join(filter(None, captions)))

@@ -1,4 +1,4 @@
-"""What a table of costs says of trials that shared their GPU."""
+"""What tables and figures of costs say of trials that shared their GPU."""
 
 from __future__ import annotations
 

@@ -25,7 +25,6 @@ from analysis.tables.objectives import (
     objective_in_words,
     objective_note,
 )
-from analysis.tables.shared_gpus import shared_gpu_note
 from analysis.tables.significance import noise_note
 from analysis.tables.table_formats import Column, Spread, Table
 
@@ -76,7 +75,6 @@ def comparison(connection: Connection, measure: Measure | None = None) -> Table:
         _comparison_caption(records, tuned, goal, measure),
         objective_note(connection),
         noise_note(connection, measure),
-        shared_gpu_note(connection),
     )
     caption = " ".join(filter(None, captions))
     return Table("Comparison", caption, columns, lines)

@@ -34,6 +34,7 @@ from benchmarks.gpu.several import branches, child, packed, stacked
 from benchmarks.gpu.timing import Round, Row, guarded, measured_in_turn, seconds_of
 from cnncore.data import open_splits
 from cnncore.measure.evaluate import predict
+from cnncore.training.float32 import use_float32
 from cnncore.training.train import EpochResult, start, train
 from cnncore.training.train_state import chosen_model
 
@@ -53,7 +54,11 @@ def solo(seconds: float) -> list[Row]:
 
 
 def sides(arch: str, precision: str, steps: int = 200) -> dict[str, Callable[[], Round]]:
-    """Return the loops, measured in turn. `ours_again` shows the spread of repeated runs."""
+    """Return the loops, measured in turn. `ours_again` shows the spread of repeated runs.
+
+    All have the same 32-bit arithmetic, IEEE's; PyTorch's default has TF32 in convolutions.
+    """
+    use_float32(precision, DEVICE)
     loops: dict[str, Callable[[], Round]] = {
         "ours": lambda: ours(arch, precision, steps),
         "ours_again": lambda: ours(arch, precision, steps),

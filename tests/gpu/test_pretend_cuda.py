@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cnncore.data.batches import InputStage, TrainSplit
+from cnncore.models.logits import check_logits
 from cnncore.training import train as train_module
 from tests.gpu.conftest import REAL
 from tests.gpu.test_on_device import CONFIGS, cut, make_config, waits_between_steps, whole
@@ -64,10 +65,9 @@ def test_a_wait_in_each_step_is_found(
     data_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check = train_module.check_logits
 
     def waits(logits: Any, *arguments: Any) -> None:
-        check(logits, *arguments)
+        check_logits(logits, *arguments)
         fault(logits.detach())
 
     monkeypatch.setattr(train_module, "check_logits", waits)

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from analysis import connect, make_table
+from analysis.charts.catalog import PLOTS
 from analysis.results.database import rows
 
 
@@ -59,7 +60,11 @@ def test_times_on_a_shared_gpu_do_not_count(blank):
     (cell,) = rows(connection, "FROM cells")
     assert (cell["n"], cell["epoch_time_s_mean"], cell["latency_ms_p50_mean"]) == (3, 3.0, 3.0)
     assert cell["wall_time_s_mean"] == 12.0
-    assert "1 of the trials shared a GPU" in make_table(connection, "comparison").caption
+    said = "1 of the trials shared a GPU"
+    assert said in make_table(connection, "comparison").caption
+    assert said not in make_table(connection, "coverage").caption
+    assert said in str(PLOTS["latency-vs-params"][0](connection).to_dict()["title"])
+    assert said not in str(PLOTS["accuracy-vs-params"][0](connection).to_dict()["title"])
 
 
 @pytest.mark.parametrize("df", [1, 2, 5, 30, 31, 60, 200])
