@@ -22,8 +22,16 @@ from grid.store.folder import Store
 
 DOCS = Path(__file__).resolve().parent
 # In the order of the document; tables and figures with nothing to show for a run are left out.
-SHOWN_TABLES = ("reported", "comparison", "training-time", "gap", "label-sets", "enhancement")
-SHOWN_FIGURES = ("curves", "ablation", "confusion", "enhancement")
+SHOWN_TABLES = (
+    "reported",
+    "comparison",
+    "convergence",
+    "training-time",
+    "gap",
+    "label-sets",
+    "enhancement",
+)
+SHOWN_FIGURES = ("curves", "ablation", "confusion", "confusion-reported", "enhancement")
 
 OPENING = """# The five studies: recorded runs
 
@@ -50,7 +58,7 @@ def section(name: str) -> str:
     connection = connect(DOCS / "results" / name)
     parts = [(DOCS / "runs" / f"{name}.md").read_text(encoding="utf-8").rstrip()]
     parts.append(f"```\ncnngrid run docs/runs/{name}.yaml\n```")
-    parts.append(_provenance(connection))
+    parts.append(provenance(connection))
     for table in SHOWN_TABLES:
         try:
             made = make_table(connection, table)
@@ -110,7 +118,7 @@ def keep(name: str) -> None:
     Store(target).compact()
 
 
-def _provenance(connection: Connection) -> str:
+def provenance(connection: Connection) -> str:
     """Return a sentence for each machine and version that ran trials."""
     table = make_table(connection, "provenance")
     lines = []
