@@ -68,6 +68,11 @@ class ClusterCapacity(Capacity):
         self._look = look
         have = look()
         self.device = "cuda" if self._resources.gpus != 0 and have.get("GPU") else "cpu"
+        if self.device == "cpu" and self._resources.gpus not in ("auto", 0):
+            raise GridError(
+                f"the cluster has no GPU, and a trial takes {self._resources.gpus:g} of one "
+                "(resources.gpus); set it to 0 or auto"
+            )
         self._room = self._measure(have)
         self._looked_at = time.monotonic()
         if self._room < 1:

@@ -47,6 +47,12 @@ def test_the_slots_of_a_cluster_follow_its_nodes(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_a_share_of_a_gpu_is_never_the_cpu() -> None:
+    capacity = ClusterCapacity(Resources(gpus=0.5), None, lambda text: None)
+    with pytest.raises(GridError, match=r"the cluster has no GPU, and a trial takes 0\.5 of one"):
+        capacity.join(lambda: {"CPU": 8.0})
+
+
 def test_no_trial_is_spread_over_two_gpus() -> None:
     """Two GPUs have room for 3.33 shares of 0.6, but each takes one."""
     capacity = ClusterCapacity(Resources(gpus=0.6), None, lambda text: None)
