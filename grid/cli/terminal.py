@@ -72,13 +72,15 @@ def print_outcome(summary: Summary, console: Console) -> None:
     """Print the states of a run's trials, the table `comparison` and the path of the report."""
     from grid.phrases import counted, format_s
 
-    states = ", ".join(f"{count} {state}" for state, count in summary.states.items()) or "nothing"
+    counts = {**summary.states, **({"paused": summary.paused} if summary.paused else {})}
+    states = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing"
     others = f", {summary.elsewhere} left to other drivers" if summary.elsewhere else ""
     if not summary.ran and not summary.unfinished:
         print(f"{summary.folder}: nothing to do, {states}{others}")
         return
     duration = format_s(summary.wall_time_s)
-    not_run = f", {summary.unfinished} not run" if summary.unfinished else ""
+    left = summary.unfinished - summary.paused
+    not_run = f", {left} not run" if left else ""
     print(
         f"{summary.folder}: {states}{not_run}{others}; "
         f"{counted(summary.ran, 'trial')} in {duration}\n"

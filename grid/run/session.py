@@ -66,6 +66,8 @@ class Summary:
     wall_time_s: float
     interrupted: bool
     unfinished: int
+    # Those of the unfinished that wait with a checkpoint.
+    paused: int = 0
     warnings: tuple[str, ...] = ()
     # Number of trials, or tuned cells, that other drivers of the folder have.
     elsewhere: int = 0
@@ -422,6 +424,7 @@ def _summarise(
         wall_time_s=wall_time_s,
         interrupted=interrupted,
         unfinished=len(unfinished - elsewhere),
+        paused=len((unfinished - elsewhere) & search.waiting()),
         warnings=tuple(warnings),
         elsewhere=len(elsewhere),
     )

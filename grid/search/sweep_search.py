@@ -225,6 +225,10 @@ class Search:
         """Return the ids of trials that are planned or asked and have not ended."""
         return [trial_id for trial_id in self.trials() if trial_id not in self._outcomes.ended]
 
+    def waiting(self) -> set[str]:
+        """Return the ids of trials that wait at a rung for others of their cell."""
+        return set(self._outcomes.waiting)
+
     def trials(self) -> dict[str, Trial]:
         """Return every trial known so far, by id: planned and asked."""
         asked = (trial for cell in self._cells.values() for trial in cell.trials())
