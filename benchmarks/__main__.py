@@ -1,4 +1,7 @@
-"""Run the benchmarks named on the command line, or all: `python -m benchmarks [NAME ...]`."""
+"""Run the benchmarks named on the command line, or all: `python -m benchmarks [NAME ...]`.
+
+Options of a benchmark follow its name: `python -m benchmarks scale --trials 1000`.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    arguments = parser.parse_args()
+    arguments, more = parser.parse_known_args()
+    if more and len(arguments.names) != 1:
+        parser.error(f"{more[0]}: options of a benchmark need its name alone")
     if unknown := sorted(set(arguments.names) - set(known)):
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     quick = ["--quick"] if arguments.quick else []
     failed = 0
     for name in arguments.names or known:
         print(f"== {name}", flush=True)
-        command = [sys.executable, "-m", BENCHMARKS[name], *quick]
+        command = [sys.executable, "-m", BENCHMARKS[name], *quick, *more]
         failed |= subprocess.run(command).returncode
     return int(failed != 0)
 
