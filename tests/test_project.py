@@ -19,8 +19,8 @@ from tests.small_sweeps import call_main
 
 ROOT = Path(__file__).resolve().parent.parent
 CHARTS = (
-    *("bars", "confusion", "curves", "encodings", "enhancement", "ranks", "scatter", "style"),
-    "tuning",
+    *("bars", "confusion", "curves", "enhancement", "ranks", "scatter", "scatter_plot", "tuning"),
+    *("parts/encodings", "parts/style"),
 )
 PACKAGES = ("analysis", "cluster", "cnncore", "grid")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

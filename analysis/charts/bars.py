@@ -7,9 +7,9 @@ from typing import Any
 
 import altair as alt
 
-from analysis.charts.encodings import Points, domain, plain, varies
-from analysis.charts.leading import MOST_BARS, leading_groups, others_note
-from analysis.charts.style import PALETTE, Chart
+from analysis.charts.parts.encodings import Points, domain, plain, varies
+from analysis.charts.parts.leading import MOST_BARS, leading_groups, others_note
+from analysis.charts.parts.style import PALETTE, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_label, cell_value

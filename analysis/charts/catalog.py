@@ -11,7 +11,7 @@ from pathlib import Path
 
 from analysis.charts import bars, confusion, curves, enhancement, ranks, scatter, tuning
 from analysis.charts.figure_formats import FILE_FORMATS, Spec
-from analysis.charts.style import CONFIG, Chart
+from analysis.charts.parts.style import CONFIG, Chart
 from analysis.results.database import Connection
 from analysis.results.errors import AnalysisError, closest_hint, first_line
 from analysis.tables.measures import find_measure

@@ -6,8 +6,8 @@ from typing import Any
 
 import altair as alt
 
-from analysis.charts.encodings import Points, plain
-from analysis.charts.style import Chart
+from analysis.charts.parts.encodings import Points, plain
+from analysis.charts.parts.style import Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_axes, cell_label

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from analysis.charts.encodings import (
+from analysis.charts.parts.encodings import (
     Points,
     cell_roles,
     colour_encoding,
@@ -17,8 +17,8 @@ from analysis.charts.encodings import (
     tooltips,
     varies,
 )
-from analysis.charts.leading import MOST_LINES, others_note
-from analysis.charts.style import Chart
+from analysis.charts.parts.leading import MOST_LINES, others_note
+from analysis.charts.parts.style import Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import Row, cell_label, cell_value

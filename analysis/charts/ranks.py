@@ -8,9 +8,9 @@ from typing import Any
 
 import altair as alt
 
-from analysis.charts.encodings import Points, plain
-from analysis.charts.leading import others_note
-from analysis.charts.style import PALETTE, Chart
+from analysis.charts.parts.encodings import Points, plain
+from analysis.charts.parts.leading import others_note
+from analysis.charts.parts.style import PALETTE, Chart
 from analysis.results.database import Connection
 from analysis.tables import statistics
 from analysis.tables.measures import Measure

@@ -8,15 +8,22 @@ from typing import Any
 
 import altair as alt
 
-from analysis.charts.encodings import Points, colour_encoding, log_scale, plain, tooltips, varies
-from analysis.charts.leading import (
+from analysis.charts.parts.encodings import (
+    Points,
+    colour_encoding,
+    log_scale,
+    plain,
+    tooltips,
+    varies,
+)
+from analysis.charts.parts.leading import (
     MOST_CONFIGS,
     MOST_LINES,
     MOST_POINTS,
     leading_groups,
     others_note,
 )
-from analysis.charts.style import PALETTE, Chart
+from analysis.charts.parts.style import PALETTE, Chart
 from analysis.results.database import Connection, rows
 from analysis.results.sql_files import sql
 from analysis.tables.cell_labels import (

@@ -83,8 +83,8 @@ SEEN |= {"mobilenet_v2", "efficientnet_b0", "densenet121", "alexnet", "wrn_20_10
 def estimate_s(case: Case, folder: Path, data_dir: Path, *, measure: bool = False) -> float:
     """Return the seconds that the plan expects of one trial."""
     from grid.api import make_plan
-    from grid.cost.probe import probe
-    from grid.cost.trial_cost import TrialCosts
+    from grid.cost.times.probe import probe
+    from grid.cost.times.trial_cost import TrialCosts
     from grid.sweep.load import load_sweep
 
     plan = make_plan(load_sweep(_write(case, folder)), data_dir=data_dir)

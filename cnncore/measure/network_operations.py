@@ -1,7 +1,7 @@
 """What the operations of a network's forward pass do: products, bytes moved, weights read.
 
 They are met on the device `meta`, where nothing is computed, so a network of any size takes
-milliseconds and no memory. Costs of a training step follow from them (`grid/cost/speed.py`).
+milliseconds and no memory. Costs of a training step follow from them (`grid/cost/times/speed.py`).
 """
 
 from __future__ import annotations

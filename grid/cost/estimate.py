@@ -13,10 +13,10 @@ from grid.cost.absent import absent_class_notes, weights_notes
 from grid.cost.decoding import decoding_notes
 from grid.cost.devices import device_notes
 from grid.cost.disk import DiskNeed, disk_need
-from grid.cost.measured import speed_key
-from grid.cost.probe import probe
 from grid.cost.slots import check_thread_limit, count_slots, makespan_s, pick_device
-from grid.cost.trial_cost import Basis, TrialCosts, factors
+from grid.cost.times.measured import speed_key
+from grid.cost.times.probe import probe
+from grid.cost.times.trial_cost import Basis, TrialCosts, factors
 from grid.errors import SweepError
 from grid.plan.plan import Plan, active_axes
 from grid.plan.planned_data import data_of, sizes_key

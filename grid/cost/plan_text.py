@@ -10,7 +10,7 @@ from cnncore.catalog import DATASETS
 from cnncore.config import TrialConfig
 from grid.cost.disk import DiskNeed
 from grid.cost.estimate import Cost
-from grid.cost.trial_cost import Basis
+from grid.cost.times.trial_cost import Basis
 from grid.phrases import counted, format_bytes, format_s
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan, plan_rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncore.data import DataError
-from grid.cost.measured import of_trial, record, speed_key
+from grid.cost.times.measured import of_trial, record, speed_key
 from grid.errors import StoreError
 from grid.plan.ids import Trial
 from grid.plan.plan import Plan

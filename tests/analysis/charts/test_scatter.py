@@ -9,8 +9,8 @@ import pytest
 
 from analysis import connect
 from analysis.charts.catalog import make_plot
-from analysis.charts.name_places import CHARACTER, LINE, mark_box, place_names
-from analysis.charts.pareto_front import front, steps
+from analysis.charts.parts.name_places import CHARACTER, LINE, mark_box, place_names
+from analysis.charts.parts.pareto_front import front, steps
 
 
 def test_the_front_is_what_no_other_point_beats():

@@ -12,10 +12,10 @@ import pytest
 from cnncore.config import TrialConfig
 from grid.api import make_plan
 from grid.cost.estimate import RUN_S, Cost, estimate
-from grid.cost.machine import machine_speed, speed_folder
-from grid.cost.measured import Measurement, of_trial, read_measurements, record, speed_key
 from grid.cost.slots import makespan_s
-from grid.cost.trial_cost import factors
+from grid.cost.times.machine import machine_speed, speed_folder
+from grid.cost.times.measured import Measurement, of_trial, read_measurements, record, speed_key
+from grid.cost.times.trial_cost import factors
 from grid.plan.planned_data import SplitSizes
 from grid.sweep.load import load_sweep
 from tests.small_sweeps import run_local, trial_rows
@@ -27,7 +27,7 @@ Write = Callable[..., Path]
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the test a cache of its own, on a machine that is taken to be quiet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("cnncore.training.machine_speed.busy_share", lambda: 0.0)
+    monkeypatch.setattr("cnncore.training.speed.machine.busy_share", lambda: 0.0)
 
 
 def cost_of(sweep: Path, tmp_path: Path, data_dir: Path, *, measure: bool = False) -> Cost:
@@ -70,12 +70,12 @@ def test_a_probe_measures_what_fits_and_is_remembered(
     sweep = write_sweep(compare={"arch": ["cnn3", "vgg11"], "lr": [0.1, 0.2]}, seeds=[0])
     free = [4000.0]
     monkeypatch.setattr("cnncore.measure.memory.free_memory_mib", lambda device: free[0])
-    monkeypatch.setattr("grid.cost.probe.LONGEST_S", 0.0)
+    monkeypatch.setattr("grid.cost.times.probe.LONGEST_S", 0.0)
     late = cost_of(sweep, tmp_path, data_dir, measure=True)
     assert dict(late.bases) == {"counted": 2}
     assert len(late.skipped) == 1
     assert "2 kinds of trials, such as cnn3 at 32 pixels" in late.skipped[0], "the smallest first"
-    monkeypatch.setattr("grid.cost.probe.LONGEST_S", 60.0)
+    monkeypatch.setattr("grid.cost.times.probe.LONGEST_S", 60.0)
     free[0] = 500.0
     small = cost_of(sweep, tmp_path, data_dir, measure=True)
     assert dict(small.bases) == {"probe": 1, "counted": 1}
@@ -86,7 +86,7 @@ def test_a_probe_measures_what_fits_and_is_remembered(
     whole = cost_of(sweep, tmp_path, data_dir, measure=True)
     assert dict(whole.bases) == {"probe": 2}
     assert whole.skipped == ()
-    monkeypatch.setattr("cnncore.training.step_speed.measure_steps", None)
+    monkeypatch.setattr("cnncore.training.speed.steps.measure_steps", None)
     assert dict(cost_of(sweep, tmp_path, data_dir, measure=True).bases) == {"probe": 2}
 
 
@@ -182,10 +182,10 @@ def test_damaged_lines_of_the_cache_do_not_count(tmp_path: Path) -> None:
 def test_the_machine_is_measured_again_only_while_it_was_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cnncore.training.machine_speed.busy_share", lambda: 1.0)
+    monkeypatch.setattr("cnncore.training.speed.machine.busy_share", lambda: 1.0)
     busy = machine_speed("cpu", 1, "fp32", 1)
     assert busy.busy == 1.0
-    monkeypatch.setattr("cnncore.training.machine_speed.busy_share", lambda: 0.0)
+    monkeypatch.setattr("cnncore.training.speed.machine.busy_share", lambda: 0.0)
     quiet = machine_speed("cpu", 1, "fp32", 1)
     assert quiet.busy == 0.0
     assert machine_speed("cpu", 1, "fp32", 1) == quiet

@@ -95,7 +95,7 @@ def test_a_preset_plans_without_data_weights_or_network_and_runs_nothing(
     monkeypatch.setattr("grid.api.download_dataset", refuse)
     monkeypatch.setattr("cnncore.data.dataset.download_official", refuse)
     # Measured once for all presets, however busy this machine is.
-    monkeypatch.setattr("cnncore.training.machine_speed.busy_share", lambda: 0.0)
+    monkeypatch.setattr("cnncore.training.speed.machine.busy_share", lambda: 0.0)
     result = cnngrid("plan", preset, "--data", tmp_path / "empty")
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr

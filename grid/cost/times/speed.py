@@ -1,7 +1,7 @@
 """Seconds of training and evaluation, from counted operations and the speed of the machine.
 
 Each operation takes the time of its products and of its passes over memory, and an overhead of its
-own; the machine's speed at each is measured (`cnncore/training/machine_speed.py`). Only the passes
+own; the machine's speed at each is measured (`cnncore/training/speed/machine.py`). Only the passes
 over weights and the steps of optimizers are constants here.
 """
 
@@ -17,7 +17,7 @@ from cnncore.config import TrialConfig, optimizer_moments
 
 if TYPE_CHECKING:
     from cnncore.measure.network_operations import NetworkOperations, Operation
-    from cnncore.training.machine_speed import MachineSpeed
+    from cnncore.training.speed.machine import MachineSpeed
 
 PRODUCTS = ("convolution", "depthwise", "depthwise_large", "product")
 # Passes over the weights of a product forward, and backward: oneDNN brings them into a layout of

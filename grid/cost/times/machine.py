@@ -1,6 +1,6 @@
 """What is known of this machine's speed, kept in the user's cache folder.
 
-The speed of single operations is measured once (`cnncore/training/machine_speed.py`), and again as
+The speed of single operations is measured once (`cnncore/training/speed/machine.py`), and again as
 long as the machine was busy meanwhile. The cache lies in `cnngrid/speed` of `$XDG_CACHE_HOME` or
 `~/.cache`; without a folder that can be written nothing is kept.
 """
@@ -20,7 +20,7 @@ from grid.errors import StoreError
 from grid.store.atomic import read_json, write_whole
 
 if TYPE_CHECKING:
-    from cnncore.training.machine_speed import MachineSpeed
+    from cnncore.training.speed.machine import MachineSpeed
 
 # Part of the files' names: a change of what is stored measures anew.
 FORMAT = 1
@@ -49,8 +49,8 @@ def machine_speed(device: str, threads: int, precision: str, beside: int) -> Mac
     Takes it from the cache if it was measured on a quiet machine, else measures; loads torch.
     """
     from cnncore.process_settings import unchanged
-    from cnncore.training.machine_speed import measure_speed
     from cnncore.training.openmp import use_threads
+    from cnncore.training.speed.machine import measure_speed
 
     import torch  # isort: skip
 
@@ -72,7 +72,7 @@ def machine_speed(device: str, threads: int, precision: str, beside: int) -> Mac
 
 def _read(content: dict[str, Any]) -> MachineSpeed | None:
     """Return what a file of the cache says; None if it is absent, damaged or of another version."""
-    from cnncore.training.machine_speed import MachineSpeed
+    from cnncore.training.speed.machine import MachineSpeed
 
     try:
         return MachineSpeed(

@@ -9,7 +9,7 @@ from cnncore.config import TrialConfig
 from cnncore.data import open_splits
 from cnncore.data.batches import Batches
 from cnncore.data.cache import ImageData
-from cnncore.training.machine_speed import computed_s
+from cnncore.training.speed.machine import computed_s
 
 # Most pixels of a timed batch: its time for an image does not depend on its size beyond that.
 PIXELS = 2**19

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from analysis.charts.style import DASHES, PALETTE, SHAPES
+from analysis.charts.parts.style import DASHES, PALETTE, SHAPES
 from analysis.tables.cell_labels import Row, cell_axes, cell_value
 from analysis.tables.table_formats import MISSING
 

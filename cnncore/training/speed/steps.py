@@ -11,8 +11,8 @@ from cnncore.data import open_splits
 from cnncore.measure.evaluate import predict
 from cnncore.models import build_model
 from cnncore.models.classifier_head import freeze_features
-from cnncore.training.input_speed import noise
-from cnncore.training.machine_speed import computed_s
+from cnncore.training.speed.inputs import noise
+from cnncore.training.speed.machine import computed_s
 from cnncore.training.train import EpochResult, start, train
 
 # The first steps are slower and do not count; others are timed for so long, in seconds.

@@ -13,9 +13,9 @@ from cnncore.config import TrialConfig, network_options
 from cnncore.data.cache import ImageData
 from cnncore.error_text import error_line, own_line
 from grid.code.stored import code_used
-from grid.cost.machine import BUSY, device_key, machine_speed
-from grid.cost.measured import Measurement, read_measurements, speed_key
-from grid.cost.speed import Speed, least_memory_bytes, memory_bytes
+from grid.cost.times.machine import BUSY, device_key, machine_speed
+from grid.cost.times.measured import Measurement, read_measurements, speed_key
+from grid.cost.times.speed import Speed, least_memory_bytes, memory_bytes
 from grid.errors import GridError
 from grid.plan.plan import Plan
 from grid.plan.planned_data import SplitSizes, data_of, sizes_key, split_sizes
@@ -214,8 +214,8 @@ class TrialCosts:
     def _input(self, config: TrialConfig) -> tuple[float, float]:
         """Return the seconds of making one image of a batch, for training and for evaluation."""
         from cnncore.process_settings import random_states_kept, unchanged
-        from cnncore.training.input_speed import input_seconds
         from cnncore.training.openmp import use_threads
+        from cnncore.training.speed.inputs import input_seconds
 
         import torch  # isort: skip
 

@@ -1,7 +1,7 @@
 """Measurement of a plan's trials for at most a minute: a few steps of each, the smallest first.
 
-The steps are those of a trial, on images of noise (`cnncore/training/step_speed.py`). What they
-tell is kept with what finished trials tell (`grid/cost/measured.py`).
+The steps are those of a trial, on images of noise (`cnncore/training/speed/steps.py`). What they
+tell is kept with what finished trials tell (`grid/cost/times/measured.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from cnncore.config import TrialConfig
 from cnncore.error_text import error_line
 from grid.code.stored import code_used
-from grid.cost.measured import Measurement, record
-from grid.cost.trial_cost import TrialCost, TrialCosts
+from grid.cost.times.measured import Measurement, record
+from grid.cost.times.trial_cost import TrialCost, TrialCosts
 from grid.phrases import counted, format_s
 
 # Seconds of all measurements, and the fewest steps of one.
@@ -79,7 +79,7 @@ def _measured(costs: TrialCosts, config: TrialConfig) -> Measurement:
     """Measure a config alone on the machine."""
     from cnncore.process_settings import random_states_kept, unchanged
     from cnncore.training.openmp import use_threads
-    from cnncore.training.step_speed import measure_steps
+    from cnncore.training.speed.steps import measure_steps
 
     import torch  # isort: skip
 

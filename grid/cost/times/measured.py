@@ -1,7 +1,7 @@
 """Speeds of trials that were measured on this machine: by earlier runs, and by `plan --probe`.
 
 One line of JSON a measurement, appended whole, in the file `trials.jsonl` beside the speed of the
-machine (`grid/cost/machine.py`). A line counts for trials that differ in nothing that changes
+machine (`grid/cost/times/machine.py`). A line counts for trials that differ in nothing that changes
 speed.
 """
 
@@ -20,7 +20,7 @@ from statistics import fmean, median
 from typing import Any
 
 from cnncore.config import TrialConfig
-from grid.cost.machine import speed_folder
+from grid.cost.times.machine import speed_folder
 from grid.errors import StoreError
 from grid.plan.planned_data import SplitSizes
 from grid.store.atomic import write_whole

@@ -1,8 +1,8 @@
 """Speed of this machine: a few operations of training, timed for about half a second in all.
 
-`grid/cost/speed.py` computes the seconds of a network from them. Each time is the least of a few
-runs, on a CPU of the time that this process computed, so that other work on the machine disturbs
-it little.
+`grid/cost/times/speed.py` computes the seconds of a network from them. Each time is the least of a
+few runs, on a CPU of the time that this process computed, so that other work on the machine
+disturbs it little.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Parts that figures share: encodings, style, names, what has room."""

@@ -1,0 +1,1 @@
+"""How fast this machine is: for the estimates of plans."""

@@ -1,0 +1,1 @@
+"""Time and memory of a trial: counted, measured by earlier trials, or probed."""
