@@ -16,8 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from analysis.results.parquet_file import looks_whole
 from analysis.results.regular_file import read_small_text
 from grid.errors import ResultsError
@@ -25,7 +23,7 @@ from grid.store.atomic import FULL, STALE_S, remove_temporary
 from grid.store.claims import Claims
 from grid.store.compaction import FEW_FILES, MERGED, age, is_merged, merge, small_files
 from grid.store.files import DiskFiles, Files
-from grid.store.parquet import encode, is_intact, read_each, read_files, to_rows
+from grid.store.parquet import Table, encode, is_intact, read_each, read_files, to_rows
 from grid.store.records import columns_to_table, schema, to_table
 
 # Tables with a file per trial.
@@ -275,7 +273,7 @@ class Store:
 
     def _tables(
         self, table: str, columns: list[str] | None = None, of: str | None = None
-    ) -> list[pa.Table]:
+    ) -> list[Table]:
         """Return the rows of each file of a table, the merged files first, by their number."""
         for attempt in range(READ_ATTEMPTS):
             files = sorted(self._files(table), key=age)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 log = logging.getLogger(__name__)
+Table = pa.Table
 
 # Below this, compression takes four times as long as writing and makes the file larger.
 FEW_ROWS = 100
