@@ -135,6 +135,26 @@ def test_cublas_has_a_workspace_that_repeats_unless_the_user_has_set_one(
         steps.close()  # type: ignore[attr-defined]
 
 
+def test_the_deterministic_mode_of_a_trial_ends_with_it(
+    gpu: torch.device, store: Store, data_dir: Path
+) -> None:
+    modes = torch.overrides._get_current_function_mode_stack()
+    # At the images' own size: PyTorch's repeatable scaling makes tensors where the pretended device
+    # does not see it.
+    config = make_config(arch="mobilenet_small", limit_train=64, deterministic=True, image_size=8)
+    job = make_job(config, store, data_dir)
+    steps = run_trial(job, store)
+    first = next(steps)
+    assert not first.done, store.log(job.trial.trial_id).read_text()
+    # Nor does the driver see it between two steps.
+    assert torch.overrides._get_current_function_mode_stack() == modes
+    assert not torch.are_deterministic_algorithms_enabled()
+    last = next(steps)
+    assert last.row["state"] == "complete", last.row["reason"]
+    steps.close()
+    assert torch.overrides._get_current_function_mode_stack() == modes
+
+
 def test_images_of_earlier_trials_go_where_a_trial_wants_the_room(
     gpu: torch.device, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
