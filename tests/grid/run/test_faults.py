@@ -170,6 +170,7 @@ def test_a_broken_gpu_without_ray_costs_its_trial_an_attempt_and_no_other_trial_
     write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # before the folder of an earlier test
     sweep = faulty(write_sweep, tmp_path, "breaks", "asserts", max_attempts=2)
     summary = run_local(sweep, tmp_path / "cut", data_dir)
     assert summary.states == {"complete": 1, "failed": 1}
