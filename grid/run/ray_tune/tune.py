@@ -381,10 +381,28 @@ def _ray(scratch: Path, address: str | None, cpus: int, gpus: int) -> Iterator[N
     if address:
         join(address, quiet)
     else:
-        own: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(scratch / "ray")}
-        with hangup_ignored():
-            ray.init(num_cpus=cpus, num_gpus=gpus, **own, **quiet)
+        _start(scratch, {"num_cpus": cpus, "num_gpus": gpus, **quiet})
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(scratch: Path, settings: dict[str, Any]) -> None:
+    """Start a Ray of this run's own, once more if it takes too long (`ray/_private/node.py`: 30 s).
+
+    Raises `GridError` if the machine is too busy for the second try too.
+    """
+    for folder in ("ray", "ray2"):
+        own: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(scratch / folder)}
+        try:
+            with hangup_ignored():
+                ray.init(**own, **settings)
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    raise GridError(
+        "Ray did not start within 30 s, twice: this machine is busy with other work. Run the same "
+        "command later, or with --local, which needs no Ray"
+    )

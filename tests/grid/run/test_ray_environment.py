@@ -92,3 +92,26 @@ def test_a_long_folder_of_temporary_files_is_not_used_for_sockets(
     monkeypatch.setattr("grid.run.ray_tune.environment.SHORT_FOLDERS", ("/nowhere",))
     with pytest.raises(GridError, match="Ray's sockets allow 22"), ray_environment(None):
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slow_starts", [1, 2])
+def test_a_ray_that_starts_too_slowly_is_started_once_more_and_then_named(
+    tmp_path, monkeypatch, slow_starts
+):
+    from grid.run.ray_tune import tune
+
+    starts: list[str] = []
+
+    def init(**settings):
+        starts.append(settings["_temp_dir"])
+        if len(starts) <= slow_starts:
+            raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr(tune.ray, "init", init)
+    if slow_starts == 1:
+        tune._start(tmp_path, {})
+    else:
+        with pytest.raises(GridError, match=r"Ray did not start .* twice: .* --local"):
+            tune._start(tmp_path, {})
+    assert len(set(starts)) == 2
