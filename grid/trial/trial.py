@@ -8,9 +8,8 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -20,18 +19,13 @@ from cnncore.complexity import count_parameters, describe_network
 from cnncore.config import TrialConfig, network_options
 from cnncore.data.progress import show_progress
 from cnncore.data.resident import drop_resident
-from cnncore.error_text import error_line, error_report
-from cnncore.measure.device import device_memory_mib, device_name, prepare_process
-from cnncore.measure.device_errors import broken_device_error
+from cnncore.measure.device import device_name, prepare_process
 from cnncore.measure.energy import energy_meter
 from cnncore.measure.evaluate import class_rows, predict, prediction_columns
 from cnncore.measure.latency import measure_latency
 from cnncore.measure.memory import (
-    is_out_of_memory,
     limit_memory,
-    needed_mib,
     peak_memory_mib,
-    release_unused_memory,
     reset_peak_memory,
 )
 from cnncore.measure.metrics import classification_metrics
@@ -40,16 +34,16 @@ from cnncore.models.logits import check_logits
 from cnncore.own_modules import use
 from cnncore.process_settings import ProcessSettings, random_states_kept, unchanged
 from cnncore.training.busy_machine import BusyWatch
-from cnncore.training.train import Diverged, EpochResult, train
+from cnncore.training.train import EpochResult, train
 from cnncore.training.train_state import TrainState, chosen_model
 from grid.code.stored import imported_packages, open_code
 from grid.code.versions import versions
-from grid.errors import BrokenDevice, StoppedAtOnce, StoreError, Superseded
-from grid.plan.ids import config_json
+from grid.errors import StoppedAtOnce, StoreError, Superseded
 from grid.store.atomic import remove, storing
-from grid.store.folder import Store, now
+from grid.store.folder import Store
 from grid.trial.assignment import Assignment, Progress
 from grid.trial.attempt import Attempt
+from grid.trial.faults import fault_of, leave_device, write_log
 from grid.trial.open import ReadyTrial, look_up_in, open_trial
 from grid.trial.rows import drop_checkpoints
 
@@ -87,14 +81,6 @@ def run_trial(assignment: Assignment, store: Store) -> Generator[Progress, None,
             before.put_back()
 
 
-@dataclass(frozen=True)
-class _Fault:
-    """How a trial ended that is not complete, and why."""
-
-    kind: Literal["diverged", "failed", "out of memory", "broken device"]
-    reason: str
-
-
 def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None]:
     """Run the trial under the settings that it finds and makes."""
     started, own = time.perf_counter(), os.getpid()
@@ -114,9 +100,9 @@ def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None
                 except BaseException as error:
                     if hasattr(error, "ray_terminate_msg"):
                         raise  # Ray ends this process on SIGTERM, by a `SystemExit` with this mark
-                    fault = _fault(assignment, attempt, error)
+                    fault = fault_of(assignment, attempt, error)
                     if fault.kind in ("failed", "broken device"):
-                        _write_log(store, assignment, error)
+                        write_log(store, assignment, error)
                     break
                 if progress.done:
                     break
@@ -124,41 +110,13 @@ def _run(assignment: Assignment, store: Store) -> Generator[Progress, None, None
     finally:
         machine.stop()
     # Outside the handler, because the traceback holds the network and its batches.
-    _leave_device(assignment, fault)
+    leave_device(assignment, fault)
     if fault is None:
         yield progress
     elif fault.kind == "out of memory":
         yield attempt.retry_alone(fault.reason)
     else:
         yield attempt.end(fault.kind, fault.reason, started)
-
-
-def _fault(assignment: Assignment, attempt: Attempt, error: BaseException) -> _Fault:
-    if isinstance(error, Diverged):
-        return _Fault("diverged", f"{error}")
-    if (broken := broken_device_error(error)) is not None:
-        return _Fault("broken device", error_line(broken))
-    retry = is_out_of_memory(error) and not assignment.alone
-    return _Fault("out of memory" if retry else "failed", _reason(assignment, attempt, error))
-
-
-def _leave_device(assignment: Assignment, fault: _Fault | None) -> None:
-    """Return the memory that the trial had: its process may wait long for the next one.
-
-    Raises `BrokenDevice` if the process can use its GPU no more.
-    """
-    if fault and fault.kind == "broken device":
-        raise BrokenDevice(fault.reason)
-    if fault is None and assignment.device == "cpu":
-        return
-    try:
-        if fault and fault.kind == "out of memory":
-            drop_resident()
-        release_unused_memory()
-    except RuntimeError as error:
-        if broken_device_error(error) is None:
-            raise
-        raise BrokenDevice(error_line(error)) from None
 
 
 @contextlib.contextmanager
@@ -192,19 +150,6 @@ def _exits_raise() -> Iterator[None]:
         yield
     finally:
         os._exit = end
-
-
-def _reason(assignment: Assignment, attempt: Attempt, error: BaseException) -> str:
-    """Return a line on the trial's failure; if memory ran out, with the amount needed."""
-    if not is_out_of_memory(error):
-        return error_line(error)
-    device = torch.device(assignment.device)
-    attempt.row["peak_memory_mib"] = needed = needed_mib(error, device)
-    has = device_memory_mib(device)
-    return (
-        f"out of memory{', with nothing else on the device' if assignment.alone else ''}: "
-        f"it needs {needed:,.0f} MiB or more{f' of {has:,.0f}' if has else ''}"
-    )
 
 
 def _steps(
@@ -457,11 +402,3 @@ def _finish(
     if assignment.keep == "best":
         folder = store.checkpoints(trial_id)
         _write_checkpoint(store, folder / BEST, {"weights": model.state_dict()})
-
-
-def _write_log(store: Store, assignment: Assignment, error: BaseException) -> None:
-    about = (
-        f"{now().isoformat()} {assignment.trial.trial_id} {config_json(assignment.trial.config)}\n"
-    )
-    text = about + error_report(error)
-    store.files.write(store.log(assignment.trial.trial_id), text.encode())
