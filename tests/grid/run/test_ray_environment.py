@@ -108,7 +108,7 @@ def test_a_ray_that_starts_too_slowly_is_started_once_more_and_then_named(
         if len(starts) <= slow_starts:
             raise Exception("The current node timed out during startup. This could happen because")
 
-    monkeypatch.setattr(tune.ray, "init", init)
+    monkeypatch.setattr("ray.init", init)
     if slow_starts == 1:
         tune._start(tmp_path, {})
     else:
