@@ -83,7 +83,7 @@ def _create_table(connection: Connection, table: str, files: list[str]) -> None:
     names = [f"temp.part_{number}" for number in range(len(parts))]
     try:
         for name, part in zip(names, parts, strict=True):
-            connection.execute(f"CREATE TABLE {name} AS {_text(table)}", _given(table, part))
+            connection.execute(f"CREATE TEMP TABLE {name} AS {_text(table)}", _given(table, part))
         every = " UNION ALL BY NAME ".join(f"FROM {name}" for name in names)
         connection.execute(f"CREATE TABLE loaded.{table} AS {every}")
     finally:

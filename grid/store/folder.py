@@ -243,7 +243,11 @@ class Store:
         """Return every suggestion of every tuned cell, in the order in which it was made."""
         rows = sorted(self._read("asked"), key=lambda row: int(row["asked_at"] or 0))
         newest = {(row["cell_id"], row["suggestion"], row["role"]): row for row in rows}
-        asked = [row for row in newest.values() if row["trial_ids"] is not None]
+        asked = [
+            row
+            for row in newest.values()
+            if any(row[key] is not None for key in ("trial_ids", "params"))
+        ]
         return sorted(asked, key=lambda row: (row["cell_id"], row["suggestion"]))
 
     def drop_asked(self, name: str, row: Mapping[str, Any]) -> None:

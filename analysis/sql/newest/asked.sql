@@ -1,5 +1,5 @@
 -- A row is a suggestion of a tuned cell: of several rows the one asked last. Times are UTC.
--- Without `trial_ids` it says that the suggestion no longer counts.
+-- Without values and `trial_ids` it says that the suggestion no longer counts.
 CREATE OR REPLACE VIEW newest.asked AS
 WITH last_asked AS (
     SELECT
@@ -14,4 +14,4 @@ WITH last_asked AS (
 )
 
 FROM last_asked
-WHERE trial_ids IS NOT NULL;
+WHERE trial_ids IS NOT NULL OR params IS NOT NULL;

@@ -168,19 +168,24 @@ def _fill(images: ImageFiles, decoder: _Decoder, earlier: EarlierPixels) -> None
     known = earlier.found
     bad: dict[int, str] = {}
     changed: list[int] = []
+    stored: deque[int] = deque()
 
-    def decode(numbered: tuple[int, Path | bytes]) -> int | None:
+    def decode(numbered: tuple[int, Path | bytes]) -> None:
         index, content = numbered
         try:
             pixels = decoder.decode(index, content)
         except _Changed:
             changed.append(index)
-            return None
+            return
         except Exception as error:  # Pillow raises many types for a damaged file
             bad[index] = str(error)
-            return None
+            return
         images.put(index, pixels)
-        return index
+        stored.append(index)
+
+    def mark_stored() -> None:
+        while stored:
+            images.mark(stored.popleft())
 
     copied = [i for i in missing if known[i]]
     for number, index in enumerate(copied, 1):
@@ -190,10 +195,12 @@ def _fill(images: ImageFiles, decoder: _Decoder, earlier: EarlierPixels) -> None
     fresh = [i for i in missing if not known[i]]
     done = len(places) - len(fresh)
     numbered = zip(fresh, decoder.contents(fresh), strict=True)
-    for number, stored in enumerate(on_threads(decode, numbered), done + 1):
-        if stored is not None:
-            images.mark(stored)
-        tell_progress(f"decoding {name}", number, len(places), "pictures")
+    try:
+        for number, _ in enumerate(on_threads(decode, numbered), done + 1):
+            mark_stored()
+            tell_progress(f"decoding {name}", number, len(places), "pictures")
+    finally:
+        mark_stored()  # what other threads stored before one failed, as on a full disk
     if changed:
         names = [shown(full_name(places[index])) for index in sorted(changed)]
         raise DataError(

@@ -84,7 +84,7 @@ def test_tables_and_figures_follow_the_objective_and_know_that_a_lower_loss_is_b
     assert "test top-1 (%)" in values(make_plot(connection, "accuracy-vs-macs", "test_top1"), "y")
     bars = make_plot(connection, "final-bars")
     assert [t for t in values(bars, "x") if t] == ["test loss", "test top-1 (%)"]
-    assert "lower is better" in bars["title"]["subtitle"]
+    assert "best at the top: test loss (lower is better)" in bars["title"]["subtitle"]
     assert (
         "by test loss (lower is better)" in make_plot(connection, "ranks")["title"]["subtitle"][0]
     )

@@ -79,7 +79,7 @@ def test_bf16_computes_in_bfloat16_and_returns_float32(model):
 def test_wrong_arguments_are_refused(model):
     with pytest.raises(ValueError, match="at least one batch"):
         predict(model, [], precision="fp32", device=CPU)
-    with pytest.raises(ValueError, match="precision must be fp32 or bf16, got 'fp16'"):
+    with pytest.raises(ValueError, match="precision must be fp32, tf32 or bf16, got 'fp16'"):
         predict(model, some_batches(1), precision="fp16", device=CPU)
 
 

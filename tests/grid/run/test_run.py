@@ -58,7 +58,7 @@ def test_every_number_is_in_the_store(write_sweep: Write, tmp_path: Path, data_d
     assert sum(row["support"] for row in tables["classes"] if row["split"] == "test") == 40
     missing = {key for key, value in trial.items() if value is None}
     nulls = {"continued_from", "reason", "labels", "fold", "code", "code_folder", "objective"}
-    assert missing == nulls
+    assert missing == nulls | {"gpu_share"}  # this trial ran on a CPU
     weights = torch.load(
         tmp_path / "small" / "checkpoints" / trial["trial_id"] / "best.pt", weights_only=True
     )

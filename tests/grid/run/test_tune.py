@@ -107,7 +107,9 @@ def test_more_slots_than_the_machine_has_is_an_error(
 ) -> None:
     result = cnngrid_process("run", write_sweep(), "--slots", "1000")
     assert result.returncode == 2
-    assert "--slots 1000: 1000 trials of 1 CPU core each do not fit" in result.stderr
+    assert (
+        "--slots 1000: this machine takes 2 trials at a time: it has 2 CPU cores" in result.stderr
+    )
 
 
 @pytest.mark.soak
