@@ -107,9 +107,8 @@ def test_more_slots_than_the_machine_has_is_an_error(
 ) -> None:
     result = cnngrid_process("run", write_sweep(), "--slots", "1000")
     assert result.returncode == 2
-    assert (
-        "--slots 1000: this machine takes 2 trials at a time: it has 2 CPU cores" in result.stderr
-    )
+    said = r"--slots 1000: this machine takes \d+ trials? at a time: it has \d+ CPU"
+    assert re.search(said, result.stderr)
 
 
 @pytest.mark.soak
