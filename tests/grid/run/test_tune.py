@@ -1,6 +1,7 @@
 """Small sweeps on a real Ray: equal numbers, reused actors, lost processes, Ctrl-C."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
