@@ -7,7 +7,7 @@ WORKERS ?= $(shell expr $(CORES) + 1)
 
 # The processes that tests start would each compile the same files again.
 export PYTHONDONTWRITEBYTECODE =
-TEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
+TEST := $(BIN)/python -m pytest --durations 25 --dist worksteal --numprocesses
 
 .PHONY: setup demo quick test soak check bench format clean
 
