@@ -33,7 +33,7 @@ SHOWN_TABLES = (
 )
 SHOWN_FIGURES = ("curves", "ablation", "confusion", "confusion-reported", "enhancement")
 
-OPENING = """# The five studies: recorded runs
+OPENING = """# The five studies, and other presets: recorded runs
 
 Every section is one sweep, run exactly as given here: the command, the reductions against the
 paper's protocol, the machine, and all resulting numbers. The sweep files are in [runs/](runs), the
