@@ -16,7 +16,7 @@ Metric = Annotated[
     str | None,
     typer.Option(
         help="Compare by another number than the objective's on test images: test_loss, "
-        "val_macro_f1, objective, a metric of the sweep, ..."
+        "test_macro_f1, objective, a metric of the sweep, ..."
     ),
 ]
 

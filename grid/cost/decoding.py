@@ -41,7 +41,8 @@ def _described(need: DecodingNeed) -> str:
     )
     if not need.new:
         return f"{copy}; all of them were decoded before"
-    others = f"; {need.new:,} of them are new" if need.new < need.pictures else ""
+    are = "is" if need.new == 1 else "are"
+    others = f"; {need.new:,} of them {are} new" if need.new < need.pictures else ""
     time_s = f"about {format_s(need.time_s)}" if need.time_s >= 1 else "less than a second"
     return (
         f"{copy}{others}; {time_s} on {counted(machine_cpus(), 'core')} "

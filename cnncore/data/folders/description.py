@@ -88,7 +88,10 @@ def folder_split_notes(
     """Say which folders were taken for splits, or that none was."""
     if splits:
         return [taken_as_splits("folders", splits)]
-    notes = ["no folders of splits: a fixed fifth of the images of each class is the test split"]
+    notes = [
+        "no folders of splits: a fifth of the images of each class is the test split, another one "
+        "once images are added or removed"
+    ]
     inner: dict[int, set[str]] = {label: set() for label in range(len(classes))}
     for path, label in labels.items():
         inner[label].add(path.relative_to(root).parts[1] if path.parent.parent != root else "")

@@ -129,6 +129,7 @@ def split_notes(what: str, found: Mapping[str, str]) -> list[str]:
     if "test" not in words:
         none = "no test split" if found else "no splits"
         notes.append(
-            f"{none}: a fixed fifth of the training images of each class is the test split"
+            f"{none}: a fifth of the training images of each class is the test split, another "
+            "one once images are added or removed"
         )
     return notes

@@ -52,7 +52,7 @@ def test_without_splits_every_reader_holds_back_the_same_fifth(tmp_path):
     assert np.bincount(first.test_labels).tolist() == [2, 2, 2]
     for data in others:
         np.testing.assert_array_equal(data.test_images, first.test_images)
-    assert "no splits: a fixed fifth" in " ".join(check_dataset(names[1], tmp_path, SIDE).notes)
+    assert "no splits: a fifth" in " ".join(check_dataset(names[1], tmp_path, SIDE).notes)
 
 
 @pytest.mark.parametrize("kind", [1, 2])
