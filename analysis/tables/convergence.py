@@ -96,7 +96,7 @@ def _caption(connection: Connection, records: list[Row], threshold: float | None
         sentences.append(f"{cells} no values on validation.")
     if any(row["n"] == 1 for row in records):
         sentences.append("n = 1: no spread over seeds, so no difference can be called real.")
-    text = " ".join(sentences)
+    text = " ".join(filter(None, sentences))
     return text[0].upper() + text[1:]
 
 
