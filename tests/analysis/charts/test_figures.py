@@ -292,6 +292,7 @@ def test_pages_need_no_network(opened, tmp_path):
     assert "vegaEmbed" in page
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_svg_is_the_same_in_a_new_process(tiny, svgs, tmp_path):
     code = (

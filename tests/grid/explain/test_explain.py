@@ -38,6 +38,7 @@ def test_analyses_are_listed_and_documented(cnngrid: Command) -> None:
         assert f"| `{name}` | {options} | {analysis.meaning} |" in DOC.read_text(encoding="utf-8")
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_every_analysis_makes_its_figure_or_table(
     cnngrid: Command, results: Path, tmp_path: Path

@@ -263,6 +263,7 @@ for noticed in (1, 1000):
 """
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_node_that_is_gone_is_not_asked_and_one_that_only_fails_is_named(tmp_path: Path) -> None:

@@ -80,8 +80,15 @@ def test_each_quirk_of_a_study_is_in_its_preset_where_it_applies():
 PRESETS = sorted(path.stem for path in Path("grid/presets").glob("*.yaml"))
 
 
+# Of each kind one: no data, pictures, weights, a search.
+OF_EACH_KIND = ("astrokhet-2024", "digits", "transfer", "tuned-comparison")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset",
+    [pytest.param(p, marks=[] if p in OF_EACH_KIND else pytest.mark.soak) for p in PRESETS],
+)
 def test_a_preset_plans_without_data_weights_or_network_and_runs_nothing(
     preset, tmp_path, monkeypatch, cnngrid
 ):

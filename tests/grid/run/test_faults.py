@@ -165,6 +165,7 @@ def test_out_of_memory_without_ray_is_tried_once_more_too(
     assert trips == undisturbed(faulty(write_sweep, tmp_path, "trips"), tmp_path, data_dir)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_broken_gpu_without_ray_costs_its_trial_an_attempt_and_no_other_trial_anything(
     write_sweep: Write, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch

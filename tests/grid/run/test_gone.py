@@ -80,6 +80,7 @@ def test_a_module_that_goes_away_changes_nothing(
     assert states == ["complete"] * 2
 
 
+@pytest.mark.soak
 def test_stored_code_that_goes_away_ends_the_sweep_and_fails_no_trial(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

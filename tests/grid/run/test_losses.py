@@ -161,6 +161,7 @@ def test_a_trial_that_died_after_its_row_was_stored_is_not_run_again(
     assert third.trial == second.trial
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_trial_that_kills_its_process_every_time_fails_and_the_rest_goes_on(
     write_sweep: Write,

@@ -284,6 +284,7 @@ def test_wrong_credentials_are_named(
     assert "s3://store/results/small: access is denied to these credentials" in result.stderr
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_code_of_ones_own_is_stored_in_a_bucket_and_runs_from_there(
     cnngrid: Command, write_sweep: Write, tmp_path: Path, s3: ObjectStore
