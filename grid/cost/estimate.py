@@ -32,7 +32,7 @@ from grid.trial.network_check import try_networks, unfinished_configs
 PLAN_DECODES_S = 30.0
 # Seconds from the command to the first trial on all slots, and from the last one to the table and
 # the report: Ray starts, and a process for each slot, which imports torch. With 2 slots on 2
-# processors (AMD EPYC); see docs/benchmarks.md.
+# processors (AMD EPYC): an assumption, not a measurement.
 RUN_S = 12.0
 
 
