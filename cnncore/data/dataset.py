@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
@@ -131,7 +131,9 @@ def load_dataset(
     in the same process is cheap. Raises `DataError`.
     """
     folder = str(Path(data_dir).expanduser().absolute())
-    data = _load(name, folder, image_size, skip_unreadable, fingerprint, resize, background)
+    data = _load(
+        Planned(name, folder, image_size, skip_unreadable, fingerprint, resize, background)
+    )
     return data if labels is None else _relabelled(data, labels)
 
 
@@ -158,33 +160,39 @@ def smallest_class(data: ImageData) -> tuple[str, int]:
     return data.class_names[fewest], int(counts[fewest])
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A data set as a plan names it: what decides its decoded copy.
+
+    `data_dir` is absolute. `fingerprint` is the one that `check_dataset` returned, or `ANY`.
+    """
+
+    name: str
+    data_dir: str
+    image_size: int | None
+    skip_unreadable: bool
+    fingerprint: str | None
+    resize: Resize | None
+    background: Background | None
+
+
 @functools.lru_cache(maxsize=8)
-def _load(
-    name: str,
-    data_dir: str,
-    image_size: int | None,
-    skip_unreadable: bool = False,
-    fingerprint: str | None = ANY,
-    resize: Resize | None = None,
-    background: Background | None = None,
-) -> ImageData:
-    folder = Path(data_dir)
+def _load(planned: Planned) -> ImageData:
+    name, folder, fingerprint = planned.name, Path(planned.data_dir), planned.fingerprint
     roots = cache_roots(folder)
     if is_function(name):
         return open_own_data(name, roots, None if fingerprint == ANY else fingerprint)
     if is_of_arrays(name):
         data = _with_download(name, folder, lambda: open_official_arrays(name, folder, roots))
-        _check_planned(name, data_dir, data.fingerprint, fingerprint)
+        _check_planned(planned, data.fingerprint)
         return data
     # The same name in the driver and in workers, which run elsewhere.
     own_name = name_from(name, folder, os.getcwd())
-    origin = Origin(own_name, data_dir, skip_unreadable)
-    key = planned_key(name, image_size, fingerprint, resize, background)
+    origin = Origin(own_name, planned.data_dir, planned.skip_unreadable)
+    key = planned_key(planned)
     if key and (copy := open_for(name, key, roots, origin)):
         return copy
-    source = planned_source(
-        name, data_dir, image_size, skip_unreadable, fingerprint, resize, background
-    )
+    source = planned_source(planned)
     planned_source.cache_clear()  # a long list takes much memory
     if source.framing is None:
         copy = open_copy(name, source.key, roots)
@@ -208,20 +216,12 @@ def _open_pictures(
 
 
 @functools.lru_cache(maxsize=1)
-def planned_source(
-    name: str,
-    data_dir: str,
-    image_size: int | None,
-    skip_unreadable: bool,
-    fingerprint: str | None,
-    resize: Resize | None,
-    background: Background | None,
-) -> Source:
+def planned_source(planned: Planned) -> Source:
     """Return the source of a data set; its pictures are listed once for several questions.
 
     Raises `DataError` if they are not those that were planned.
     """
-    folder = Path(data_dir)
+    name, folder = planned.name, Path(planned.data_dir)
     source = _with_download(
         name,
         folder,
@@ -229,28 +229,24 @@ def planned_source(
             name,
             folder,
             cache_roots(folder),
-            image_size,
-            skip_unreadable=skip_unreadable,
-            resize=resize,
-            background=background,
+            planned.image_size,
+            skip_unreadable=planned.skip_unreadable,
+            resize=planned.resize,
+            background=planned.background,
         ),
     )
-    _check_planned(name, data_dir, source.info.fingerprint, fingerprint)
+    _check_planned(planned, source.info.fingerprint)
     return source
 
 
-def planned_key(
-    name: str,
-    image_size: int | None,
-    fingerprint: str | None,
-    resize: Resize | None,
-    background: Background | None,
-) -> str | None:
+def planned_key(planned: Planned) -> str | None:
     """Return the name of the copy of planned pictures; None for others, or without a size."""
-    if fingerprint in (None, ANY) or is_function(name) or not is_of_pictures(name):
+    name, side = planned.name, planned.image_size
+    if planned.fingerprint in (None, ANY) or is_function(name) or not is_of_pictures(name):
         return None
-    side = image_size or (DATASETS[name].image_size if name in DATASETS else None)
-    return picture_key(str(fingerprint), Framing(side, resize, background)) if side else None
+    side = side or (DATASETS[name].image_size if name in DATASETS else None)
+    framing = Framing(side, planned.resize, planned.background) if side else None
+    return picture_key(str(planned.fingerprint), framing) if framing else None
 
 
 def _with_download(name: str, folder: Path, open_it: Callable[[], Opened]) -> Opened:
@@ -262,15 +258,15 @@ def _with_download(name: str, folder: Path, open_it: Callable[[], Opened]) -> Op
         return open_it()
 
 
-def _check_planned(name: str, data_dir: str, found: str | None, planned: str | None) -> None:
+def _check_planned(planned: Planned, found: str | None) -> None:
     """Raise `DataError` unless the data are those that the sweep was planned with."""
-    if planned in (ANY, found):
+    if planned.fingerprint in (ANY, found):
         return
     raise DataError(
-        f"data set {name} in {data_dir}: its files are not those that the sweep was planned "
-        f"with (fingerprint {found or 'of the published files'}, planned "
-        f"{planned or 'the published files'}); put the same files there on every machine, "
-        "or run the sweep again, which plans it with the new ones"
+        f"data set {planned.name} in {planned.data_dir}: its files are not those that the sweep "
+        f"was planned with (fingerprint {found or 'of the published files'}, planned "
+        f"{planned.fingerprint or 'the published files'}); put the same files there on every "
+        "machine, or run the sweep again, which plans it with the new ones"
     )
 
 

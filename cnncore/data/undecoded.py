@@ -13,7 +13,7 @@ from cnncore.config.images import Background, Resize
 from cnncore.data.absent import MEAN, STD, black_images, published_data
 from cnncore.data.cache import ImageData, cache_roots, open_copy
 from cnncore.data.copies.earlier import EarlierPixels
-from cnncore.data.dataset import load_planned, planned_key, planned_source
+from cnncore.data.dataset import Planned, load_planned, planned_key, planned_source
 from cnncore.data.folders.decoding import decoded_bytes, keys_name, measure_rate
 from cnncore.data.sources.open import Source
 
@@ -55,8 +55,8 @@ def decoding_need(
     `check_dataset` returned. Raises `DataError` as that does.
     """
     folder = str(Path(data_dir).expanduser().absolute())
-    planned = (name, folder, image_size, skip_unreadable, fingerprint, resize, background)
-    found = None if _is_decoded(*planned) else _undecoded(*planned)
+    planned = Planned(name, folder, image_size, skip_unreadable, fingerprint, resize, background)
+    found = None if _is_decoded(planned) else _undecoded(planned)
     return found.need if found else None
 
 
@@ -76,7 +76,7 @@ def outline_planned(
     """
     if config.dataset in absent:
         return published_data(config)
-    planned = (
+    planned = Planned(
         config.dataset,
         str(Path(data_dir).expanduser().absolute()),
         config.image_size,
@@ -85,8 +85,8 @@ def outline_planned(
         config.resize,
         config.background,
     )
-    if not _is_decoded(*planned):
-        found = _undecoded(*planned)
+    if not _is_decoded(planned):
+        found = _undecoded(planned)
         if found.need.time_s >= decodes_s:
             return found.outline
     return load_planned(config, data_dir, skip_unreadable=skip_unreadable)
@@ -100,35 +100,18 @@ class _Undecoded:
     outline: ImageData
 
 
-def _is_decoded(
-    name: str,
-    data_dir: str,
-    image_size: int | None,
-    skip_unreadable: bool,
-    fingerprint: str | None,
-    resize: Resize | None,
-    background: Background | None,
-) -> bool:
+def _is_decoded(planned: Planned) -> bool:
     """Tell if the copy of planned pictures is there, or if the data set is none of pictures."""
-    key = planned_key(name, image_size, fingerprint, resize, background)
-    return key is None or open_copy(name, key, cache_roots(Path(data_dir))) is not None
+    key = planned_key(planned)
+    roots = cache_roots(Path(planned.data_dir))
+    return key is None or open_copy(planned.name, key, roots) is not None
 
 
 @functools.lru_cache(maxsize=8)
-def _undecoded(
-    name: str,
-    data_dir: str,
-    image_size: int | None,
-    skip_unreadable: bool,
-    fingerprint: str | None,
-    resize: Resize | None,
-    background: Background | None,
-) -> _Undecoded:
+def _undecoded(planned: Planned) -> _Undecoded:
     """Look at pictures that are not decoded. Raises `DataError` if they are not as planned."""
-    source = planned_source(
-        name, data_dir, image_size, skip_unreadable, fingerprint, resize, background
-    )
-    return _Undecoded(_need(source, cache_roots(Path(data_dir))), _outline(source))
+    source = planned_source(planned)
+    return _Undecoded(_need(source, cache_roots(Path(planned.data_dir))), _outline(source))
 
 
 def _need(source: Source, roots: list[Path]) -> DecodingNeed:

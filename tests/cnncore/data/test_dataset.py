@@ -77,11 +77,9 @@ def test_a_decoded_copy_is_used_again_and_a_damaged_one_is_made_again(tmp_path, 
 
 
 def test_many_can_prepare_at_once(tmp_path):
+    planned = dataset.Planned("digits", str(tmp_path), None, False, dataset.ANY, None, None)
     with ThreadPoolExecutor(4) as pool:
-        loads = [pool.submit(dataset._load.__wrapped__, "digits", str(tmp_path), None)] * 2
-        loads += [
-            pool.submit(dataset._load.__wrapped__, "digits", str(tmp_path), None) for _ in range(4)
-        ]
+        loads = [pool.submit(dataset._load.__wrapped__, planned) for _ in range(5)]
         assert len({load.result().fingerprint for load in loads}) == 1
     assert os.listdir(tmp_path / ".cache") == ["digits-1"]
 
