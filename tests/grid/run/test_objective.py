@@ -96,7 +96,12 @@ def test_the_objective_chooses_epochs_winners_confirmed_configs_and_kept_weights
         own = [row for row in epochs if row["trial_id"] == trial["trial_id"]]
         best = max(own, key=lambda row: (row["objective"], -row["epoch"]))
         assert (trial["best_epoch"], trial["objective"]) == (best["epoch"], best["objective"])
-    searched = ask(folder, "FROM trials WHERE role = 'searched' ORDER BY objective DESC")
+    asked = [row for row in Store(folder).asked() if row["role"] == "searched"]
+    number = {row["config_id"]: row["suggestion"] for row in asked}
+    searched = sorted(
+        ask(folder, "FROM trials WHERE role = 'searched'"),
+        key=lambda row: (-row["objective"], number[row["config_id"]]),  # of equals the first asked
+    )
     assert searched[0]["val_top1"] == min(row["val_top1"] for row in searched)
     assert len({row["val_top1"] for row in searched}) > 1
     (winner,) = ask(folder, "FROM best")
